@@ -1,0 +1,87 @@
+//! What the planner asks the host to do. An action carries all it needs and may be done twice.
+
+use std::fmt;
+
+use super::{ContainerId, ContainerSpec, ImageReference, Platform, Signal, Slot};
+
+/// What an action, a wait or a failure is about. At most one action is under way for each key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// An image.
+    Image(ImageReference),
+    /// A container.
+    Container(ContainerId),
+    /// A place for a container that is not made yet.
+    Slot(Slot),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(image) => write!(f, "image {image}"),
+            Self::Container(id) => write!(f, "container {}", id.short()),
+            Self::Slot(slot) => write!(f, "slot {slot}"),
+        }
+    }
+}
+
+/// One step on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the image present (and, if `refresh`, ask the registry whether the tag moved).
+    Pull {
+        /// Which.
+        image: ImageReference,
+        /// For which platform, where the file says so.
+        platform: Option<Platform>,
+        /// Ask the registry although the image is here.
+        refresh: bool,
+    },
+    /// Make the container's folder, root and record. The container does not run.
+    Create {
+        /// What to make.
+        spec: Box<ContainerSpec>,
+    },
+    /// Start a container that was made. Done when its command runs.
+    Start {
+        /// What to start.
+        spec: Box<ContainerSpec>,
+    },
+    /// Ask its main process to end, and end it after the grace period; done when no process of it is left.
+    Stop {
+        /// Which.
+        id: ContainerId,
+        /// With what; `None`: the image's stop signal, else SIGTERM.
+        signal: Option<Signal>,
+        /// How long to wait before SIGKILL.
+        grace_ms: u64,
+    },
+    /// Remove a container that does not run, with its writable layer, record, logs and cgroup.
+    Remove {
+        /// Which.
+        id: ContainerId,
+    },
+}
+
+impl Action {
+    /// What it is about.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Pull { image, .. } => Key::Image(image.clone()),
+            Self::Create { spec } | Self::Start { spec } => Key::Container(spec.id.clone()),
+            Self::Stop { id, .. } | Self::Remove { id } => Key::Container(id.clone()),
+        }
+    }
+    /// The verb, for people.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        match self {
+            Self::Pull { .. } => "pull",
+            Self::Create { .. } => "create",
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Remove { .. } => "remove",
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A container: what it is to be, and what it is seen to be.
+
+use std::fmt;
+
+use super::hash::{hex_sha256, is_hex64};
+use super::{ContainerName, Digest, ImageReference, ProjectName, Service, ServiceName, SpecHash, Timestamp};
+
+/// 64 hex digits, derived from what the container is: the same place, hash and image always give the same id, so that making
+/// it twice makes it once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// The id of the container that fills `slot` with this specification and image.
+    #[must_use]
+    pub fn derive(slot: &Slot, hash: &SpecHash, image: &Digest) -> Self {
+        let number = slot.number.to_be_bytes();
+        Self(hex_sha256(&[
+            b"container",
+            slot.project.as_str().as_bytes(),
+            slot.service.as_str().as_bytes(),
+            &number,
+            hash.as_str().as_bytes(),
+            image.as_str().as_bytes(),
+        ]))
+    }
+    /// An id read back from a record or a folder name.
+    #[must_use]
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        is_hex64(hex).then(|| Self(hex.to_owned()))
+    }
+    /// 64 lower-case hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+    /// The first twelve digits, for people.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The place a container fills: replica `number` (from 1) of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its service.
+    pub service: ServiceName,
+    /// Which replica, from 1.
+    pub number: u32,
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.project, self.service, self.number)
+    }
+}
+
+/// Everything that is needed to make one container, whatever the files say by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// The place it fills.
+    pub slot: Slot,
+    /// The image as the file names it.
+    pub image: ImageReference,
+    /// The image as it was resolved: the digest of the manifest for this machine's platform.
+    pub image_digest: Digest,
+    /// The service as the file asked for it (`service.hash` is the hash the container is known by).
+    pub service: Service,
+}
+
+/// A process that cannot be mistaken for another one with the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ProcessId {
+    /// The number.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot (field 22 of `/proc/PID/stat`).
+    pub start_ticks: u64,
+}
+
+/// `/proc/sys/kernel/random/boot_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BootId(pub String);
+
+/// How a container's main process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It returned this code.
+    Code(u8),
+    /// A signal ended it.
+    Signal(u8),
+    /// The kernel's OOM killer ended it (or a process of it, and it ended with SIGKILL).
+    OomKilled,
+    /// The machine stopped while it ran.
+    MachineStopped,
+    /// Its shim was killed, and the container with it; the status was lost.
+    ShimLost,
+}
+
+impl ExitStatus {
+    /// The code a shell or Docker would show: 128 + signal; 255 where the status is unknown.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128_u8.saturating_add(signal),
+            Self::OomKilled | Self::ShimLost => 137,
+            Self::MachineStopped => 255,
+        }
+    }
+    /// Whether it counts as a success.
+    #[must_use]
+    pub const fn success(self) -> bool {
+        matches!(self, Self::Code(0))
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => {
+                let name = super::Signal::parse(&signal.to_string()).map_or_else(String::new, |s| s.name());
+                write!(f, "ended by {name} ({})", self.code())
+            }
+            Self::OomKilled => write!(f, "out of memory: killed by the kernel (137)"),
+            Self::MachineStopped => write!(f, "the machine stopped while it ran (255)"),
+            Self::ShimLost => write!(f, "its shim was killed (137)"),
+        }
+    }
+}
+
+/// What a container is seen to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, never started.
+    Created,
+    /// Its main process runs.
+    Running {
+        /// The container's init, as the host sees it.
+        init: ProcessId,
+        /// The shim that is its parent.
+        shim: ProcessId,
+        /// When it was started.
+        since: Timestamp,
+    },
+    /// Its main process ended.
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// When it was started.
+        started: Timestamp,
+        /// When it ended.
+        at: Timestamp,
+    },
+    /// The last attempt to start it failed before its command ran.
+    StartFailed {
+        /// What failed, for the owner.
+        error: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Processes of it are left but nobody is their parent any more (the shim was killed): they must be ended before anything
+    /// else is done.
+    Orphaned {
+        /// When it had been started.
+        started: Timestamp,
+    },
+}
+
+impl ContainerState {
+    /// Whether processes of it may be alive.
+    #[must_use]
+    pub const fn alive(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Orphaned { .. })
+    }
+}
+
+/// A container of ours, as the host has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedContainer {
+    /// What it was made from.
+    pub spec: ContainerSpec,
+    /// What it is now.
+    pub state: ContainerState,
+}

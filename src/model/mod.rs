@@ -1,0 +1,51 @@
+//! The nouns of the house, parsed once at the edge; afterwards they cannot be wrong.
+//!
+//! No serde, no I/O, no clock in here. Each outer format (state files, API, database records) has types of its own
+//! that are turned into these.
+
+mod action;
+mod container;
+mod hash;
+mod image;
+mod name;
+mod problem;
+mod service;
+
+pub use action::{Action, Key};
+pub use container::{
+    BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
+};
+pub use hash::SpecHash;
+pub use image::{Digest, ImageReference, Platform, ReferenceError};
+pub use name::{ContainerName, NameError, ProjectName, ServiceName};
+pub use problem::{Location, Problem, Severity};
+pub use service::{
+    EnvVar, Hold, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,
+};
+
+/// Milliseconds since the Unix epoch. The model is handed time, it never asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// From milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(ms)
+    }
+    /// Milliseconds since the Unix epoch.
+    #[must_use]
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+    /// The moment `ms` milliseconds later.
+    #[must_use]
+    pub const fn plus_ms(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+    /// Milliseconds from `earlier` to `self`; zero where the clock went backwards.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}

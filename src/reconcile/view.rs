@@ -1,0 +1,274 @@
+//! What the status says: one value, made by the reconciler after each step, read by every front door.
+
+use crate::model::{
+    ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Problem, ProjectName, ServiceName,
+    Timestamp,
+};
+
+/// The whole status at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct View {
+    /// When it was made.
+    pub at: Timestamp,
+    /// Counts the views; a reader that waits for a change compares it.
+    pub revision: u64,
+    /// Whether the first look at the folder and the host is done and acted upon.
+    pub ready: bool,
+    /// Whether nothing is left to do: every project applied, nothing waiting but what a problem holds.
+    pub settled: bool,
+    /// The watched folder.
+    pub folder: FolderView,
+    /// The database.
+    pub store: StoreView,
+    /// Projects by name.
+    pub projects: Vec<ProjectView>,
+    /// Images that are here or being pulled.
+    pub images: Vec<ImageView>,
+    /// What is wrong with the state files, the folder, the configuration or the host; errors first.
+    pub problems: Vec<Problem>,
+    /// Actions under way.
+    pub under_way: Vec<StepView>,
+    /// Next steps the planner would take now, and what waits for what.
+    pub waiting: Vec<WaitView>,
+    /// Unsafe or reduced modes that are in force, in words (`no seccomp: …`).
+    pub loosenings: Vec<String>,
+}
+
+/// The watched folder.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FolderView {
+    /// Its path.
+    pub path: std::path::PathBuf,
+    /// Why the last good state is held instead of following the folder; none while it is followed.
+    pub held: Option<HeldView>,
+    /// How changes are noticed: `events and a look every 30 s`, or `a look every 5 s` with the reason.
+    pub watching: String,
+}
+
+/// Since when and why something is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldView {
+    /// In one sentence, with what to do.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether `longshore confirm` releases it (the mass-delete fuse).
+    pub confirmable: bool,
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StoreView {
+    /// What happened to it at start, where something did (`set aside as …: checksum`).
+    pub note: Option<String>,
+}
+
+/// A project's state in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// As the file says, and on disk.
+    Applied,
+    /// On the way.
+    Applying,
+    /// Something fails and is tried again.
+    Failing,
+    /// Held by a problem that its owner must mend.
+    Held,
+    /// Its file is gone; what it made is being removed.
+    Removing,
+}
+
+impl Phase {
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Applying => "applying",
+            Self::Failing => "failing",
+            Self::Held => "held",
+            Self::Removing => "removing",
+        }
+    }
+}
+
+/// One project.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectView {
+    /// Its name.
+    pub name: ProjectName,
+    /// Its state file; none while it is being removed.
+    pub file: Option<std::path::PathBuf>,
+    /// Its phase: the worst of its services'.
+    pub phase: Phase,
+    /// Whether an older version of the file is in force because the present one cannot be used.
+    pub last_good: bool,
+    /// Its services by name.
+    pub services: Vec<ServiceView>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: ServiceName,
+    /// Its image as the file names it.
+    pub image: Option<ImageReference>,
+    /// Its phase.
+    pub phase: Phase,
+    /// How many containers are wanted.
+    pub wanted: u32,
+    /// How many run.
+    pub running: u32,
+    /// What holds it: each with file:line:column.
+    pub holds: Vec<Problem>,
+    /// What it waits for.
+    pub waiting: Vec<WaitView>,
+    /// Its containers.
+    pub containers: Vec<ContainerView>,
+}
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerView {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// Project and service.
+    pub project: ProjectName,
+    /// Project and service.
+    pub service: ServiceName,
+    /// Which replica.
+    pub number: u32,
+    /// The image as the file named it when it was made.
+    pub image: ImageReference,
+    /// The manifest it was made from.
+    pub image_digest: Digest,
+    /// The specification's hash.
+    pub hash: String,
+    /// What it does.
+    pub state: ContainerStateView,
+    /// How often it was started again since it was made.
+    pub restarts: u32,
+    /// Why the last thing was done to it, or nothing is done.
+    pub reason: String,
+    /// When it is tried again.
+    pub next_attempt: Option<Timestamp>,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerStateView {
+    /// Made, not started.
+    Created,
+    /// Runs.
+    Running {
+        /// The pid of its main process on the host.
+        pid: i32,
+        /// The pid of its shim.
+        shim: i32,
+        /// When it was started.
+        since: Timestamp,
+    },
+    /// Ended.
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// When.
+        at: Timestamp,
+    },
+    /// Could not be started.
+    StartFailed {
+        /// Why.
+        error: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Its shim is gone; it is being ended.
+    Orphaned,
+}
+
+/// One image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageView {
+    /// The reference.
+    pub image: ImageReference,
+    /// What is here.
+    pub state: ImageStateView,
+}
+
+/// The state of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageStateView {
+    /// Here and whole.
+    Present {
+        /// The manifest's digest.
+        digest: Digest,
+        /// Bytes of its layers as they came.
+        bytes: u64,
+    },
+    /// Being pulled.
+    Pulling {
+        /// Bytes that arrived.
+        done: u64,
+        /// Bytes in all, once the manifest is known.
+        total: Option<u64>,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The last pull failed.
+    Failed {
+        /// Why.
+        error: String,
+        /// How many attempts so far.
+        attempts: u32,
+        /// When it is tried again.
+        next_attempt: Option<Timestamp>,
+    },
+}
+
+/// An action under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepView {
+    /// `pull`, `create`, `start`, `stop`, `remove`.
+    pub verb: &'static str,
+    /// What it is about, in words.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Something that is not yet as it should be, and what it waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitView {
+    /// What waits, in words.
+    pub what: String,
+    /// For what.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it is looked at again by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// Something that happened, for `/events`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Counts from the daemon's start.
+    pub sequence: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What kind: `file.applied`, `file.refused`, `image.pulled`, `image.failed`, `container.created`, `container.started`,
+    /// `container.exited`, `container.stopped`, `container.removed`, `container.failed`, `folder.held`, `folder.followed`,
+    /// `daemon.adopted`.
+    pub kind: &'static str,
+    /// What it is about.
+    pub what: String,
+    /// One sentence.
+    pub message: String,
+    /// Where in the files, for file events.
+    pub location: Option<Location>,
+}
