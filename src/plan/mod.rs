@@ -1,1 +1,261 @@
-//! (this room is being built)
+//! The planner: what to do next, as a pure function of what should be, what is, what is remembered and the time.
+//!
+//! It does not read the clock, draws no random numbers and performs nothing. It takes **one next step per object** and says for
+//! every other object what it waits for and when to look again; that list is the answer to "why is it not running?".
+//!
+//! One slot (replica `n` of a service) goes through
+//!
+//! ```text
+//! image absent ──Pull──▶ image here ──Create──▶ made ──(stale one: Stop)──▶ Start ──▶ running
+//!                                                          └──────Remove        ▲        │
+//!                                                                               └─back-off◀ exited
+//! ```
+//!
+//! so that the old container is stopped only when the new one's image is here and its folder is made.
+
+mod backoff;
+#[cfg(test)]
+mod histories;
+mod memory;
+#[cfg(test)]
+mod sim;
+mod slot;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use backoff::{failure_delay_ms, restart_delay_ms};
+pub use memory::{Failure, Memory, Restarts};
+
+use crate::model::{
+    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Project,
+    ProjectName, Slot, Timestamp,
+};
+
+/// What should be: the projects in force.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// By name.
+    pub projects: BTreeMap<ProjectName, Project>,
+}
+
+/// What is: the host as it was just seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Images that are here, and the manifest each resolves to.
+    pub images: BTreeMap<ImageReference, Digest>,
+    /// Containers that we made.
+    pub containers: BTreeMap<ContainerId, ObservedContainer>,
+}
+
+/// How many actions of a kind may be under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Pulls.
+    pub pulls: usize,
+    /// Everything that is done to containers.
+    pub containers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pulls: 3, containers: 16 }
+    }
+}
+
+/// Everything that a plan depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What should be.
+    pub desired: &'a Desired,
+    /// What is.
+    pub observed: &'a Observed,
+    /// What happened before.
+    pub memory: &'a Memory,
+    /// Whole actions that are under way, by key.
+    pub under_way: &'a BTreeMap<Key, Action>,
+    /// How much may be under way.
+    pub limits: Limits,
+    /// Now, on a clock that does not jump.
+    pub now: Timestamp,
+}
+
+/// An action and why it is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What to do.
+    pub action: Action,
+    /// Why, for the status.
+    pub reason: String,
+    /// The slot it serves; none for an image.
+    pub slot: Option<Slot>,
+}
+
+/// What an object waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitingOn {
+    /// The image is being pulled, or will be.
+    Image(ImageReference),
+    /// An action on the same object is under way.
+    Step(&'static str),
+    /// The container it replaces has to end first.
+    Predecessor(ContainerId),
+    /// The last attempt failed and is repeated later.
+    Retry {
+        /// What failed.
+        verb: &'static str,
+        /// Why.
+        error: String,
+        /// How often so far.
+        attempts: u32,
+    },
+    /// It ended, and is started again after the back-off.
+    Backoff {
+        /// How it ended.
+        status: ExitStatus,
+        /// How often it was started again so far.
+        restarts: u32,
+    },
+    /// Too much is under way.
+    Turn,
+    /// Its owner: it ended and its policy says that it stays so.
+    Owner {
+        /// How it ended.
+        status: ExitStatus,
+        /// Why it stays so.
+        because: &'static str,
+    },
+    /// The file: a key holds the service.
+    Held,
+    /// The image is not here and `pull_policy: never` forbids to pull it.
+    NeverPulled(ImageReference),
+}
+
+/// One object that is not, or no longer, acted upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// What waits.
+    pub slot: Slot,
+    /// For what.
+    pub on: WaitingOn,
+    /// When it is looked at again by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// The next steps, and what everything else waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// At most one for each key, none for a key that has one under way.
+    pub steps: Vec<Step>,
+    /// Everything that is not as it should be and gets no step now.
+    pub waiting: Vec<Wait>,
+    /// When to plan again though nothing happened.
+    pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {
+        if let Some(at) = until {
+            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+        }
+        self.waiting.push(Wait { slot: slot.clone(), on, until });
+    }
+}
+
+/// Plans.
+#[must_use]
+pub fn plan(facts: &Facts<'_>) -> Plan {
+    let mut planner = Planner::new(facts);
+    let by_slot = containers_by_slot(facts.observed);
+    for slot in all_slots(facts.desired, &by_slot) {
+        let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
+        slot::plan_slot(&mut planner, &slot, containers);
+    }
+    planner.plan
+}
+
+fn containers_by_slot(observed: &Observed) -> BTreeMap<Slot, Vec<&ObservedContainer>> {
+    let mut by_slot: BTreeMap<Slot, Vec<&ObservedContainer>> = BTreeMap::new();
+    for container in observed.containers.values() {
+        by_slot.entry(container.spec.slot.clone()).or_default().push(container);
+    }
+    by_slot
+}
+
+fn all_slots(desired: &Desired, seen: &BTreeMap<Slot, Vec<&ObservedContainer>>) -> BTreeSet<Slot> {
+    let wanted = desired.projects.values().flat_map(|project| {
+        project.services.values().flat_map(|service| {
+            (1..=service.replicas).map(|number| Slot {
+                project: project.name.clone(),
+                service: service.name.clone(),
+                number,
+            })
+        })
+    });
+    wanted.chain(seen.keys().cloned()).collect()
+}
+
+/// A plan in the making: where limits and retries are enforced, once for all rules.
+struct Planner<'a> {
+    facts: &'a Facts<'a>,
+    plan: Plan,
+    pulls: usize,
+    containers: usize,
+}
+
+impl<'a> Planner<'a> {
+    fn new(facts: &'a Facts<'a>) -> Self {
+        let pulls = facts.under_way.values().filter(|a| matches!(a, Action::Pull { .. })).count();
+        Self { facts, plan: Plan::default(), pulls, containers: facts.under_way.len() - pulls }
+    }
+
+    fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {
+        self.plan.wait(slot, on, until);
+    }
+
+    /// Takes the step, unless one is under way or planned for the same key, its last attempt failed too recently, or too much
+    /// is under way; then the slot waits for that.
+    fn step(&mut self, slot: &Slot, action: Action, reason: String) {
+        let key = action.key();
+        let same = self
+            .facts
+            .under_way
+            .get(&key)
+            .or_else(|| self.plan.steps.iter().map(|s| &s.action).find(|a| a.key() == key));
+        if let Some(other) = same {
+            let on = match other {
+                Action::Pull { image, .. } => WaitingOn::Image(image.clone()),
+                other => WaitingOn::Step(other.verb()),
+            };
+            return self.wait(slot, on, None);
+        }
+        if let Some(failure) = self.facts.memory.failures.get(&key) {
+            if failure.retry_at > self.facts.now {
+                let on =
+                    WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };
+                return self.wait(slot, on, Some(failure.retry_at));
+            }
+        }
+        let pull = matches!(action, Action::Pull { .. });
+        let (count, limit) = if pull {
+            (&mut self.pulls, self.facts.limits.pulls)
+        } else {
+            (&mut self.containers, self.facts.limits.containers)
+        };
+        if *count >= limit {
+            return self.wait(slot, WaitingOn::Turn, None);
+        }
+        *count += 1;
+        if let Action::Pull { image, .. } = &action {
+            let on = WaitingOn::Image(image.clone());
+            self.wait(slot, on, None);
+        }
+        let slot = (!pull).then(|| slot.clone());
+        self.plan.steps.push(Step { action, reason, slot });
+    }
+}
+
+/// Whether a container must not be joined by another one of the same slot.
+fn may_run(container: &ObservedContainer, under_way: &BTreeMap<Key, Action>) -> bool {
+    let starting = matches!(under_way.get(&Key::Container(container.spec.id.clone())), Some(Action::Start { .. }));
+    starting || matches!(container.state, ContainerState::Running { .. } | ContainerState::Orphaned { .. })
+}

@@ -1,0 +1,276 @@
+//! The rules for one slot: which container belongs there, and what is the next step towards it.
+
+use super::backoff::restart_delay_ms;
+use super::memory::streak;
+use super::{Planner, WaitingOn, may_run};
+use crate::model::{
+    Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
+    ObservedContainer, PullPolicy, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
+};
+
+/// A digest that was asked for so recently is new enough to create from under `pull_policy: always`.
+const FRESH_MS: u64 = 60_000;
+
+pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+    match wanted(planner, slot) {
+        Wanted::Nothing(reason) => clear(planner, slot, containers, reason),
+        Wanted::AsItIs => keep(planner, slot, containers),
+        Wanted::Service(service) => fill(planner, slot, service, containers),
+    }
+}
+
+enum Wanted<'a> {
+    /// Nothing belongs here.
+    Nothing(&'static str),
+    /// The service is held: what is here stays, nothing new is made.
+    AsItIs,
+    /// A container of this service.
+    Service(&'a Service),
+}
+
+fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
+    let Some(project) = planner.facts.desired.projects.get(&slot.project) else {
+        return Wanted::Nothing("its state file is gone");
+    };
+    match project.services.get(&slot.service) {
+        None => Wanted::Nothing("its service is no longer in the file"),
+        Some(service) if !service.holds.is_empty() || service.image.is_none() => Wanted::AsItIs,
+        Some(service) if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
+        Some(service) => Wanted::Service(service),
+    }
+}
+
+/// Ends and removes everything in the slot.
+fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer], reason: &str) {
+    for container in containers {
+        retire(planner, slot, container, reason);
+    }
+}
+
+/// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
+fn keep(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+    let alive = containers.iter().find(|c| may_run(c, planner.facts.under_way));
+    match alive.or(containers.first()) {
+        Some(container) if !matches!(container.state, ContainerState::Created) => {
+            let service = &container.spec.service;
+            supervise(planner, slot, container, service.restart);
+        }
+        Some(_) | None => {}
+    }
+    planner.wait(slot, WaitingOn::Held, None);
+}
+
+/// Brings the slot towards a container of this service.
+fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &[&ObservedContainer]) {
+    let Some(image) = &service.image else { return };
+    let current = current(planner, service, image, containers);
+    let stale = || containers.iter().filter(|c| current.is_none_or(|chosen| chosen.spec.id != c.spec.id));
+    match current {
+        None => {
+            let Some(digest) = resolved(planner, slot, service, image) else {
+                return keep_running(planner, slot, containers);
+            };
+            let id = ContainerId::derive(slot, &service.hash, digest);
+            let spec = Box::new(container_spec(id, slot, service, image, digest));
+            planner.step(slot, Action::Create { spec }, creation_reason(containers));
+            keep_running(planner, slot, containers);
+        }
+        Some(container) => {
+            for old in stale() {
+                retire(planner, slot, old, "its specification changed");
+            }
+            match stale().find(|old| may_run(old, planner.facts.under_way)) {
+                Some(old) if !matches!(container.state, ContainerState::Running { .. }) => {
+                    planner.wait(slot, WaitingOn::Predecessor(old.spec.id.clone()), None);
+                }
+                Some(_) | None => supervise_current(planner, slot, container, service),
+            }
+        }
+    }
+}
+
+/// The container that is what the file asks for: by hash; of several, the one that runs, else the one of the present image.
+fn current<'a>(
+    planner: &Planner<'_>,
+    service: &Service,
+    image: &ImageReference,
+    containers: &[&'a ObservedContainer],
+) -> Option<&'a ObservedContainer> {
+    let present = planner.facts.observed.images.get(image);
+    let matching = || containers.iter().copied().filter(|c| c.spec.service.hash == service.hash);
+    matching()
+        .find(|c| may_run(c, planner.facts.under_way))
+        .or_else(|| matching().find(|c| present == Some(&c.spec.image_digest)))
+        .or_else(|| matching().next())
+}
+
+/// While the successor is not made yet, the old container is looked after as before.
+fn keep_running(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+    let alive = containers.iter().find(|c| may_run(c, planner.facts.under_way));
+    if let Some(container) = alive.or(containers.first()) {
+        let started_before = !matches!(container.state, ContainerState::Created | ContainerState::StartFailed { .. });
+        if started_before {
+            supervise(planner, slot, container, container.spec.service.restart);
+        }
+    }
+}
+
+/// The digest to create from, or the step that brings it.
+fn resolved<'a>(
+    planner: &mut Planner<'a>,
+    slot: &Slot,
+    service: &Service,
+    image: &ImageReference,
+) -> Option<&'a Digest> {
+    let here = planner.facts.observed.images.get(image);
+    let fresh = |within: u64| {
+        let asked = planner.facts.memory.asked.get(image);
+        asked.is_some_and(|at| planner.facts.now.since(*at) <= within)
+    };
+    let refresh = image.digest().is_none()
+        && match service.pull {
+            PullPolicy::Missing | PullPolicy::Never => false,
+            PullPolicy::Always => !fresh(FRESH_MS),
+            PullPolicy::Every { ms } => !fresh(ms.max(FRESH_MS)),
+        };
+    match here {
+        Some(digest) if !refresh => return Some(digest),
+        Some(_) => {}
+        None if service.pull == PullPolicy::Never => {
+            planner.wait(slot, WaitingOn::NeverPulled(image.clone()), None);
+            return None;
+        }
+        None => {}
+    }
+    let reason = if refresh && here.is_some() { "pull_policy asks for the newest" } else { "the image is not here" };
+    let action = Action::Pull { image: image.clone(), platform: service.platform.clone(), refresh };
+    planner.step(slot, action, reason.to_owned());
+    None
+}
+
+fn creation_reason(containers: &[&ObservedContainer]) -> String {
+    let reason = if containers.is_empty() { "the file asks for it" } else { "its specification changed" };
+    reason.to_owned()
+}
+
+fn container_spec(
+    id: ContainerId,
+    slot: &Slot,
+    service: &Service,
+    image: &ImageReference,
+    digest: &Digest,
+) -> ContainerSpec {
+    let replica_name = || ContainerName::of_replica(&slot.project, &slot.service, slot.number);
+    ContainerSpec {
+        id,
+        name: service.container_name.clone().unwrap_or_else(replica_name),
+        slot: slot.clone(),
+        image: image.clone(),
+        image_digest: digest.clone(),
+        service: service.clone(),
+    }
+}
+
+/// Ends a container that nobody wants, then removes it.
+fn retire(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: &str) {
+    let id = container.spec.id.clone();
+    let action = match container.state {
+        ContainerState::Running { .. } => {
+            let StopPolicy { signal, grace_ms } = container.spec.service.stop;
+            Action::Stop { id, signal, grace_ms }
+        }
+        ContainerState::Orphaned { .. } => kill(id),
+        ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. } => {
+            Action::Remove { id }
+        }
+    };
+    planner.step(slot, action, reason.to_owned());
+}
+
+const fn kill(id: ContainerId) -> Action {
+    Action::Stop { id, signal: Some(Signal::KILL), grace_ms: 0 }
+}
+
+/// The current container: started when it was never started, then supervised by the file's present policy.
+fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    match &container.state {
+        ContainerState::Created | ContainerState::StartFailed { .. } => {
+            start(planner, slot, container, "the file asks for it".to_owned());
+        }
+        ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Orphaned { .. } => {
+            supervise(planner, slot, container, service.restart);
+        }
+    }
+}
+
+/// Looks after a container that was started: restart, wait, or leave it to its owner.
+fn supervise(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, policy: RestartPolicy) {
+    match &container.state {
+        ContainerState::Running { .. } => {
+            let key = Key::Container(container.spec.id.clone());
+            if let Some(action) = planner.facts.under_way.get(&key) {
+                let verb = action.verb();
+                planner.wait(slot, WaitingOn::Step(verb), None);
+            }
+        }
+        ContainerState::Orphaned { .. } => {
+            let reason = "its shim was killed; what is left of it is ended".to_owned();
+            planner.step(slot, kill(container.spec.id.clone()), reason);
+        }
+        ContainerState::Exited { status, started, at } => {
+            restart(planner, slot, container, policy, *status, at.since(*started));
+        }
+        ContainerState::Created | ContainerState::StartFailed { .. } => {}
+    }
+}
+
+fn restart(
+    planner: &mut Planner<'_>,
+    slot: &Slot,
+    container: &ObservedContainer,
+    policy: RestartPolicy,
+    status: ExitStatus,
+    ran_ms: u64,
+) {
+    let restarts = planner.facts.memory.restarts.get(&container.spec.id).copied().unwrap_or_default();
+    if let Some(because) = stays_ended(policy, status, restarts.total) {
+        return planner.wait(slot, WaitingOn::Owner { status, because }, None);
+    }
+    let due = match status {
+        ExitStatus::MachineStopped => Timestamp::default(),
+        ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::OomKilled | ExitStatus::ShimLost => {
+            let ended = planner.facts.memory.ends.get(&container.spec.id).copied().unwrap_or(planner.facts.now);
+            ended.plus_ms(restart_delay_ms(streak(restarts, ran_ms)))
+        }
+    };
+    if due > planner.facts.now {
+        return planner.wait(slot, WaitingOn::Backoff { status, restarts: restarts.total }, Some(due));
+    }
+    start(planner, slot, container, format!("{status}; restart: {}", policy_name(policy)));
+}
+
+fn stays_ended(policy: RestartPolicy, status: ExitStatus, restarts: u32) -> Option<&'static str> {
+    match policy {
+        RestartPolicy::No => Some("restart: no"),
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => None,
+        RestartPolicy::OnFailure { .. } if status.success() => Some("restart: on-failure, and it succeeded"),
+        RestartPolicy::OnFailure { max: Some(max) } if restarts >= max => {
+            Some("restart: on-failure, and all its attempts are used up")
+        }
+        RestartPolicy::OnFailure { .. } => None,
+    }
+}
+
+const fn policy_name(policy: RestartPolicy) -> &'static str {
+    match policy {
+        RestartPolicy::No => "no",
+        RestartPolicy::Always => "always",
+        RestartPolicy::UnlessStopped => "unless-stopped",
+        RestartPolicy::OnFailure { .. } => "on-failure",
+    }
+}
+
+fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
+    let spec = Box::new(container.spec.clone());
+    planner.step(slot, Action::Start { spec }, reason);
+}

@@ -1,0 +1,125 @@
+//! The records, in serde types of their own, and their frame: a version, a checksum, then JSON.
+//!
+//! A record that was ever released stays readable; `state-schema/records/` holds a sample of each.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+const VERSION: u8 = 1;
+const CHECKSUM: usize = 8;
+
+/// What a record is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey {
+    /// The last good version of a state file, by its path below the state folder.
+    Good(PathBuf),
+    /// A container's history, by its id.
+    History(String),
+    /// What is remembered of the daemon itself.
+    Settings,
+}
+
+impl RecordKey {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        use std::os::unix::ffi::OsStrExt as _;
+        match self {
+            Self::Good(path) => [b"good/", path.as_os_str().as_bytes()].concat(),
+            Self::History(id) => [b"history/", id.as_bytes()].concat(),
+            Self::Settings => b"settings".to_vec(),
+        }
+    }
+
+    pub(super) fn parse(key: &[u8]) -> Option<Self> {
+        use std::os::unix::ffi::OsStrExt as _;
+        if key == b"settings" {
+            return Some(Self::Settings);
+        }
+        if let Some(path) = key.strip_prefix(b"good/") {
+            return Some(Self::Good(Path::new(std::ffi::OsStr::from_bytes(path)).to_owned()));
+        }
+        let id = key.strip_prefix(b"history/")?;
+        std::str::from_utf8(id).ok().map(|id| Self::History(id.to_owned()))
+    }
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum Record {
+    /// A state file's last good version.
+    Good(Good),
+    /// A container's history.
+    History(History),
+    /// What is remembered of the daemon itself.
+    Settings(Settings),
+}
+
+/// A state file as it was when it was last good, with everything it referred to, so that it can be read again as it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Good {
+    /// The project that it defines.
+    pub project: String,
+    /// The name it would have by its file or folder.
+    pub default_name: String,
+    /// Its text.
+    pub text: String,
+    /// What it referred to.
+    pub references: Vec<Reference>,
+}
+
+/// A file that a state file refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reference {
+    /// As it is referred to.
+    pub path: PathBuf,
+    /// What it held, base 16; none where it was missing.
+    pub content: Option<String>,
+}
+
+/// What happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// How often it was started again.
+    pub restarts: u32,
+    /// How often in a row.
+    pub streak: u32,
+    /// Why the last thing was done to it.
+    pub reason: String,
+}
+
+/// What is remembered of the daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The state folder that the last good documents are of.
+    pub state_dir: PathBuf,
+}
+
+pub(super) fn encode(record: &Record) -> Vec<u8> {
+    let json = serde_json::to_vec(record).unwrap_or_else(|e| unreachable!("records have string keys only: {e}"));
+    let mut bytes = vec![VERSION];
+    bytes.extend_from_slice(&checksum(&json));
+    bytes.extend_from_slice(&json);
+    bytes
+}
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Record, String> {
+    let (version, rest) = bytes.split_first().ok_or("it is empty")?;
+    if *version != VERSION {
+        return Err(format!("version {version} is not known; it was written by a newer version of Longshore"));
+    }
+    let (sum, json) = rest.split_at_checked(CHECKSUM).ok_or("it is cut off")?;
+    if sum != checksum(json) {
+        return Err("its checksum is wrong".to_owned());
+    }
+    serde_json::from_slice(json).map_err(|e| e.to_string())
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
+    let mut sum = [0_u8; CHECKSUM];
+    for (to, from) in sum.iter_mut().zip(Sha256::digest(bytes)) {
+        *to = from;
+    }
+    sum
+}

@@ -1,0 +1,94 @@
+use super::*;
+
+fn good(text: &str) -> Record {
+    let references = vec![Reference { path: ".env".into(), content: None }];
+    Record::Good(Good { project: "shop".into(), default_name: "shop".into(), text: text.into(), references })
+}
+
+fn key() -> RecordKey {
+    RecordKey::Good("shop.yaml".into())
+}
+
+fn written(dir: &Path) {
+    let mut found = Store::open(dir, "0");
+    assert_eq!(found.note, None);
+    for number in 0..200 {
+        let history = History { restarts: number, streak: 0, reason: "x".repeat(300) };
+        found.store.put(RecordKey::History(format!("{number:064x}")), Record::History(history));
+        found.store.put(key(), good(&format!("services: {{}} # {number}")));
+        found.store.commit().unwrap();
+    }
+    assert!(!found.store.dirty());
+}
+
+#[test]
+fn what_was_committed_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path());
+    let mut found = Store::open(dir.path(), "1");
+    assert_eq!(found.note, None);
+    assert_eq!(found.records.len(), 201);
+    assert_eq!(found.records[&key()], good("services: {} # 199"));
+    found.store.remove(key());
+    found.store.commit().unwrap();
+    drop(found);
+    assert!(!Store::open(dir.path(), "2").records.contains_key(&key()));
+}
+
+#[test]
+fn a_deleted_emptied_or_garbled_database_is_set_aside_and_said() {
+    let garble = |bytes: &mut Vec<u8>| bytes.iter_mut().enumerate().for_each(|(i, b)| *b = (i * 7) as u8);
+    let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
+    let empty = |bytes: &mut Vec<u8>| bytes.clear();
+    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 3] =
+        [("garbled", &garble), ("truncated", &truncate), ("emptied", &empty)];
+    for (name, damage) in damages {
+        let dir = tempfile::tempdir().unwrap();
+        written(dir.path());
+        let file = dir.path().join("db/db");
+        let mut bytes = std::fs::read(&file).unwrap();
+        damage(&mut bytes);
+        std::fs::write(&file, bytes).unwrap();
+        let mut found = Store::open(dir.path(), "1");
+        let note = found.note.unwrap_or_else(|| panic!("{name}: nothing is said"));
+        assert!(note.contains("db.broken-1"), "{name}: {note}");
+        found.store.put(key(), good("new"));
+        found.store.commit().unwrap();
+        drop(found.store);
+        assert_eq!(Store::open(dir.path(), "2").records[&key()], good("new"), "{name}");
+    }
+}
+
+#[test]
+fn a_database_whose_files_are_gone_is_not_taken_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path());
+    std::fs::remove_dir_all(dir.path().join("db")).unwrap();
+    let found = Store::open(dir.path(), "1");
+    assert!(found.note.unwrap().contains("gone"));
+    drop(found.store);
+    assert_eq!(Store::open(dir.path(), "2").note, None);
+}
+
+#[test]
+fn a_flipped_bit_is_noticed() {
+    let mut bytes = encode(&good("services: {}"));
+    assert_eq!(decode(&bytes).unwrap(), good("services: {}"));
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    assert_eq!(decode(&bytes).unwrap_err(), "its checksum is wrong");
+}
+
+#[test]
+fn every_released_record_is_still_read() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("state-schema/records");
+    let mut read = 0;
+    for entry in std::fs::read_dir(samples).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let record: Record = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(decode(&encode(&record)).unwrap(), record);
+        read += 1;
+    }
+    assert!(read >= 3, "a sample of each kind of record");
+}
