@@ -36,6 +36,8 @@ use crate::model::{
 pub struct Desired {
     /// By name.
     pub projects: BTreeMap<ProjectName, Project>,
+    /// Projects that are seen on the host while nobody knows what the files say of them: what runs of them is kept as it is.
+    pub kept: BTreeSet<ProjectName>,
 }
 
 /// What is: the host as it was just seen.

@@ -22,7 +22,7 @@ pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&O
 enum Wanted<'a> {
     /// Nothing belongs here.
     Nothing(&'static str),
-    /// The service is held: what is here stays, nothing new is made.
+    /// The service is held, or unknown: what is here stays, nothing new is made.
     AsItIs,
     /// A container of this service.
     Service(&'a Service),
@@ -30,7 +30,8 @@ enum Wanted<'a> {
 
 fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
     let Some(project) = planner.facts.desired.projects.get(&slot.project) else {
-        return Wanted::Nothing("its state file is gone");
+        let unknown = planner.facts.desired.kept.contains(&slot.project);
+        return if unknown { Wanted::AsItIs } else { Wanted::Nothing("its state file is gone") };
     };
     match project.services.get(&slot.service) {
         None => Wanted::Nothing("its service is no longer in the file"),

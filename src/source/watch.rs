@@ -1,0 +1,239 @@
+//! Watching: events where the kernel gives them, a full look now and then in any case.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
+use notify::{EventKind, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+
+use super::look::{Look, Looker};
+use super::settle::{Hint, QUIET_MS, Settle};
+
+/// A full look by content at least this often, whatever the events say.
+const RESCAN: Duration = Duration::from_secs(30);
+/// Without events, or with a folder that is not there.
+const POLL: Duration = Duration::from_secs(2);
+/// An absent file is looked for once more after this time.
+const ABSENT: Duration = Duration::from_millis(320);
+
+/// How changes are noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watching {
+    /// By events, and a look every 30 s.
+    Events,
+    /// By a look every 2 s, and why.
+    Polling(String),
+}
+
+impl std::fmt::Display for Watching {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Events => write!(f, "events, and a full look every {} s", RESCAN.as_secs()),
+            Self::Polling(why) => write!(f, "a full look every {} s ({why})", POLL.as_secs()),
+        }
+    }
+}
+
+/// The watched folder: waits for something to look at, then looks.
+#[derive(Debug)]
+pub struct Source {
+    root: PathBuf,
+    looker: Option<Looker>,
+    settle: Settle,
+    begun: Instant,
+    took: u64,
+    last_full: Option<Instant>,
+    hints: mpsc::UnboundedReceiver<Hint>,
+    watcher: Result<notify::RecommendedWatcher, String>,
+    watched: BTreeSet<PathBuf>,
+    missing: bool,
+}
+
+impl Source {
+    /// Begins to watch; a folder that is not there is waited for.
+    #[must_use]
+    pub fn open(root: &Path) -> Self {
+        let (sender, hints) = mpsc::unbounded_channel();
+        let folder = root.to_owned();
+        let deliver = move |event: notify::Result<notify::Event>| {
+            for hint in hints_of(event, &folder) {
+                // The receiver goes away only with the source itself.
+                if sender.send(hint).is_err() {
+                    return;
+                }
+            }
+        };
+        let watcher = notify::recommended_watcher(deliver).map_err(|e| e.to_string());
+        Self {
+            root: root.to_owned(),
+            looker: Some(Looker::new(root)),
+            settle: Settle::default(),
+            begun: Instant::now(),
+            took: 0,
+            last_full: None,
+            hints,
+            watcher,
+            watched: BTreeSet::new(),
+            missing: false,
+        }
+    }
+
+    /// How changes are noticed now.
+    #[must_use]
+    pub fn watching(&self) -> Watching {
+        self.watcher.as_ref().map_or_else(|e| Watching::Polling(e.clone()), |_| Watching::Events)
+    }
+
+    /// Asks for a full look now.
+    pub fn look_soon(&mut self) {
+        self.settle.note(Hint::Anything, self.now());
+    }
+
+    /// Waits until there is something to look at, and looks. Dropping the future loses no hint.
+    pub async fn next(&mut self) -> Look {
+        loop {
+            let full_at = self.last_full.map_or_else(Instant::now, |last| last + self.period());
+            let due_at = self.settle.due().map(|due| self.begun + Duration::from_millis(due));
+            let at = due_at.map_or(full_at, |due| due.min(full_at));
+            if at <= Instant::now() {
+                return self.look(full_at <= Instant::now()).await;
+            }
+            tokio::select! {
+                // Both arms may be cancelled: a hint is either received and noted, or still in the channel.
+                hint = self.hints.recv() => self.note(hint),
+                () = tokio::time::sleep_until(at.into()) => {}
+            }
+        }
+    }
+
+    fn note(&mut self, hint: Option<Hint>) {
+        let now = self.now();
+        if let Some(hint) = hint {
+            self.settle.note(hint, now);
+        }
+        while let Ok(hint) = self.hints.try_recv() {
+            self.settle.note(hint, now);
+        }
+    }
+
+    async fn look(&mut self, full: bool) -> Look {
+        let begun = Instant::now();
+        let mut task = self.settle.begin(self.now(), self.took);
+        task.everything |= full;
+        let events = self.watcher.is_ok() && self.last_full.is_some();
+        let mut looker = self.looker.take().unwrap_or_else(|| Looker::new(&self.root));
+        // Once begun, the blocking part ends by itself; a look that is dropped meanwhile begins with a fresh looker.
+        let everything = task.everything;
+        let done = tokio::task::spawn_blocking(move || {
+            let (look, after) = looker.look_at(&task, events);
+            (looker, look, after)
+        });
+        let Ok((looker, look, after)) = done.await else {
+            self.last_full = None;
+            return Look {
+                folder: Err("looking at the folder failed an internal check".to_owned()),
+                files: Default::default(),
+                warnings: Vec::new(),
+                unlinked: BTreeSet::new(),
+            };
+        };
+        self.looker = Some(looker);
+        self.missing = look.folder.is_err();
+        if everything {
+            self.last_full = Some(Instant::now());
+        }
+        if after.replaced || self.missing {
+            self.settle.forget_unlinked(|_| false);
+            self.watched.clear();
+        }
+        if self.watch(after.watch) {
+            // A folder that is watched only now may have changed since it was read.
+            self.settle.note(Hint::Anything, self.now());
+        }
+        if after.again {
+            let at = self.now() + QUIET_MS;
+            self.settle.note(Hint::Anything, at);
+        }
+        if !look.unlinked.is_empty() {
+            let at = self.now() + u64::try_from(ABSENT.as_millis()).unwrap_or(u64::MAX);
+            self.settle.look_at(at);
+        }
+        self.took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        look
+    }
+
+    /// Says that the absence of these paths was answered for.
+    pub fn answered(&mut self, gone: &BTreeSet<PathBuf>) {
+        self.settle.forget_unlinked(|path| !gone.iter().any(|g| g.starts_with(path)));
+    }
+
+    /// Watches exactly these folders; true where one is new.
+    fn watch(&mut self, wanted: BTreeSet<PathBuf>) -> bool {
+        let Ok(watcher) = &mut self.watcher else { return false };
+        for gone in self.watched.difference(&wanted).cloned().collect::<Vec<_>>() {
+            // It may be gone itself; then there is nothing to unwatch.
+            if watcher.unwatch(&gone).is_err() {
+                tracing::trace!(folder = %gone.display(), "no longer there to unwatch");
+            }
+            self.watched.remove(&gone);
+        }
+        let mut new = false;
+        for folder in wanted.difference(&self.watched.clone()) {
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => new |= self.watched.insert(folder.clone()),
+                Err(error) if !folder.exists() => tracing::debug!(%error, "not there to watch"),
+                Err(error) => {
+                    self.watcher = Err(format!("the folder cannot be watched: {error}"));
+                    return false;
+                }
+            }
+        }
+        new
+    }
+
+    fn period(&self) -> Duration {
+        if self.missing || self.watcher.is_err() { POLL } else { RESCAN }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What an event hints at. Reading a file raises events too: those are no hints.
+fn hints_of(event: notify::Result<notify::Event>, root: &Path) -> Vec<Hint> {
+    let Ok(event) = event else { return vec![Hint::Anything] };
+    if event.need_rescan() {
+        return vec![Hint::Anything];
+    }
+    let below = |path: &PathBuf| path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned);
+    let paths = event.paths.iter().map(|path| below(path).ok_or(path));
+    let hint = |make: fn(PathBuf) -> Hint| {
+        // Events beside the folder (its parent is watched, and folders that links lead to) say only "look".
+        paths
+            .clone()
+            .filter_map(|p| {
+                p.map_or_else(|other| concerns_root(other, root).then_some(Hint::Anything), |p| Some(make(p)))
+            })
+            .collect()
+    };
+    match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => hint(Hint::Whole),
+        EventKind::Modify(ModifyKind::Name(RenameMode::To)) => hint(Hint::Whole),
+        EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => hint(Hint::Unlinked),
+        // The two halves of a rename come one by one as well.
+        EventKind::Modify(ModifyKind::Name(_)) => Vec::new(),
+        EventKind::Modify(ModifyKind::Metadata(_)) => hint(Hint::Whole),
+        EventKind::Create(CreateKind::Folder) => vec![Hint::Anything],
+        EventKind::Create(_) | EventKind::Modify(_) => hint(Hint::Writing),
+        EventKind::Access(_) => Vec::new(),
+        EventKind::Any | EventKind::Other => vec![Hint::Anything],
+    }
+}
+
+/// Whether an event outside the folder is about the folder itself, or about a file that a link in it leads to.
+fn concerns_root(path: &Path, root: &Path) -> bool {
+    path == root || root.starts_with(path) || path.parent() != root.parent()
+}
