@@ -16,7 +16,7 @@ use crate::plan::Desired;
 use crate::source::{GoodFile, Look, Read};
 
 /// A file counts as removed when it was absent for this long: replacing it by unlink and write is no removal.
-const ABSENT_MS: u64 = 300;
+pub(super) const ABSENT_MS: u64 = 300;
 
 /// What is in force.
 #[derive(Debug, Default)]

@@ -1,6 +1,21 @@
 //! Decides when to look, what is under way, and what the status says.
+//!
+//! [`Reconciler`] decides and is told the time; [`run`] waits and drives a [`Host`]. One task owns the reconciler; front doors
+//! read the [`view::View`] that it publishes and send [`Command`]s.
+//!
+//! ```text
+//! look ─▶ Ledger ─▶ Desired ─┐
+//! host.observe() ─▶ Observed ┴▶ plan ─▶ steps ─▶ host.apply() ─▶ finished ─▶ look again
+//! ```
 
+mod describe;
+mod host;
 mod ledger;
+mod reconciler;
+mod run;
 pub mod view;
 
+pub use host::{ActionError, Change, Gauges, Host, Transfer};
 pub use ledger::{Changes, Ledger};
+pub use reconciler::{Noted, Reconciler};
+pub use run::{Channels, Command, run};

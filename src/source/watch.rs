@@ -15,9 +15,6 @@ use super::settle::{Hint, QUIET_MS, Settle};
 const RESCAN: Duration = Duration::from_secs(30);
 /// Without events, or with a folder that is not there.
 const POLL: Duration = Duration::from_secs(2);
-/// An absent file is looked for once more after this time.
-const ABSENT: Duration = Duration::from_millis(320);
-
 /// How changes are noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watching {
@@ -91,6 +88,12 @@ impl Source {
         self.settle.note(Hint::Anything, self.now());
     }
 
+    /// Asks for a look in so many milliseconds.
+    pub fn look_in(&mut self, ms: u64) {
+        let at = self.now() + ms;
+        self.settle.look_at(at);
+    }
+
     /// Waits until there is something to look at, and looks. Dropping the future loses no hint.
     pub async fn next(&mut self) -> Look {
         loop {
@@ -155,10 +158,6 @@ impl Source {
         if after.again {
             let at = self.now() + QUIET_MS;
             self.settle.note(Hint::Anything, at);
-        }
-        if !look.unlinked.is_empty() {
-            let at = self.now() + u64::try_from(ABSENT.as_millis()).unwrap_or(u64::MAX);
-            self.settle.look_at(at);
         }
         self.took = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         look

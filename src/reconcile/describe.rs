@@ -1,0 +1,262 @@
+//! Turns what the reconciler knows into what the status says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::host::Gauges;
+use super::reconciler::{Reconciler, wait_kind};
+use super::view::{
+    ContainerStateView, ContainerView, FolderView, ImageStateView, ImageView, Phase, ProjectView, ServiceView,
+    StepView, StoreView, View, WaitView,
+};
+use crate::model::{
+    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName, Slot,
+    Timestamp,
+};
+use crate::plan::{Wait, WaitingOn};
+
+/// What the status shows beside the reconciler's own knowledge.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings<'a> {
+    pub(super) now: Timestamp,
+    pub(super) revision: u64,
+    pub(super) folder: &'a Path,
+    pub(super) watching: String,
+    /// Whether something that was decided is not on disk yet.
+    pub(super) unsaved: Option<String>,
+    pub(super) saving: bool,
+    pub(super) gauges: Gauges,
+}
+
+impl Reconciler {
+    pub(super) fn view(&self, around: &Surroundings<'_>) -> View {
+        let saved = !around.saving && around.unsaved.is_none();
+        let projects = self.project_views(saved);
+        let open =
+            |wait: &&Wait| !matches!(wait.on, WaitingOn::Held | WaitingOn::Owner { .. } | WaitingOn::NeverPulled(_));
+        let busy = !self.under_way.is_empty() || self.plan.waiting.iter().any(|w| open(&w)) || self.absent;
+        let note = [around.gauges.store_note.clone(), around.unsaved.clone()].into_iter().flatten().collect::<Vec<_>>();
+        View {
+            at: around.now,
+            revision: around.revision,
+            ready: self.ready,
+            settled: self.ready && saved && !busy,
+            folder: FolderView {
+                path: around.folder.to_owned(),
+                held: self.ledger.held().cloned(),
+                watching: around.watching.clone(),
+            },
+            store: StoreView { note: (!note.is_empty()).then(|| note.join("; ")) },
+            projects,
+            images: self.image_views(&around.gauges),
+            problems: self.problems(),
+            under_way: self.under_way.values().map(|u| self.step_view(u)).collect(),
+            waiting: self.plan.waiting.iter().map(|w| self.wait_view(w)).collect(),
+            loosenings: around.gauges.loosenings.clone(),
+        }
+    }
+
+    fn step_view(&self, under: &super::reconciler::UnderWay) -> StepView {
+        StepView {
+            verb: under.action.verb(),
+            what: self.name_of(&under.action),
+            reason: under.reason.clone(),
+            since: under.since,
+        }
+    }
+
+    fn wait_view(&self, wait: &Wait) -> WaitView {
+        let since = self.waiting_since.get(&(wait.slot.clone(), wait_kind(&wait.on))).copied().unwrap_or_default();
+        WaitView { what: wait.slot.to_string(), reason: self.wait_reason(&wait.on), since, until: wait.until }
+    }
+
+    fn wait_reason(&self, on: &WaitingOn) -> String {
+        match on {
+            WaitingOn::Image(image) => match self.memory.failures.get(&Key::Image(image.clone())) {
+                Some(failure) => format!("image {image}: attempt {} failed: {}", failure.attempts, failure.error),
+                None => format!("image {image} is being pulled"),
+            },
+            WaitingOn::Step(verb) => format!("{verb} is under way"),
+            WaitingOn::Predecessor(id) => match self.observed.containers.get(id) {
+                Some(old) => format!("the container that it replaces ({}, {}) has to end", old.spec.name, id.short()),
+                None => format!("the container that it replaces ({}) has to end", id.short()),
+            },
+            WaitingOn::Retry { verb, error, attempts } => {
+                let times = if *attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
+                format!("{verb} failed {times}: {error}")
+            }
+            WaitingOn::Backoff { status, restarts } => {
+                format!("{status}; started again after a pause ({restarts} restarts so far)")
+            }
+            WaitingOn::Turn => "others are under way; it is its turn soon".to_owned(),
+            WaitingOn::Owner { status, because } => format!("{status}; it stays so ({because})"),
+            WaitingOn::Held => "held: see its problems".to_owned(),
+            WaitingOn::NeverPulled(image) => {
+                format!("image {image} is not here and pull_policy is never; pull it by hand or change the policy")
+            }
+        }
+    }
+
+    fn project_views(&self, saved: bool) -> Vec<ProjectView> {
+        let mut names: BTreeSet<&ProjectName> = self.desired.projects.keys().collect();
+        names.extend(self.observed.containers.values().map(|c| &c.spec.slot.project));
+        let mut by_service: BTreeMap<(&ProjectName, &ServiceName), Vec<&ObservedContainer>> = BTreeMap::new();
+        for container in self.observed.containers.values() {
+            let slot = &container.spec.slot;
+            by_service.entry((&slot.project, &slot.service)).or_default().push(container);
+        }
+        let mut waits: BTreeMap<(&ProjectName, &ServiceName), Vec<&Wait>> = BTreeMap::new();
+        for wait in &self.plan.waiting {
+            waits.entry((&wait.slot.project, &wait.slot.service)).or_default().push(wait);
+        }
+        let facts = Known { by_service, waits, saved };
+        names.into_iter().map(|name| self.project_view(name, &facts)).collect()
+    }
+
+    fn project_view(&self, name: &ProjectName, facts: &Known<'_>) -> ProjectView {
+        let project = self.desired.projects.get(name);
+        let mut services: BTreeSet<&ServiceName> = project.iter().flat_map(|p| p.services.keys()).collect();
+        services.extend(facts.by_service.keys().filter(|(project, _)| *project == name).map(|(_, service)| *service));
+        let services: Vec<ServiceView> =
+            services.into_iter().map(|service| self.service_view(name, project, service, facts)).collect();
+        let file = project.map(|p| p.file.clone());
+        let known = project.is_some() || self.desired.kept.contains(name);
+        let worst = services.iter().map(|s| s.phase).max();
+        ProjectView {
+            name: name.clone(),
+            phase: if known { worst.unwrap_or(Phase::Applied) } else { Phase::Removing },
+            last_good: file.as_ref().is_some_and(|file| self.ledger.is_last_good(file)),
+            file,
+            services,
+        }
+    }
+
+    fn service_view(
+        &self,
+        name: &ProjectName,
+        project: Option<&Project>,
+        service: &ServiceName,
+        facts: &Known<'_>,
+    ) -> ServiceView {
+        let wanted = project.and_then(|p| p.services.get(service));
+        let none = Vec::new();
+        let containers = facts.by_service.get(&(name, service)).unwrap_or(&none);
+        let no_waits = Vec::new();
+        let waits = facts.waits.get(&(name, service)).unwrap_or(&no_waits);
+        let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
+        let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
+        ServiceView {
+            name: service.clone(),
+            image,
+            phase: self.service_phase(name, wanted, containers, waits, facts.saved),
+            wanted: wanted.map_or(0, |s| s.replicas),
+            running: u32::try_from(running).unwrap_or(u32::MAX),
+            holds: wanted.iter().flat_map(|s| s.holds.iter().map(|h| h.problem.clone())).collect(),
+            waiting: waits.iter().map(|w| self.wait_view(w)).collect(),
+            containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
+        }
+    }
+
+    fn service_phase(
+        &self,
+        project: &ProjectName,
+        wanted: Option<&Service>,
+        containers: &[&ObservedContainer],
+        waits: &[&Wait],
+        saved: bool,
+    ) -> Phase {
+        let Some(wanted) = wanted else {
+            return if self.desired.kept.contains(project) { Phase::Held } else { Phase::Removing };
+        };
+        let phase_of_wait = |wait: &&Wait| match &wait.on {
+            WaitingOn::Held => Phase::Held,
+            WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
+            WaitingOn::Image(image) if self.memory.failures.contains_key(&Key::Image(image.clone())) => Phase::Failing,
+            WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
+            WaitingOn::Owner { .. } => Phase::Failing,
+            WaitingOn::Image(_) | WaitingOn::Step(_) | WaitingOn::Predecessor(_) | WaitingOn::Turn => Phase::Applying,
+        };
+        let waiting = waits.iter().map(phase_of_wait).max().unwrap_or(Phase::Applied);
+        let mine = |action: &Action| match action {
+            Action::Create { spec } | Action::Start { spec } => {
+                spec.slot.project == *project && spec.slot.service == wanted.name
+            }
+            Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
+            Action::Pull { image, .. } => wanted.image.as_ref() == Some(image),
+        };
+        let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
+        let held = !wanted.holds.is_empty();
+        match (held, busy) {
+            (true, _) => Phase::Held,
+            (false, true) => waiting.max(Phase::Applying),
+            (false, false) => waiting,
+        }
+    }
+
+    fn container_view(&self, container: &ObservedContainer, waits: &[&Wait]) -> ContainerView {
+        let ObservedContainer { spec, state } = container;
+        let Slot { project, service, number } = spec.slot.clone();
+        let wait = waits.iter().find(|w| w.slot == spec.slot);
+        let reason = match wait {
+            Some(wait) if !matches!(wait.on, WaitingOn::Held | WaitingOn::Predecessor(_)) => self.wait_reason(&wait.on),
+            _ => {
+                self.reasons.get(&spec.id).cloned().unwrap_or_else(|| "it was here when the daemon started".to_owned())
+            }
+        };
+        ContainerView {
+            id: spec.id.clone(),
+            name: spec.name.clone(),
+            project,
+            service,
+            number,
+            image: spec.image.clone(),
+            image_digest: spec.image_digest.clone(),
+            hash: spec.service.hash.to_string(),
+            state: state_view(state),
+            restarts: self.memory.restarts.get(&spec.id).map_or(0, |r| r.total),
+            reason,
+            next_attempt: wait.and_then(|w| w.until),
+        }
+    }
+
+    fn image_views(&self, gauges: &Gauges) -> Vec<ImageView> {
+        let mut states: BTreeMap<&ImageReference, ImageStateView> = BTreeMap::new();
+        for (image, digest) in &self.observed.images {
+            let bytes = gauges.sizes.get(image).copied().unwrap_or(0);
+            states.insert(image, ImageStateView::Present { digest: digest.clone(), bytes });
+        }
+        for (key, failure) in &self.memory.failures {
+            if let Key::Image(image) = key {
+                let (error, attempts) = (failure.error.clone(), failure.attempts);
+                states.insert(image, ImageStateView::Failed { error, attempts, next_attempt: Some(failure.retry_at) });
+            }
+        }
+        for (key, under) in &self.under_way {
+            if let Key::Image(image) = key {
+                let transfer = gauges.transfers.get(image).copied().unwrap_or_default();
+                let since = under.since;
+                states.insert(image, ImageStateView::Pulling { done: transfer.done, total: transfer.total, since });
+            }
+        }
+        states.into_iter().map(|(image, state)| ImageView { image: image.clone(), state }).collect()
+    }
+}
+
+/// The containers and waits of each service, gathered once.
+struct Known<'a> {
+    by_service: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a ObservedContainer>>,
+    waits: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a Wait>>,
+    saved: bool,
+}
+
+fn state_view(state: &ContainerState) -> ContainerStateView {
+    match state {
+        ContainerState::Created => ContainerStateView::Created,
+        ContainerState::Running { init, shim, since } => {
+            ContainerStateView::Running { pid: init.pid, shim: shim.pid, since: *since }
+        }
+        ContainerState::Exited { status, at, .. } => ContainerStateView::Exited { status: *status, at: *at },
+        ContainerState::StartFailed { error, at } => ContainerStateView::StartFailed { error: error.clone(), at: *at },
+        ContainerState::Orphaned { .. } => ContainerStateView::Orphaned,
+    }
+}

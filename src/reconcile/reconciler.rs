@@ -1,0 +1,315 @@
+//! The reconciler: owns what is in force, what is remembered and what is under way. It is told the time and does nothing itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::host::{ActionError, Change};
+use super::ledger::{Changes, Ledger};
+use super::view::Event;
+use crate::model::{Action, ContainerId, ContainerState, Key, Location, Problem, Slot, Timestamp};
+use crate::plan::{self, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
+use crate::source::Look;
+
+/// An action under way.
+#[derive(Debug, Clone)]
+pub(super) struct UnderWay {
+    pub(super) action: Action,
+    pub(super) reason: String,
+    pub(super) since: Timestamp,
+    /// The container as it was seen before the action.
+    before: Option<ContainerState>,
+}
+
+/// What follows from something that was noted.
+#[derive(Debug, Default)]
+pub struct Noted {
+    /// To be brought to disk.
+    pub records: Vec<Change>,
+    /// To be told.
+    pub events: Vec<Event>,
+    /// What a look changed.
+    pub changes: Changes,
+}
+
+/// Decides.
+#[derive(Debug)]
+pub struct Reconciler {
+    pub(super) ledger: Ledger,
+    pub(super) memory: Memory,
+    pub(super) desired: Desired,
+    pub(super) observed: Observed,
+    pub(super) plan: Plan,
+    pub(super) under_way: BTreeMap<Key, UnderWay>,
+    pub(super) reasons: BTreeMap<ContainerId, String>,
+    /// Since when a slot waits for the same thing.
+    pub(super) waiting_since: BTreeMap<(Slot, String), Timestamp>,
+    pub(super) absent: bool,
+    pub(super) ready: bool,
+    limits: Limits,
+    told: BTreeSet<Problem>,
+    held_told: Option<String>,
+    events: u64,
+}
+
+impl Reconciler {
+    /// With what was remembered.
+    #[must_use]
+    pub fn new(ledger: Ledger, memory: Memory, reasons: BTreeMap<ContainerId, String>, limits: Limits) -> Self {
+        Self {
+            ledger,
+            memory,
+            desired: Desired::default(),
+            observed: Observed::default(),
+            plan: Plan::default(),
+            under_way: BTreeMap::new(),
+            reasons,
+            waiting_since: BTreeMap::new(),
+            absent: false,
+            ready: false,
+            limits,
+            told: BTreeSet::new(),
+            held_told: None,
+            events: 0,
+        }
+    }
+
+    /// The folder was looked at.
+    pub fn looked(&mut self, look: Look, now: Timestamp) -> Noted {
+        let changes = self.ledger.absorb(look, now);
+        self.absent = changes.look_again;
+        let mut noted = Noted::default();
+        for path in &changes.applied {
+            let Some(good) = self.ledger.good(path) else { continue };
+            let project = good.document.project.name.to_string();
+            let source = good.source.clone();
+            noted.records.push(Change::Good { path: path.clone(), project: project.clone(), source });
+            let message = format!("project {project} is in force");
+            noted.events.push(self.event(now, "file.applied", path.display().to_string(), message));
+        }
+        for path in &changes.removed {
+            noted.records.push(Change::Gone(path.clone()));
+            let message = "the file is gone; what it made is removed".to_owned();
+            noted.events.push(self.event(now, "file.removed", path.display().to_string(), message));
+        }
+        if !(changes.applied.is_empty() && changes.removed.is_empty()) {
+            // Who edits a file wants to see now whether it works: what failed is tried at once.
+            self.memory.retry_now(|key| !matches!(key, Key::Image(_)));
+        }
+        self.desired = self.ledger.desired();
+        self.tell_problems(now, &mut noted);
+        self.ready = true;
+        noted.changes = changes;
+        noted
+    }
+
+    /// Each problem is told once, not once a look.
+    fn tell_problems(&mut self, now: Timestamp, noted: &mut Noted) {
+        let problems: BTreeSet<Problem> = self.ledger.problems().into_iter().chain(self.held_problems()).collect();
+        for problem in problems.difference(&self.told.clone()) {
+            let mut event = self.event(now, "file.problem", problem.location.to_string(), problem.to_string());
+            event.location = Some(problem.location.clone());
+            noted.events.push(event);
+        }
+        self.told = problems;
+        let held = self.ledger.held().map(|held| held.reason.clone());
+        if held != self.held_told {
+            let (kind, message) = match &held {
+                Some(reason) => ("folder.held", reason.clone()),
+                None => ("folder.followed", "the state folder is followed again".to_owned()),
+            };
+            noted.events.push(self.event(now, kind, "state folder".to_owned(), message));
+            self.held_told = held;
+        }
+    }
+
+    fn held_problems(&self) -> Vec<Problem> {
+        let services = self.desired.projects.values().flat_map(|project| project.services.values());
+        services.flat_map(|service| service.holds.iter().map(|hold| hold.problem.clone())).collect()
+    }
+
+    /// Everything that is wrong with the files, holds included, errors first.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut all = self.ledger.problems();
+        all.extend(self.held_problems());
+        all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.location.cmp(&b.location)));
+        all
+    }
+
+    /// The owner confirms what the fuse holds.
+    pub fn confirm(&mut self) -> Result<(), String> {
+        self.ledger.confirm()
+    }
+
+    /// Takes in what is, plans, and puts the steps under way; the caller performs them.
+    pub fn step(&mut self, observed: Observed, now: Timestamp) -> (Vec<Step>, Noted) {
+        let mut noted = Noted::default();
+        self.tell_ends(&observed, now, &mut noted);
+        self.memory.notice_ends(observed.containers.values(), now);
+        self.observed = observed;
+        let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
+        let mut plan = plan::plan(&Facts {
+            desired: &self.desired,
+            observed: &self.observed,
+            memory: &self.memory,
+            under_way: &actions,
+            limits: self.limits,
+            now,
+        });
+        let steps = std::mem::take(&mut plan.steps);
+        for step in &steps {
+            self.begin(step, now);
+        }
+        self.plan = plan;
+        self.note_waits(now);
+        (steps, noted)
+    }
+
+    fn begin(&mut self, step: &Step, now: Timestamp) {
+        let key = step.action.key();
+        let before = match &key {
+            Key::Container(id) => {
+                self.reasons.insert(id.clone(), format!("{}: {}", step.action.verb(), step.reason));
+                self.observed.containers.get(id).map(|c| c.state.clone())
+            }
+            Key::Image(_) | Key::Slot(_) => None,
+        };
+        let (action, reason) = (step.action.clone(), step.reason.clone());
+        self.under_way.insert(key, UnderWay { action, reason, since: now, before });
+    }
+
+    fn tell_ends(&mut self, observed: &Observed, now: Timestamp, noted: &mut Noted) {
+        for (id, container) in &observed.containers {
+            let before = self.observed.containers.get(id).map(|c| &c.state);
+            let name = container.spec.name.to_string();
+            match &container.state {
+                ContainerState::Exited { status, .. }
+                    if !matches!(before, Some(ContainerState::Exited { .. }) | None) =>
+                {
+                    noted.events.push(self.event(now, "container.exited", name, status.to_string()));
+                }
+                ContainerState::Orphaned { .. } if !matches!(before, Some(ContainerState::Orphaned { .. })) => {
+                    let message = "its shim was killed; what is left of it is ended".to_owned();
+                    noted.events.push(self.event(now, "container.orphaned", name, message));
+                }
+                ContainerState::Running { init, .. } if before.is_none() => {
+                    let message = format!("runs already, as pid {}", init.pid);
+                    noted.events.push(self.event(now, "container.adopted", name, message));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note_waits(&mut self, now: Timestamp) {
+        let before = std::mem::take(&mut self.waiting_since);
+        for wait in &self.plan.waiting {
+            let key = (wait.slot.clone(), wait_kind(&wait.on));
+            let since = before.get(&key).copied().unwrap_or(now);
+            self.waiting_since.insert(key, since);
+        }
+    }
+
+    /// An action ended.
+    pub fn finished(&mut self, key: &Key, result: Result<(), ActionError>, now: Timestamp) -> Noted {
+        let mut noted = Noted::default();
+        let Some(under) = self.under_way.remove(key) else { return noted };
+        let what = self.name_of(&under.action);
+        match result {
+            Ok(()) => {
+                self.memory.succeeded(&under.action, under.before.as_ref(), now);
+                noted.records.extend(self.record_of(&under));
+                let took = now.since(under.since);
+                noted.events.push(self.event(
+                    now,
+                    done_kind(&under.action),
+                    what,
+                    format!("{} ({took} ms)", under.reason),
+                ));
+            }
+            Err(error) => {
+                self.memory.failed(&under.action, error.message.clone(), error.retry_after_ms, now);
+                let retry = self.memory.failures.get(key).map_or(0, |f| f.retry_at.since(now));
+                let message = format!("{} failed: {}; tried again in {retry} ms", under.action.verb(), error.message);
+                noted.events.push(self.event(now, failed_kind(&under.action), what, message));
+            }
+        }
+        noted
+    }
+
+    fn record_of(&mut self, under: &UnderWay) -> Option<Change> {
+        match &under.action {
+            Action::Start { spec } if matches!(under.before, Some(ContainerState::Exited { .. })) => {
+                let restarts = self.memory.restarts.get(&spec.id).copied().unwrap_or_default();
+                Some(Change::History { id: spec.id.clone(), restarts, reason: under.reason.clone() })
+            }
+            Action::Remove { id } => {
+                self.reasons.remove(id);
+                Some(Change::Forgotten(id.clone()))
+            }
+            Action::Start { .. } | Action::Pull { .. } | Action::Create { .. } | Action::Stop { .. } => None,
+        }
+    }
+
+    pub(super) fn name_of(&self, action: &Action) -> String {
+        let by_id = |id: &ContainerId| {
+            self.observed.containers.get(id).map_or_else(|| id.short().to_owned(), |c| c.spec.name.to_string())
+        };
+        match action {
+            Action::Pull { image, .. } => image.to_string(),
+            Action::Create { spec } | Action::Start { spec } => spec.name.to_string(),
+            Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
+        }
+    }
+
+    fn event(&mut self, at: Timestamp, kind: &'static str, what: String, message: String) -> Event {
+        self.events += 1;
+        Event { sequence: self.events, at, kind, what, message, location: None::<Location> }
+    }
+
+    /// When to step again though nothing happens.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.plan.wake_at
+    }
+
+    /// Whether a step may be taken: before the first look, nothing is known of what should be.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.ready
+    }
+}
+
+/// Waits of the same kind go on; a wait of another kind begins anew.
+pub(super) fn wait_kind(on: &WaitingOn) -> String {
+    match on {
+        WaitingOn::Image(_) => "image",
+        WaitingOn::Step(verb) => verb,
+        WaitingOn::Predecessor(_) => "predecessor",
+        WaitingOn::Retry { .. } => "retry",
+        WaitingOn::Backoff { .. } => "backoff",
+        WaitingOn::Turn => "turn",
+        WaitingOn::Owner { .. } => "owner",
+        WaitingOn::Held => "held",
+        WaitingOn::NeverPulled(_) => "never",
+    }
+    .to_owned()
+}
+
+const fn done_kind(action: &Action) -> &'static str {
+    match action {
+        Action::Pull { .. } => "image.pulled",
+        Action::Create { .. } => "container.created",
+        Action::Start { .. } => "container.started",
+        Action::Stop { .. } => "container.stopped",
+        Action::Remove { .. } => "container.removed",
+    }
+}
+
+const fn failed_kind(action: &Action) -> &'static str {
+    match action {
+        Action::Pull { .. } => "image.failed",
+        Action::Create { .. } | Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => {
+            "container.failed"
+        }
+    }
+}

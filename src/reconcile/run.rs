@@ -1,0 +1,284 @@
+//! Waits: for the folder, the host, an action's end, a command or the clock; then lets the reconciler decide and performs it.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::FutureExt as _;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use super::describe::Surroundings;
+use super::host::{ActionError, Change, Host};
+use super::reconciler::{Noted, Reconciler};
+use super::view::{Event, View};
+use crate::model::{Key, Timestamp};
+use crate::source::Source;
+
+/// The progress of pulls is shown this often while one runs.
+const PROGRESS: Duration = Duration::from_millis(250);
+/// What could not be brought to disk is tried again after this time.
+const SAVE_AGAIN: Duration = Duration::from_secs(5);
+/// Actions under way have this long to end when the daemon stops.
+const STOPPING: Duration = Duration::from_secs(8);
+
+/// What can be asked of the loop.
+#[derive(Debug)]
+pub enum Command {
+    /// The owner confirms what the mass-delete fuse holds.
+    Confirm(oneshot::Sender<Result<(), String>>),
+    /// Write the state of everything to the log.
+    Dump,
+    /// Look at the folder now.
+    Look,
+    /// Take no new step, let what is under way end, and return.
+    Stop,
+}
+
+/// How the loop is heard and spoken to.
+#[derive(Debug)]
+pub struct Channels {
+    /// The latest view.
+    pub view: watch::Sender<Arc<View>>,
+    /// Everything that happens.
+    pub events: broadcast::Sender<Arc<Event>>,
+    /// What is asked.
+    pub commands: mpsc::Receiver<Command>,
+}
+
+/// Runs until it is told to stop.
+pub async fn run<H: Host>(
+    reconciler: Reconciler,
+    source: Source,
+    folder: std::path::PathBuf,
+    host: Arc<H>,
+    channels: Channels,
+) {
+    let mut running = Loop {
+        reconciler,
+        source,
+        folder,
+        host,
+        channels,
+        clock: Clock::start(),
+        actions: JoinSet::new(),
+        saves: JoinSet::new(),
+        to_save: VecDeque::new(),
+        unsaved: None,
+        save_again: None,
+        revision: 0,
+    };
+    running.go().await;
+}
+
+struct Loop<H> {
+    reconciler: Reconciler,
+    source: Source,
+    folder: std::path::PathBuf,
+    host: Arc<H>,
+    channels: Channels,
+    clock: Clock,
+    actions: JoinSet<(Key, Result<(), ActionError>)>,
+    saves: JoinSet<Result<(), String>>,
+    to_save: VecDeque<Change>,
+    unsaved: Option<String>,
+    save_again: Option<Instant>,
+    revision: u64,
+}
+
+impl<H: Host> Loop<H> {
+    async fn go(&mut self) {
+        loop {
+            let wake = self.wake();
+            // Every arm may be cancelled: what it waits for stays where it is until it is taken.
+            tokio::select! {
+                look = self.source.next() => self.looked(look),
+                Some(done) = self.actions.join_next() => self.finished(done),
+                Some(saved) = self.saves.join_next() => self.saved(saved),
+                command = self.channels.commands.recv() => match command {
+                    Some(Command::Stop) | None => break,
+                    Some(command) => self.command(command),
+                },
+                () = self.host.changed() => {}
+                () = sleep_until(wake) => {}
+            }
+            // What happened meanwhile is answered together.
+            while let Some(done) = self.actions.try_join_next() {
+                self.finished(done);
+            }
+            self.step();
+        }
+        self.finish().await;
+    }
+
+    fn wake(&self) -> Option<Instant> {
+        let planned = self.reconciler.wake_at().map(|at| self.clock.instant(at));
+        let pulling = self.reconciler.under_way.keys().any(|key| matches!(key, Key::Image(_)));
+        let progress = pulling.then(|| Instant::now() + PROGRESS);
+        [planned, progress, self.save_again].into_iter().flatten().min()
+    }
+
+    fn step(&mut self) {
+        if self.reconciler.ready() {
+            let (steps, noted) = self.reconciler.step(self.host.observe(), self.clock.now());
+            for step in steps {
+                tracing::debug!(verb = step.action.verb(), what = %step.action.key(), reason = step.reason, "step");
+                let host = Arc::clone(&self.host);
+                self.actions.spawn(async move {
+                    let key = step.action.key();
+                    // A panic is one more way to fail; it must not leave the action under way for ever.
+                    let applied = AssertUnwindSafe(host.apply(step.action)).catch_unwind().await;
+                    let broken = |_| ActionError { message: "an internal check failed".to_owned(), retry_after_ms: None };
+                    (key, applied.unwrap_or_else(|panic| Err(broken(panic))))
+                });
+            }
+            self.tell(noted);
+        }
+        self.save();
+        self.publish();
+    }
+
+    fn looked(&mut self, look: crate::source::Look) {
+        let noted = self.reconciler.looked(look, self.clock.now());
+        self.source.answered(&noted.changes.answered);
+        if noted.changes.look_again {
+            self.source.look_in(super::ledger::ABSENT_MS + 10);
+        }
+        self.tell(noted);
+    }
+
+    fn finished(&mut self, done: Result<(Key, Result<(), ActionError>), JoinError>) {
+        match done {
+            Ok((key, result)) => {
+                let noted = self.reconciler.finished(&key, result, self.clock.now());
+                self.tell(noted);
+            }
+            Err(error) => tracing::debug!(%error, "an action was given up"),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Confirm(reply) => {
+                let answer = self.reconciler.confirm();
+                self.source.look_soon();
+                if reply.send(answer).is_err() {
+                    tracing::debug!("nobody waits for the answer to a confirmation any more");
+                }
+            }
+            Command::Dump => tracing::info!(state = ?self.reconciler, "the state of the reconciler, as asked for"),
+            Command::Look => self.source.look_soon(),
+            Command::Stop => {}
+        }
+    }
+
+    fn tell(&mut self, noted: Noted) {
+        self.to_save.extend(noted.records);
+        for event in noted.events {
+            let (kind, what, message) = (event.kind, &event.what, &event.message);
+            if kind.ends_with("failed") || kind.ends_with("problem") || kind.ends_with("held") {
+                tracing::warn!(kind, what, "{message}");
+            } else {
+                tracing::info!(kind, what, "{message}");
+            }
+            // No subscriber is no fault.
+            drop(self.channels.events.send(Arc::new(event)));
+        }
+    }
+
+    /// One save at a time; what comes meanwhile goes with the next.
+    fn save(&mut self) {
+        let again = self.save_again.is_some_and(|at| at <= Instant::now());
+        if !self.saves.is_empty() || (self.to_save.is_empty() && !again) {
+            return;
+        }
+        self.save_again = None;
+        let changes: Vec<Change> = self.to_save.drain(..).collect();
+        let host = Arc::clone(&self.host);
+        self.saves.spawn(async move { host.record(changes).await });
+    }
+
+    fn saved(&mut self, saved: Result<Result<(), String>, JoinError>) {
+        let failure = saved.unwrap_or_else(|_| Err("an internal check failed".to_owned())).err();
+        if let Some(error) = &failure {
+            if self.unsaved.as_ref() != Some(error) {
+                tracing::error!(error, "what was decided cannot be brought to disk; it is tried again");
+            }
+            self.save_again = Some(Instant::now() + SAVE_AGAIN);
+        }
+        self.unsaved = failure;
+    }
+
+    fn publish(&mut self) {
+        let around = Surroundings {
+            now: self.clock.now(),
+            revision: self.revision,
+            folder: &self.folder,
+            watching: self.source.watching().to_string(),
+            unsaved: self.unsaved.clone(),
+            saving: !(self.saves.is_empty() && self.to_save.is_empty()),
+            gauges: self.host.gauges(),
+        };
+        let mut view = self.reconciler.view(&around);
+        let before = self.channels.view.borrow().clone();
+        let same = View { at: before.at, ..view.clone() } == *before;
+        if !same {
+            self.revision += 1;
+            view.revision = self.revision;
+            self.channels.view.send_replace(Arc::new(view));
+        }
+    }
+
+    /// Pulls are dropped, they can be begun again; the rest has a moment to end.
+    async fn finish(&mut self) {
+        let until = Instant::now() + STOPPING;
+        let pulling = |key: &Key| matches!(key, Key::Image(_));
+        while self.reconciler.under_way.keys().any(|key| !pulling(key)) {
+            match tokio::time::timeout_at(until.into(), self.actions.join_next()).await {
+                Ok(Some(done)) => self.finished(done),
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!("actions under way did not end in time; they are taken up again at the next start");
+                    break;
+                }
+            }
+        }
+        self.actions.abort_all();
+        while let Some(saved) = self.saves.join_next().await {
+            self.saved(saved);
+        }
+        let changes: Vec<Change> = self.to_save.drain(..).collect();
+        if let Err(error) = self.host.record(changes).await {
+            tracing::error!(error, "what was decided last could not be brought to disk");
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => pending().await,
+    }
+}
+
+/// Wall time at the start, carried on by the monotonic clock: it neither jumps nor goes backwards.
+struct Clock {
+    begun: Instant,
+    at: u64,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0));
+        Self { begun: Instant::now(), at }
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp(self.at + u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(0))
+    }
+    fn instant(&self, at: Timestamp) -> Instant {
+        // One more millisecond: waking a fraction too early would find nothing due.
+        self.begun + Duration::from_millis(at.millis().saturating_sub(self.at) + 1)
+    }
+}
