@@ -1,0 +1,332 @@
+//! The configuration: a JSON file and flags, each setting in one of the two.
+//!
+//! Keys are those of a dockerd-like `daemon.json`: kebab-case, unknown ones refused with the nearest known one.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Location, Problem};
+
+/// Where the file is looked for when no flag names one.
+pub const DEFAULT_FILE: &str = "/etc/longshore/config.json";
+
+/// The configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+#[schemars(title = "Longshore configuration")]
+pub struct ConfigFile {
+    /// The folder of state files. Default: /etc/longshore/state
+    pub state_dir: Option<PathBuf>,
+    /// Images, containers and the database. Default: /var/lib/longshore
+    pub data_dir: Option<PathBuf>,
+    /// What does not outlive the machine. Default: /run/longshore
+    pub run_dir: Option<PathBuf>,
+    /// The unix socket of the API. Default: longshore.sock in the run directory
+    pub socket: Option<PathBuf>,
+    /// A TCP address for the API; only a loopback address is accepted. Default: none
+    pub tcp: Option<SocketAddr>,
+    /// Log everything that is decided. Default: false. Reloaded by SIGHUP.
+    pub debug: Option<bool>,
+    /// The form of the daemon's own log: text or json. Default: text
+    pub log_format: LogFormat,
+    /// An OCI runtime (runc) to run containers with, by its path. Default: the built-in one
+    pub runtime: Option<PathBuf>,
+    /// Stop all containers when the daemon stops. Default: false, they run on
+    pub stop_containers_on_shutdown: bool,
+    /// Registries (host or host:port) that are spoken to by plain HTTP. Loopback addresses always are.
+    pub insecure_registries: Vec<String>,
+    /// How much of a container's output is kept.
+    pub container_logs: ContainerLogs,
+    /// How much is done at once.
+    pub concurrency: Concurrency,
+}
+
+/// The form of the daemon's own log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// JSON lines.
+    Json,
+}
+
+/// How much of a container's output is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ContainerLogs {
+    /// Bytes of one log file. Default: 10485760
+    #[schemars(range(min = 65536))]
+    pub max_size: u64,
+    /// How many log files. Default: 5
+    #[schemars(range(min = 1, max = 100))]
+    pub max_files: u32,
+}
+
+impl Default for ContainerLogs {
+    fn default() -> Self {
+        Self { max_size: 10 << 20, max_files: 5 }
+    }
+}
+
+/// How much is done at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Concurrency {
+    /// Pulls. Default: 3
+    #[schemars(range(min = 1, max = 100))]
+    pub pulls: usize,
+    /// Containers that are created, started, stopped or removed. Default: 16
+    #[schemars(range(min = 1, max = 1000))]
+    pub containers: usize,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { pulls: 3, containers: 16 }
+    }
+}
+
+/// What the command line says; a flag that is given is `Some`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Flags {
+    /// `--config`
+    pub config: Option<PathBuf>,
+    /// `--state-dir`
+    pub state_dir: Option<PathBuf>,
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--run-dir`
+    pub run_dir: Option<PathBuf>,
+    /// `--socket`
+    pub socket: Option<PathBuf>,
+    /// `--debug`
+    pub debug: bool,
+}
+
+/// The configuration in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The folder of state files.
+    pub state_dir: PathBuf,
+    /// Images, containers and the database.
+    pub data_dir: PathBuf,
+    /// What does not outlive the machine.
+    pub run_dir: PathBuf,
+    /// The unix socket of the API.
+    pub socket: PathBuf,
+    /// Log everything that is decided.
+    pub debug: bool,
+    /// Everything else, as the file gives it.
+    pub file: ConfigFile,
+}
+
+impl Config {
+    /// Reads the file and joins it with the flags; everything that is wrong at once.
+    pub fn load(flags: &Flags) -> Result<Self, Vec<Problem>> {
+        let path = flags.config.clone().unwrap_or_else(|| DEFAULT_FILE.into());
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            // Only the file that nobody asked for may be missing.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => "{}".to_owned(),
+            Err(error) => return Err(vec![Problem::error(Location::whole(path), format!("it cannot be read: {error}"))]),
+        };
+        Self::from_text(&path, &text, flags)
+    }
+
+    fn from_text(path: &Path, text: &str, flags: &Flags) -> Result<Self, Vec<Problem>> {
+        let file = parse(path, text)?;
+        let problems: Vec<Problem> = twice(path, text, &file, flags).into_iter().chain(check(path, text, &file)).collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let pick = |flag: &Option<PathBuf>, file: &Option<PathBuf>, default: &str| {
+            flag.clone().or_else(|| file.clone()).unwrap_or_else(|| default.into())
+        };
+        let run_dir = pick(&flags.run_dir, &file.run_dir, "/run/longshore");
+        let socket = flags.socket.clone().or_else(|| file.socket.clone());
+        Ok(Self {
+            state_dir: pick(&flags.state_dir, &file.state_dir, "/etc/longshore/state"),
+            data_dir: pick(&flags.data_dir, &file.data_dir, "/var/lib/longshore"),
+            socket: socket.unwrap_or_else(|| run_dir.join("longshore.sock")),
+            run_dir,
+            debug: flags.debug || file.debug.unwrap_or(false),
+            file,
+        })
+    }
+
+    /// What differs from `new` and needs a restart, by key; for a reload.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<String> {
+        let as_map = |config: &Self| {
+            let file = ConfigFile { debug: None, ..config.file.clone() };
+            serde_json::to_value(file).unwrap_or_default()
+        };
+        let (old, new) = (as_map(self), as_map(new));
+        let keys = old.as_object().into_iter().flatten().map(|(key, _)| key.clone());
+        keys.filter(|key| old.get(key) != new.get(key)).collect()
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<ConfigFile, Vec<Problem>> {
+    let at = |error: &serde_json::Error| {
+        let (line, column) = (u32::try_from(error.line()).unwrap_or(0), u32::try_from(error.column()).unwrap_or(0));
+        Location::at(path, line, column)
+    };
+    let value: serde_json::Value = serde_json::from_str(text)
+        .map_err(|e| vec![Problem::error(at(&e), format!("it is not JSON: {e}")).with_hint("check commas and quotes")])?;
+    let mut problems = Vec::new();
+    let schema = serde_json::to_value(schemars::schema_for!(ConfigFile)).unwrap_or_default();
+    unknown_keys(path, text, "", &value, &schema, &schema, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    serde_json::from_str(text).map_err(|e| vec![Problem::error(at(&e), e.to_string())])
+}
+
+/// Compares the keys with the schema's, so that there is one list of keys.
+fn unknown_keys(
+    path: &Path,
+    text: &str,
+    prefix: &str,
+    value: &serde_json::Value,
+    schema: &serde_json::Value,
+    root: &serde_json::Value,
+    problems: &mut Vec<Problem>,
+) {
+    let schema = match schema.get("$ref").and_then(|r| r.as_str()).and_then(|r| r.strip_prefix('#')) {
+        Some(pointer) => root.pointer(pointer).unwrap_or(schema),
+        None => schema,
+    };
+    let (Some(map), Some(known)) = (value.as_object(), schema.get("properties").and_then(|p| p.as_object())) else { return };
+    for (key, inner) in map {
+        match known.get(key) {
+            Some(schema) => unknown_keys(path, text, &format!("{prefix}{key}."), inner, schema, root, problems),
+            None => {
+                let message = format!("the key {prefix}{key} is not known");
+                let nearest = nearest(key, known.keys().map(String::as_str));
+                let hint = nearest.map_or_else(|| "see the README for all keys".to_owned(), |n| format!("did you mean {n}?"));
+                problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
+            }
+        }
+    }
+}
+
+/// A setting may stand in the file or be a flag, not both.
+fn twice(path: &Path, text: &str, file: &ConfigFile, flags: &Flags) -> Vec<Problem> {
+    let both = [
+        ("state-dir", file.state_dir.is_some() && flags.state_dir.is_some()),
+        ("data-dir", file.data_dir.is_some() && flags.data_dir.is_some()),
+        ("run-dir", file.run_dir.is_some() && flags.run_dir.is_some()),
+        ("socket", file.socket.is_some() && flags.socket.is_some()),
+        ("debug", file.debug.is_some() && flags.debug),
+    ];
+    both.iter()
+        .filter(|(_, twice)| *twice)
+        .map(|(key, _)| {
+            let message = format!("{key} is set in the file and by the flag --{key}");
+            Problem::error(locate(path, text, key), message).with_hint("keep one of the two")
+        })
+        .collect()
+}
+
+fn check(path: &Path, text: &str, file: &ConfigFile) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut wrong = |key: &str, message: String, hint: &str| {
+        problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
+    };
+    if let Some(tcp) = file.tcp.filter(|tcp| !tcp.ip().is_loopback()) {
+        wrong("tcp", format!("{tcp} is not a loopback address"), "the API has no passwords; use 127.0.0.1 and a tunnel");
+    }
+    for (key, dir) in [("state-dir", &file.state_dir), ("data-dir", &file.data_dir), ("run-dir", &file.run_dir)] {
+        if dir.as_ref().is_some_and(|dir| dir.is_relative()) {
+            wrong(key, format!("{key} is a relative path"), "begin it with /");
+        }
+    }
+    let logs = file.container_logs;
+    if logs.max_size < 65_536 || !(1..=100).contains(&logs.max_files) {
+        wrong("container-logs", "max-size is at least 65536, max-files 1 to 100".to_owned(), "10485760 and 5 are the defaults");
+    }
+    let Concurrency { pulls, containers } = file.concurrency;
+    if !(1..=100).contains(&pulls) || !(1..=1000).contains(&containers) {
+        wrong("concurrency", "pulls is 1 to 100, containers 1 to 1000".to_owned(), "3 and 16 are the defaults");
+    }
+    if let Some(runtime) = file.runtime.as_ref().filter(|runtime| !runtime.is_file()) {
+        wrong("runtime", format!("{} is not a program", runtime.display()), "give the path of runc, or leave it out");
+    }
+    problems
+}
+
+/// Where a key stands in the text.
+fn locate(path: &Path, text: &str, key: &str) -> Location {
+    let Some(at) = text.find(&format!("\"{key}\"")) else { return Location::whole(path) };
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    Location::at(path, u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0))
+}
+
+use crate::spec::nearest;
+
+/// The JSON Schema of the configuration file.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    serde_json::to_value(schemars::schema_for!(ConfigFile)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, flags: &Flags) -> Result<Config, Vec<String>> {
+        let problems = |all: Vec<Problem>| all.iter().map(ToString::to_string).collect();
+        Config::from_text(Path::new("config.json"), text, flags).map_err(problems)
+    }
+
+    #[test]
+    fn defaults_and_flags_and_file_are_joined() {
+        let flags = Flags { run_dir: Some("/run/x".into()), ..Flags::default() };
+        let config = load(r#"{"state-dir": "/srv/state", "debug": true}"#, &flags).unwrap();
+        assert_eq!(config.state_dir, Path::new("/srv/state"));
+        assert_eq!(config.data_dir, Path::new("/var/lib/longshore"));
+        assert_eq!(config.socket, Path::new("/run/x/longshore.sock"));
+        assert!(config.debug);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let none = Flags::default();
+        let said = |text: &str| load(text, &none).unwrap_err().join("\n");
+        assert_eq!(
+            said("{\n  \"state-dirr\": \"/x\"\n}"),
+            "config.json:2:3: the key state-dirr is not known (did you mean state-dir?)"
+        );
+        assert_eq!(
+            said("{\"container-logs\": {\"max-fils\": 1}}"),
+            "config.json:1:21: the key container-logs.max-fils is not known (did you mean max-files?)"
+        );
+        assert!(said("{\"debug\": \"yes\"}").starts_with("config.json:1:15: invalid type"));
+        assert!(said("{,}").starts_with("config.json:1:2: it is not JSON"));
+        assert!(said("{\"tcp\": \"0.0.0.0:80\"}").contains("not a loopback address"));
+        assert!(said("{\"data-dir\": \"x\"}").contains("relative"));
+    }
+
+    #[test]
+    fn a_setting_in_both_places_is_an_error() {
+        let flags = Flags { data_dir: Some("/a".into()), debug: true, ..Flags::default() };
+        let said = load(r#"{"data-dir": "/b", "debug": false}"#, &flags).unwrap_err();
+        assert_eq!(said.len(), 2);
+        assert!(said[0].contains("data-dir is set in the file and by the flag --data-dir"));
+    }
+
+    #[test]
+    fn a_reload_says_what_needs_a_restart() {
+        let load = |text| load(text, &Flags::default()).unwrap();
+        let (old, new) = (load("{}"), load(r#"{"debug": true, "socket": "/x", "concurrency": {"pulls": 9}}"#));
+        assert_eq!(old.needs_restart(&new), ["socket", "concurrency"]);
+    }
+}
