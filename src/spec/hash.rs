@@ -1,0 +1,149 @@
+//! The hash that says whether a container still is what its file asks for.
+//!
+//! It is taken over the model, not over the text: comments, the order of keys, anchors, quotes and the form (list or map,
+//! words or list) cannot change it, and the content of an env file does, since the environment is resolved by then.
+//!
+//! Left out is what a running container can be given without being made again: `replicas`, `pull_policy`, `restart`,
+//! `stop_*`, and the reasons for a hold. A setting that has its default is not written into the canonical text, so that a
+//! key that later versions learn does not make every container again on their first start.
+
+use super::keys::SERVICE;
+use crate::model::{NetworkMode, Service, SpecHash};
+
+/// The hash of a service whose other fields are complete.
+pub(super) fn of(service: &Service) -> SpecHash {
+    SpecHash::of(&canonical(service))
+}
+
+/// Lines of `key` and values, each value preceded by its length so that no two services give the same text.
+fn canonical(service: &Service) -> Vec<u8> {
+    let mut text = Canonical(format!("longshore {} 1\n", SERVICE.name).into_bytes());
+    let process = &service.process;
+    text.option("image", service.image.as_ref().map(ToString::to_string).as_deref());
+    text.option("platform", service.platform.as_ref().map(ToString::to_string).as_deref());
+    text.option("container_name", service.container_name.as_ref().map(|name| name.as_str()));
+    text.option("hostname", service.hostname.as_deref());
+    text.list("entrypoint", process.entrypoint.as_deref());
+    text.list("command", process.command.as_deref());
+    let mut environment: Vec<_> = process.environment.iter().collect();
+    environment.sort_by(|a, b| a.name.cmp(&b.name));
+    for variable in environment {
+        match &variable.value {
+            Some(value) => text.line("environment", &[&variable.name, value]),
+            None => text.line("environment", &[&variable.name]),
+        }
+    }
+    text.option("working_dir", process.working_dir.as_deref());
+    text.option("user", process.user.as_deref());
+    text.flag("tty", process.tty);
+    text.flag("stdin_open", process.stdin_open);
+    text.flag("init", process.init);
+    text.flag("read_only", service.read_only);
+    for (name, value) in &service.labels {
+        text.line("labels", &[name, value]);
+    }
+    for (name, value) in &service.annotations {
+        text.line("annotations", &[name, value]);
+    }
+    match service.network {
+        NetworkMode::None => {}
+        NetworkMode::Host => text.line("network_mode", &["host"]),
+    }
+    text.0
+}
+
+struct Canonical(Vec<u8>);
+
+impl Canonical {
+    fn line(&mut self, key: &str, values: &[&str]) {
+        self.0.extend(key.as_bytes());
+        for value in values {
+            self.0.extend(format!(" {}:", value.len()).as_bytes());
+            self.0.extend(value.as_bytes());
+        }
+        self.0.push(b'\n');
+    }
+    fn option(&mut self, key: &str, value: Option<&str>) {
+        if let Some(value) = value {
+            self.line(key, &[value]);
+        }
+    }
+    /// An empty list is not the same as none.
+    fn list(&mut self, key: &str, values: Option<&[String]>) {
+        if let Some(values) = values {
+            self.line(key, &values.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+    fn flag(&mut self, key: &str, value: bool) {
+        if value {
+            self.line(key, &[]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::spec::samples::{hash, hash_with};
+
+    const PLAIN: &str =
+        "services:\n  a:\n    image: busybox\n    network_mode: none\n    environment: {X: '1', Y: '2'}\n";
+
+    #[test]
+    fn what_is_only_written_differently_is_the_same() {
+        for same in [
+            "# note\nservices:\n  a: # note\n    network_mode: none\n    image: 'busybox'\n    environment: {Y: 2, X: 1}\n",
+            "services: {a: {image: docker.io/library/busybox:latest, network_mode: none, environment: [X=1, Y=2]}}",
+            "x-e: &e {X: '1', Y: '2'}\nservices:\n  a:\n    image: busybox\n    network_mode: none\n    environment:\n      <<: *e\n",
+        ] {
+            assert_eq!(hash(same), hash(PLAIN), "{same}");
+        }
+        for line in [
+            "restart: always",
+            "scale: 3",
+            "pull_policy: always",
+            "stop_signal: INT",
+            "stop_grace_period: 1s",
+            "tty: false",
+            "deploy: {replicas: 2}",
+        ] {
+            assert_eq!(hash(&format!("{PLAIN}    {line}\n")), hash(PLAIN), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_another_container_differs_from_all_others() {
+        let mut seen = vec![hash(PLAIN)];
+        for line in [
+            "command: []",
+            "command: [a, b]",
+            "command: ['a b']",
+            "entrypoint: [a, b]",
+            "user: a",
+            "working_dir: /a",
+            "hostname: a",
+            "container_name: a",
+            "tty: true",
+            "init: true",
+            "stdin_open: true",
+            "read_only: true",
+            "labels: {a: b}",
+            "annotations: {a: b}",
+            "platform: linux/arm64",
+        ] {
+            let hash = hash(&format!("{PLAIN}    {line}\n"));
+            assert!(!seen.contains(&hash), "{line}");
+            seen.push(hash);
+        }
+        assert!(!seen.contains(&hash(&PLAIN.replace("none", "host"))));
+        assert!(!seen.contains(&hash(&PLAIN.replace("'2'", "'3'"))));
+    }
+
+    #[test]
+    fn the_content_of_files_counts() {
+        let text = "services: {a: {image: b, network_mode: none, env_file: a.env, labels: ['v=$V']}}";
+        let one = hash_with(text, &[("a.env", "A=1"), (".env", "V=1")]);
+        assert_eq!(one, hash_with(text, &[("a.env", "# note\nA=1\n"), (".env", "V=1\nUNUSED=1")]));
+        assert_ne!(one, hash_with(text, &[("a.env", "A=2"), (".env", "V=1")]));
+        assert_ne!(one, hash_with(text, &[("a.env", "A=1"), (".env", "V=2")]));
+    }
+}

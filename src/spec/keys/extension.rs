@@ -1,0 +1,29 @@
+//! The keys of `x-longshore`, beside the services for all of them or inside one.
+
+use super::Effect::{Holds, Warns};
+use super::{Rule, Shape, Table, rule};
+
+const fn later(name: &'static str, means: &'static str, about: &'static str) -> Rule {
+    rule(name, Shape::Anything, Warns(means), about)
+}
+
+const fn held(name: &'static str, why: &'static str, about: &'static str) -> Rule {
+    rule(name, Shape::Anything, Holds(why, &[]), about)
+}
+
+pub(in crate::spec) static LONGSHORE: Table = Table {
+    name: "x-longshore",
+    rules: &[
+        held("suspend", "the service asks not to be run", "Do not run it."),
+        held("schedule", "the service asks to be run at set times only", "When to run it."),
+        held("require_mount", "the service must not run before its mounts are there", "Mounts that must be there."),
+        held("idmap", "the service would see its files under other owners", "Owners of mounted files."),
+        later("depends_on", "services are started in no order", "Services of other projects that come first."),
+        later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
+        later("on_change", "a service is recreated when what it uses changes", "What a changed file does."),
+        later("on_unhealthy", "its health is not checked", "What is done when it is unhealthy."),
+        later("probe", "its health is not checked", "A health check without a program in the image."),
+        later("restart", "the delay grows from 100 ms to 60 s", "How restarts are spaced."),
+        later("update", "new images are found by `pull_policy` only", "Which new images are taken, and when."),
+    ],
+};

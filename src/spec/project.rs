@@ -1,0 +1,221 @@
+//! The file as a whole: its variables, its name and its services.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::check::{check, path};
+use super::dotenv::{self, Format};
+use super::effects;
+use super::interpolate::{Lone, interpolate};
+use super::keys::{FILE, LONGSHORE, Shape};
+use super::node::{Key, Node, Value};
+use super::report::Report;
+use super::source_text::{MAX_BYTES, Source, Span};
+use super::{Document, FileError, Files, Input, service, substitute, tree};
+use crate::model::{Hold, Location, Problem, Project, ProjectName, Service, ServiceName};
+
+/// What reading a service needs from around it.
+pub(super) struct Reader<'r, 'a> {
+    pub(super) report: &'r mut Report<'a>,
+    files: &'a dyn Files,
+    variables: BTreeMap<String, String>,
+    project: String,
+    references: BTreeSet<PathBuf>,
+}
+
+pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
+    let source = Source::read(input.path, input.text).map_err(|problem| vec![problem])?;
+    let mut root = tree::read(&source).map_err(|problem| vec![problem])?;
+    let mut report = Report::new(&source);
+    if !matches!(root.value, Value::Map(_)) {
+        let message = format!("a state file is a map with `services:`, and this is {}", root.kind_name());
+        report.error(root.at, "", message);
+        return Err(report.finish().err().unwrap_or_default());
+    }
+    let mut reader = Reader {
+        report: &mut report,
+        files: input.files,
+        variables: BTreeMap::new(),
+        project: String::new(),
+        references: BTreeSet::new(),
+    };
+    reader.dotenv(input.path);
+    let project = reader.project(input, &mut root);
+    let references = reader.references.into_iter().collect();
+    let warnings = report.finish()?;
+    match project {
+        Some(project) => Ok(Document { project, warnings, references }),
+        None => Err(vec![Problem::error(Location::whole(input.path), "the file names no project")]),
+    }
+}
+
+impl Reader<'_, '_> {
+    /// A variable's value. They come from the `.env` file beside the state file alone: what is true must come from files,
+    /// not from the environment that the daemon happens to be started in.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let own = || (name == "COMPOSE_PROJECT_NAME").then(|| self.project.clone());
+        self.variables.get(name).cloned().or_else(own)
+    }
+
+    /// The content of a file that the state file names at `at`. A problem with it is told there, without its content.
+    pub(super) fn file(&mut self, name: &Path, required: bool, at: Span, key: &str) -> Option<Vec<u8>> {
+        self.references.insert(name.to_owned());
+        match self.files.read(name) {
+            Ok(bytes) if bytes.len() <= MAX_BYTES => Some(bytes),
+            Err(FileError::Missing) if !required => None,
+            outcome => {
+                let error = outcome.err().unwrap_or(FileError::TooLarge);
+                self.report.error(at, key, format!("the file {name:?} is not used: {error}"));
+                None
+            }
+        }
+    }
+
+    fn dotenv(&mut self, state_file: &Path) {
+        let name = Path::new(".env");
+        let file = state_file.parent().unwrap_or(Path::new("")).join(name);
+        self.references.insert(name.to_owned());
+        let bytes = match self.files.read(name) {
+            Ok(bytes) if bytes.len() <= MAX_BYTES => bytes,
+            Err(FileError::Missing) => return,
+            outcome => {
+                let error = outcome.err().unwrap_or(FileError::TooLarge);
+                let message = format!("the `.env` file is not used: {error}");
+                self.report.add(Problem::error(Location::whole(file), message));
+                return;
+            }
+        };
+        match dotenv::read(&bytes, Format::Compose, &|_| None) {
+            Err(fault) => {
+                self.report.add(Problem::error(Location::at(file, fault.line, 1), fault.message));
+            }
+            Ok(read) => {
+                for (line, unset) in read.unset {
+                    let message = format!("the variable {unset} is not set above this line; it is taken as empty");
+                    self.report.add(Problem::warning(Location::at(&file, line, 1), message));
+                }
+                let set = read.lines.into_iter().filter_map(|line| line.value.map(|value| (line.name, value)));
+                self.variables = set.collect();
+            }
+        }
+    }
+
+    fn project(&mut self, input: &Input<'_>, root: &mut Node) -> Option<Project> {
+        self.project = self.name_text(root).unwrap_or_else(|| normalised(input.default_name));
+        let variables = (&self.variables, &self.project);
+        let lookup = |name: &str| {
+            let own = || (name == "COMPOSE_PROJECT_NAME").then(|| variables.1.clone());
+            variables.0.get(name).cloned().or_else(own)
+        };
+        substitute::substitute(root, &lookup, self.report);
+        check(root, &Shape::Object(&FILE), "", self.report);
+        let name = self.name(input, root);
+        // What has the wrong shape would only be complained about once more.
+        if self.report.failed() {
+            return None;
+        }
+        effects::beside_services(root, &FILE, self.report);
+        let services = self.services(root, name.as_ref()?);
+        Some(Project { name: name?, file: input.path.to_owned(), services })
+    }
+
+    /// The name as the file gives it, before anything else is filled in.
+    fn name_text(&self, root: &Node) -> Option<String> {
+        let text = root.given("name")?.text()?;
+        interpolate(text, Lone::Refused, &|name| self.variables.get(name).cloned()).ok().map(|filled| filled.text)
+    }
+
+    fn name(&mut self, input: &Input<'_>, root: &Node) -> Option<ProjectName> {
+        let given = root.given("name");
+        let (parsed, at, hint) = match given {
+            Some(node) => (ProjectName::parse(node.text().unwrap_or_default()), node.at, "write another `name:`"),
+            None => {
+                let hint = "the file or folder gives the project its name; write `name:` into the file, or rename it";
+                (ProjectName::parse(&normalised(input.default_name)), Span::default(), hint)
+            }
+        };
+        match parsed {
+            Ok(name) => Some(name),
+            Err(error) => {
+                self.report.error(at, "name", error.to_string()).hint(hint);
+                None
+            }
+        }
+    }
+
+    fn services(&mut self, root: &Node, project: &ProjectName) -> BTreeMap<ServiceName, Service> {
+        let given = root.given("services").map(Node::entries).unwrap_or_default();
+        let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
+        if given.is_empty() && included.is_none() {
+            let at = root.entry("services").map_or_else(Span::default, |(key, _)| key.at);
+            let noted = self.report.error(at, "services", "there is no service in the file");
+            noted.hint("write at least one below `services:`; to remove a project, remove its file");
+        }
+        let all = self.holds_for_all(root);
+        let mut services = BTreeMap::new();
+        for (name, body) in given {
+            let key = path("services", &name.text);
+            let Some(mut service) = service::read(name, body, &key, project, self) else { continue };
+            service.holds.extend(all.iter().cloned());
+            services.insert(service.name.clone(), service);
+        }
+        if included.is_none() {
+            self.dependencies(given);
+        }
+        self.container_names(given);
+        services
+    }
+
+    /// What stands beside the services and holds every one of them.
+    fn holds_for_all(&mut self, root: &Node) -> Vec<Hold> {
+        let mut holds = Vec::new();
+        if let Some((_, own)) = root.entry("x-longshore") {
+            holds.extend(effects::holds(own, &LONGSHORE, "x-longshore", self.report));
+        }
+        if let Some((key, _)) = root.entry("include").filter(|(_, node)| !node.items().is_empty()) {
+            let message = effects::unsupported(
+                "include",
+                "a part of the project is written elsewhere, and its services must not run without it",
+            );
+            holds.push(effects::hold(self.report, key.at, "include", &message, "write the services into this file"));
+        }
+        holds
+    }
+
+    /// `depends_on` names services of the same file.
+    fn dependencies(&mut self, services: &[(Key, Node)]) {
+        for (name, body) in services {
+            let Some(node) = body.given("depends_on") else { continue };
+            let listed = node.items().iter().filter_map(|item| Some((item.text()?, item.at, true)));
+            let mapped = node.entries().iter().map(|(key, value)| {
+                (key.text.as_str(), key.at, value.given("required").and_then(Node::truth).unwrap_or(true))
+            });
+            for (other, at, required) in listed.chain(mapped) {
+                if required && !services.iter().any(|(key, _)| key.text == other) {
+                    let key = format!("{}.depends_on", path("services", &name.text));
+                    self.report.error(at, &key, format!("there is no service {other:?} in the file"));
+                }
+            }
+        }
+    }
+
+    fn container_names(&mut self, services: &[(Key, Node)]) {
+        let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, body) in services {
+            let Some(node) = body.given("container_name") else { continue };
+            let Some(text) = node.text() else { continue };
+            if let Some(other) = seen.insert(text, &name.text) {
+                let key = format!("{}.container_name", path("services", &name.text));
+                self.report.error(node.at, &key, format!("the service {other:?} has this container name too"));
+            }
+        }
+    }
+}
+
+/// A file's or folder's name as Compose makes a project's name of it.
+fn normalised(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let kept: String =
+        lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_')).collect();
+    kept.trim_start_matches(['-', '_']).to_owned()
+}

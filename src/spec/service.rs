@@ -1,0 +1,211 @@
+//! One service of the file.
+
+use super::check::path;
+use super::keys::SERVICE;
+use super::node::{Key, Node};
+use super::process::flag;
+use super::project::Reader;
+use super::{effects, environment, hash, policy, process};
+use crate::model::{
+    ContainerName, Hold, ImageReference, NetworkMode, Platform, ProjectName, PullPolicy, Service, ServiceName, SpecHash,
+};
+
+/// Reads a service. `None`: it is not part of the project, or an error was told.
+pub(super) fn read(
+    name: &Key,
+    body: &Node,
+    key: &str,
+    project: &ProjectName,
+    reader: &mut Reader<'_, '_>,
+) -> Option<Service> {
+    let parsed = ServiceName::parse(&name.text);
+    if let Err(error) = &parsed {
+        reader.report.error(name.at, key, error.to_string());
+    }
+    if profiled(body, name, key, reader) {
+        return None;
+    }
+    let mut holds = effects::holds(body, &SERVICE, key, reader.report);
+    let (network, hold) = effects::network(body, name.at, key, reader.report);
+    holds.extend(hold);
+    discarded_ports(network, key, &mut holds, reader);
+    let image = image(name, body, key, &mut holds, reader);
+    let pull = policy::pull(body, key, reader).unwrap_or_else(|| {
+        holds.extend(pull_by_building(body, key, reader));
+        PullPolicy::Missing
+    });
+    let replicas = policy::replicas(body, key, reader);
+    let mut service = Service {
+        name: parsed.ok()?,
+        image,
+        platform: platform(body, key, reader),
+        pull,
+        replicas,
+        container_name: container_name(body, key, replicas, &mut holds, reader),
+        process: process::read(body, key, reader),
+        hostname: hostname(body, key, reader),
+        labels: environment::labels(body, "labels"),
+        annotations: environment::labels(body, "annotations"),
+        restart: policy::restart(body, key, reader),
+        stop: policy::stop(body, key, reader),
+        network,
+        read_only: flag(body, "read_only"),
+        holds,
+        hash: SpecHash::of(project.as_str().as_bytes()),
+    };
+    mode(body, key, reader);
+    service.hash = hash::of(&service);
+    Some(service)
+}
+
+/// A service with profiles takes part only where one of them is chosen, and nothing here chooses one.
+fn profiled(body: &Node, name: &Key, key: &str, reader: &mut Reader<'_, '_>) -> bool {
+    let Some((at, profiles)) = body.entry("profiles") else { return false };
+    if profiles.items().is_empty() {
+        return false;
+    }
+    let message = format!(
+        "the service {:?} is not part of the project: it asks for a profile, and choosing profiles is not supported yet",
+        name.text
+    );
+    let noted = reader.report.warning(at.at, &path(key, "profiles"), message);
+    noted.hint("remove `profiles` to run the service");
+    true
+}
+
+fn image(
+    name: &Key,
+    body: &Node,
+    key: &str,
+    holds: &mut Vec<Hold>,
+    reader: &mut Reader<'_, '_>,
+) -> Option<ImageReference> {
+    let build = body.entry("build").filter(|(_, node)| !node.is_null());
+    let Some(node) = body.given("image") else {
+        if let Some((at, _)) = build {
+            let message = effects::unsupported(&path(key, "build"), "the service needs an `image` that can be pulled");
+            holds.push(effects::hold(
+                reader.report,
+                at.at,
+                &path(key, "build"),
+                &message,
+                "build the image, push it to a registry and name it by `image`",
+            ));
+        } else if body.given("extends").is_none() && body.given("provider").is_none() {
+            let message = format!("the service {:?} has no image", name.text);
+            reader.report.error(name.at, key, message).hint("write `image:` below it");
+        }
+        return None;
+    };
+    if let Some((at, _)) = build {
+        effects::warn(reader.report, at.at, &path(key, "build"), "the image is pulled, not built");
+    }
+    match ImageReference::parse(node.text().unwrap_or_default()) {
+        Ok(image) => Some(image),
+        Err(error) => {
+            reader.report.error(node.at, &path(key, "image"), error.to_string());
+            None
+        }
+    }
+}
+
+fn pull_by_building(body: &Node, key: &str, reader: &Reader<'_, '_>) -> Option<Hold> {
+    let (at, _) = body.entry("pull_policy")?;
+    let key = path(key, "pull_policy");
+    let message = effects::unsupported(&key, "the service needs an `image` that can be pulled");
+    Some(effects::hold(reader.report, at.at, &key, &message, "write another `pull_policy`"))
+}
+
+/// With the host's network Docker discards published ports: the service is reachable as it is.
+fn discarded_ports(network: NetworkMode, key: &str, holds: &mut Vec<Hold>, reader: &mut Reader<'_, '_>) {
+    if network != NetworkMode::Host {
+        return;
+    }
+    let ports = path(key, "ports");
+    let Some(at) = holds.iter().position(|hold| hold.problem.key.as_ref() == Some(&ports)) else { return };
+    let mut problem = holds.remove(at).problem;
+    problem.severity = crate::model::Severity::Warning;
+    problem.message = format!("`{ports}` has no effect with `network_mode: host`");
+    problem.hint = Some("remove it; the service's ports are the host's".to_owned());
+    reader.report.add(problem);
+}
+
+fn platform(body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<Platform> {
+    let node = body.given("platform")?;
+    let text = node.text().filter(|text| !text.is_empty())?;
+    let part = |part: &&str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+    };
+    let parts: Vec<&str> = text.split('/').collect();
+    match parts.as_slice() {
+        [os, architecture, rest @ ..] if rest.len() < 2 && parts.iter().all(|p| part(p)) => {
+            let architecture = match architecture.to_ascii_lowercase().as_str() {
+                "x86_64" | "x86-64" => "amd64".to_owned(),
+                "aarch64" => "arm64".to_owned(),
+                other => other.to_owned(),
+            };
+            let variant = rest.first().map(|variant| variant.to_ascii_lowercase());
+            Some(Platform { os: os.to_ascii_lowercase(), architecture, variant })
+        }
+        _ => {
+            let message = format!("{text:?} is not a platform");
+            reader.report.error(node.at, &path(key, "platform"), message).hint("write linux/amd64 or linux/arm/v7");
+            None
+        }
+    }
+}
+
+fn container_name(
+    body: &Node,
+    key: &str,
+    replicas: u32,
+    holds: &mut Vec<Hold>,
+    reader: &mut Reader<'_, '_>,
+) -> Option<ContainerName> {
+    let node = body.given("container_name")?;
+    let text = node.text().filter(|text| !text.is_empty())?;
+    let key = path(key, "container_name");
+    match ContainerName::parse(text) {
+        Err(error) => {
+            reader.report.error(node.at, &key, error.to_string());
+            None
+        }
+        Ok(name) => {
+            if replicas > 1 {
+                let message = format!("{replicas} containers cannot all be named {text:?}");
+                holds.push(effects::hold(
+                    reader.report,
+                    node.at,
+                    &key,
+                    &message,
+                    "remove `container_name`, or run one container",
+                ));
+            }
+            Some(name)
+        }
+    }
+}
+
+/// RFC 1123, and what the kernel takes.
+fn hostname(body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<String> {
+    let node = body.given("hostname")?;
+    let text = node.text().filter(|text| !text.is_empty())?;
+    let label = |label: &str| {
+        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
+    };
+    if text.len() > 63 || !text.split('.').all(label) {
+        let message = format!("{text:?} is not a host name");
+        let hint = "use up to 63 letters, digits, '-' and '.'; no part may begin or end with '-'";
+        reader.report.error(node.at, &path(key, "hostname"), message).hint(hint);
+    }
+    Some(text.to_owned())
+}
+
+/// On one host `global` is one container, which is what `replicated` gives too.
+fn mode(body: &Node, key: &str, reader: &mut Reader<'_, '_>) {
+    let Some((at, node)) = body.given("deploy").and_then(|deploy| deploy.entry("mode")) else { return };
+    if !matches!(node.text(), None | Some("" | "replicated" | "global")) {
+        effects::warn(reader.report, at.at, &format!("{key}.deploy.mode"), "the service is run as `replicated`");
+    }
+}
