@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -79,13 +79,20 @@ fn encode(encoder: &mut DescriptorEncoder<'_>, metric: &Metric) -> Result<(), fm
     };
     let mut out = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
     for (labels, value) in &metric.samples {
-        let mut sample = out.encode_family(labels)?;
-        match metric.kind {
-            Kind::Counter => sample.encode_counter::<NoLabelSet, _, f64>(value, None)?,
-            Kind::Gauge => sample.encode_gauge(value)?,
+        // An empty family would be written as `name{}`.
+        match labels.is_empty() {
+            true => sample(&mut out, metric.kind, *value)?,
+            false => sample(&mut out.encode_family(labels)?, metric.kind, *value)?,
         }
     }
     Ok(())
+}
+
+fn sample(out: &mut MetricEncoder<'_>, kind: Kind, value: f64) -> Result<(), fmt::Error> {
+    match kind {
+        Kind::Counter => out.encode_counter::<NoLabelSet, _, f64>(&value, None),
+        Kind::Gauge => out.encode_gauge(&value),
+    }
 }
 
 fn of_view(view: &View) -> Vec<Metric> {
@@ -204,6 +211,14 @@ mod tests {
             Metric { name: "looks", help: "How often", kind: Kind::Counter, samples: vec![(labels, 3.0)] },
             Metric::single("open", "How many", Kind::Gauge, 1.5),
         ]);
-        insta::assert_snapshot!(text.unwrap(), @"");
+        insta::assert_snapshot!(text.unwrap(), @r#"
+        # HELP longshore_looks How often
+        # TYPE longshore_looks counter
+        longshore_looks_total{what="a\"b\\c\nd"} 3.0
+        # HELP longshore_open How many
+        # TYPE longshore_open gauge
+        longshore_open 1.5
+        # EOF
+        "#);
     }
 }
