@@ -1,1 +1,47 @@
-//! (this room is being built)
+//! The HTTP door: a unix socket, and a loopback TCP port where it is asked for.
+//!
+//! It owns the formats ([`wire`]), the routes and the limits. It decides nothing: it shows the [`View`] that the
+//! reconciler made, streams events and logs, and hands [`Command`]s to the one who decides. It reads no database and
+//! touches no container.
+//!
+//! | file | noun |
+//! |---|---|
+//! | `doors` | what the daemon hands in: view, events, logs, commands, version, counters |
+//! | `serve` | connections and their limits |
+//! | `router` | which path leads where |
+//! | `guard` | who may ask, and how much |
+//! | `error` | how every refusal looks |
+//! | `wire/` | the formats |
+//!
+//! [`View`]: crate::reconcile::view::View
+
+mod base64;
+mod confirm;
+mod containers;
+mod doors;
+mod error;
+mod events;
+mod feed;
+mod find;
+mod guard;
+mod health;
+mod logs;
+mod merge;
+mod metrics;
+mod openapi;
+mod output;
+mod plan;
+mod router;
+mod serve;
+mod stall;
+mod status;
+mod version;
+pub mod wire;
+
+pub use base64::decode as decode_base64;
+pub use doors::{Command, Doors, Release};
+pub use events::{Events, Replay};
+pub use metrics::{Kind as MetricKind, Metric};
+pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};
+pub use router::router;
+pub use serve::{Limits, serve_tcp, serve_unix};

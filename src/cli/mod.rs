@@ -1,1 +1,122 @@
-//! (this room is being built)
+//! The client: one file per command. It speaks to a daemon over its unix socket and prints for people (tables) or for
+//! programs (`--json`).
+//!
+//! `check` and `plan` also work without a daemon; what they need of other rooms comes in as functions ([`Rooms`]), and so
+//! does the daemon itself, so that `longshore --help` lists every command in one place.
+
+mod args;
+mod check;
+mod client;
+mod confirm;
+mod events;
+mod failure;
+mod inspect;
+mod logs;
+mod out;
+mod plan;
+mod problems;
+mod progress;
+mod ps;
+mod report;
+mod status;
+mod table;
+mod version;
+mod words;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+use client::Client;
+use failure::Failure;
+use out::Out;
+
+pub use args::DaemonArgs;
+pub use report::{Change, CheckReport, CheckedProject, PlanReport};
+
+/// What commands need of other rooms.
+#[derive(Clone, Copy)]
+pub struct Rooms {
+    /// Runs the daemon in this process.
+    pub daemon: fn(DaemonArgs) -> ExitCode,
+    /// Reads a folder or one state file.
+    pub check: fn(&Path) -> CheckReport,
+    /// Compares a state folder with a data directory, with no daemon at work on them.
+    pub plan: fn(&Path, &Path) -> PlanReport,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    /// All is well; `check` and `plan`: nothing to do.
+    Fine,
+    /// What was asked for is not so.
+    Error,
+    /// `check` and `plan`: there are changes.
+    Changes,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Fine => Self::SUCCESS,
+            Exit::Error => Self::from(1),
+            Exit::Changes => Self::from(2),
+        }
+    }
+}
+
+/// Runs one command line; `argv` begins with the program's name.
+pub fn main(argv: impl IntoIterator<Item = OsString>, rooms: Rooms) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(argv) {
+        Ok(arguments) => arguments,
+        Err(err) => return usage(&err),
+    };
+    let mut out = Out::standard();
+    let ended = run(arguments, rooms, &mut out);
+    // What is still in the buffer can meet a closed pipe too.
+    match ended.and_then(|code| out.flush().map(|()| code).map_err(Failure::Output)) {
+        Ok(code) => code,
+        Err(failure) if failure.reader_left() => ExitCode::SUCCESS,
+        Err(failure) => {
+            out.complain(&failure.to_string());
+            Exit::Error.into()
+        }
+    }
+}
+
+/// A wrong command line is an error like any other: 1, since 2 means "changes" here. Help and version are no errors.
+fn usage(err: &clap::Error) -> ExitCode {
+    // Nothing can be done where even this cannot be printed.
+    let _ = err.print();
+    if err.use_stderr() { Exit::Error.into() } else { ExitCode::SUCCESS }
+}
+
+fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Failure> {
+    let socket = arguments.socket;
+    match arguments.command {
+        Command::Daemon(daemon) => return Ok((rooms.daemon)(DaemonArgs { socket, ..daemon })),
+        Command::Check(args) => check::run(&(rooms.check)(&args.path), args.json, out),
+        Command::Plan(args) => match args.folders() {
+            Some((state, data)) => plan::offline(&(rooms.plan)(state, data), args.json, out),
+            None => wait_for(plan::run(&Client::new(socket), &args, out)),
+        },
+        Command::Status(args) => wait_for(status::run(&Client::new(socket), &args, out)),
+        Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
+        Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
+        Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
+        Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
+        Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),
+        Command::Version(args) => wait_for(version::run(&Client::new(socket), &args, out)),
+    }
+    .map(ExitCode::from)
+}
+
+/// A client needs one thread.
+fn wait_for(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Runtime)?;
+    runtime.block_on(command)
+}

@@ -1,0 +1,55 @@
+//! What the daemon hands to the front doors.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Events, LogSource, Metric};
+use crate::model::Timestamp;
+use crate::reconcile::view::View;
+
+/// Everything that the routes can reach. Cloned for each request; every part is a handle.
+#[derive(Clone)]
+pub struct Doors {
+    /// The status, made by the reconciler after each step.
+    pub view: watch::Receiver<Arc<View>>,
+    /// What happened.
+    pub events: Events,
+    /// The output of the containers.
+    pub logs: Arc<dyn LogSource>,
+    /// Requests to the one who decides. Bounded: a full queue answers 503.
+    pub commands: mpsc::Sender<Command>,
+    /// Which daemon this is.
+    pub release: Release,
+    /// Counters of the loops, read at each scrape.
+    pub counters: Arc<dyn Fn() -> Vec<Metric> + Send + Sync>,
+}
+
+impl Doors {
+    pub(super) fn now(&self) -> Arc<View> {
+        self.view.borrow().clone()
+    }
+}
+
+/// Which daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The package's version.
+    pub version: String,
+    /// The commit it was built from, where known.
+    pub commit: Option<String>,
+    /// The daemon's pid.
+    pub pid: u32,
+    /// When it was started. Tells this daemon's revisions and event numbers from those of an earlier one.
+    pub started: Timestamp,
+}
+
+/// What a client asks the daemon to decide.
+#[derive(Debug)]
+pub enum Command {
+    /// Let the held mass delete go on.
+    Confirm {
+        /// The answer; `Err` says why there is nothing to confirm.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}

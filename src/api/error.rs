@@ -1,0 +1,77 @@
+//! How every refusal looks: a status code and JSON with a code, a sentence and a hint.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::wire::{ErrorBody, ErrorFacts};
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("there is nothing at {path}")]
+    NoRoute { path: String },
+    #[error("{path} does not answer to this method")]
+    Method { path: String },
+    #[error("no container or service is called {name:?}")]
+    NoContainer { name: String },
+    #[error("{name:?} could be {}", candidates.join(", "))]
+    Ambiguous { name: String, candidates: Vec<String> },
+    #[error("{message}")]
+    BadRequest { message: String },
+    #[error("the request's body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("this port answers only to its own loopback address, not to {host:?}")]
+    ForeignHost { host: String },
+    #[error("requests from web pages of {origin:?} are not answered")]
+    ForeignOrigin { origin: String },
+    #[error("{message}")]
+    Refused { message: String },
+    #[error("{message}")]
+    Unavailable { message: String },
+}
+
+impl ApiError {
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::NoContainer { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
+            Self::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
+            Self::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+            Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, "foreign_host"),
+            Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
+            Self::Refused { .. } => (StatusCode::CONFLICT, "refused"),
+            Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+        }
+    }
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoRoute { .. } => Some("GET /api/v1/openapi.json lists what there is"),
+            Self::NoContainer { .. } => Some("GET /api/v1/containers lists them; services are written project/service"),
+            Self::Ambiguous { .. } => Some("write the full name, more digits of the id, or project/service"),
+            Self::ForeignHost { .. } => Some("use 127.0.0.1, [::1] or localhost with the port it listens on"),
+            Self::Method { .. }
+            | Self::BadRequest { .. }
+            | Self::TooLarge { .. }
+            | Self::ForeignOrigin { .. }
+            | Self::Refused { .. }
+            | Self::Unavailable { .. } => None,
+        }
+    }
+    /// The body alone, for streams that fail in the middle.
+    pub(super) fn body(&self) -> ErrorBody {
+        let facts = ErrorFacts {
+            code: self.kind().1.to_owned(),
+            message: self.to_string(),
+            hint: self.hint().map(str::to_owned),
+        };
+        ErrorBody { error: facts }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.kind().0, axum::Json(self.body())).into_response()
+    }
+}

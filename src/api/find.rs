@@ -1,0 +1,62 @@
+//! Which container or service a name means.
+
+use super::error::ApiError;
+use crate::reconcile::view::{ContainerView, ServiceView, View};
+
+/// The one container with this name, id, or unique beginning of an id.
+pub(super) fn container<'v>(view: &'v View, name: &str) -> Result<&'v ContainerView, ApiError> {
+    let exact = containers(view).find(|c| c.name.as_str() == name || c.id.as_str() == name);
+    if let Some(found) = exact {
+        return Ok(found);
+    }
+    let by_id: Vec<_> = containers(view).filter(|c| is_prefix(name) && c.id.as_str().starts_with(name)).collect();
+    match by_id.as_slice() {
+        [] => Err(ApiError::NoContainer { name: shorten(name) }),
+        [one] => Ok(one),
+        many => Err(ambiguous(name, many.iter().map(|c| format!("{} ({})", c.name, c.id.short())))),
+    }
+}
+
+/// The containers that a name means: one by name or id, or all of `project/service`, or of the only service of that name.
+pub(super) fn outputs<'v>(view: &'v View, name: &str) -> Result<Vec<&'v ContainerView>, ApiError> {
+    let missing = match container(view, name) {
+        Ok(one) => return Ok(vec![one]),
+        Err(err @ ApiError::Ambiguous { .. }) => return Err(err),
+        Err(err) => err,
+    };
+    let found: Vec<_> = services(view).filter(|(project, s)| names(name, project, s)).collect();
+    match found.as_slice() {
+        [] => Err(missing),
+        [(_, service)] => Ok(service.containers.iter().collect()),
+        many => Err(ambiguous(name, many.iter().map(|(project, s)| format!("{project}/{}", s.name)))),
+    }
+}
+
+/// All containers, by project, service and number.
+pub(super) fn containers(view: &View) -> impl Iterator<Item = &ContainerView> {
+    services(view).flat_map(|(_, service)| &service.containers)
+}
+
+fn services(view: &View) -> impl Iterator<Item = (&str, &ServiceView)> {
+    view.projects.iter().flat_map(|p| p.services.iter().map(|s| (p.name.as_str(), s)))
+}
+
+fn names(name: &str, project: &str, service: &ServiceView) -> bool {
+    match name.split_once('/') {
+        Some((p, s)) => p == project && s == service.name.as_str(),
+        None => name == service.name.as_str(),
+    }
+}
+
+fn is_prefix(name: &str) -> bool {
+    !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn ambiguous(name: &str, candidates: impl Iterator<Item = String>) -> ApiError {
+    // A list for people: more than a handful would not help.
+    ApiError::Ambiguous { name: shorten(name), candidates: candidates.take(8).collect() }
+}
+
+fn shorten(name: &str) -> String {
+    name.chars().take(256).collect()
+}

@@ -1,0 +1,147 @@
+//! `GET /api/v1/openapi.json`: the description of this API, assembled from the formats' schemas.
+
+use axum::Json;
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::wire;
+
+pub(super) async fn show() -> Json<Value> {
+    Json(document())
+}
+
+/// One route.
+struct Operation {
+    path: &'static str,
+    method: &'static str,
+    summary: &'static str,
+    query: &'static [(&'static str, &'static str)],
+    answer: Answer,
+}
+
+enum Answer {
+    Json(fn(&mut SchemaGenerator) -> Schema),
+    Lines(&'static str, fn(&mut SchemaGenerator) -> Schema),
+    Text(&'static str),
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const LOGS: &[(&str, &str)] = &[
+    ("follow", "true: go on with what is written later"),
+    ("since", "a time in RFC 3339, or how long ago (10m)"),
+    ("tail", "only so many lines from the end of what is there"),
+    ("format", "ndjson (default): one record per line; raw: the bytes as they were written"),
+];
+
+fn operations() -> Vec<Operation> {
+    let get = |path, summary, query, answer| Operation { path, method: "get", summary, query, answer };
+    vec![
+        get("/healthz", "Whether the daemon is ready: 200 or 503", &[], Answer::Json(of::<wire::Health>)),
+        get("/metrics", "Numbers for Prometheus", &[], Answer::Text("application/openmetrics-text")),
+        get(
+            "/api/v1/status",
+            "The whole status",
+            &[
+                ("wait", "answer when the revision is greater than this"),
+                ("timeout", "answer after so many seconds at the latest (default 30, at most 300)"),
+            ],
+            Answer::Json(of::<wire::Status>),
+        ),
+        get("/api/v1/plan", "What is done and what is still to be done", &[], Answer::Json(of::<wire::Plan>)),
+        get("/api/v1/containers", "All containers", &[], Answer::Json(of::<Vec<wire::Container>>)),
+        get(
+            "/api/v1/containers/{name}",
+            "One container, by name, id or the beginning of its id",
+            &[],
+            Answer::Json(of::<wire::Container>),
+        ),
+        get(
+            "/api/v1/containers/{name}/logs",
+            "The output of a container, or of all containers of a service (project%2Fservice, or a unique service name)",
+            LOGS,
+            Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
+        ),
+        get(
+            "/api/v1/services/{project}/{service}/logs",
+            "The output of all containers of a service",
+            LOGS,
+            Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
+        ),
+        get(
+            "/api/v1/events",
+            "What happens, as server-sent events; Last-Event-ID is honoured",
+            &[("since", "an event's id, a time in RFC 3339, how long ago (10m), or 0 for all that is kept")],
+            Answer::Lines("text/event-stream", of::<wire::Event>),
+        ),
+        get("/api/v1/version", "Which daemon answers", &[], Answer::Json(of::<wire::Version>)),
+        Operation {
+            path: "/api/v1/confirm",
+            method: "post",
+            summary: "Lets a held mass delete go on; 409 where nothing is held",
+            query: &[],
+            answer: Answer::Json(of::<wire::Confirmed>),
+        },
+        get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")),
+    ]
+}
+
+pub(super) fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let error = of::<wire::ErrorBody>(&mut generator);
+    let paths: Map<String, Value> = operations()
+        .into_iter()
+        .map(|op| (op.path.to_owned(), json!({ op.method: describe(&op, &error, &mut generator) })))
+        .collect();
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Longshore", "version": "v1" },
+        "paths": paths,
+        "components": { "schemas": generator.take_definitions(true) },
+    })
+}
+
+fn describe(op: &Operation, error: &Schema, generator: &mut SchemaGenerator) -> Value {
+    let content = match &op.answer {
+        Answer::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
+        Answer::Lines(kind, schema) => json!({ *kind: { "schema": schema(generator) } }),
+        Answer::Text(kind) => json!({ *kind: {} }),
+    };
+    let text = json!({ "type": "string" });
+    let in_path = op
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
+    let in_query =
+        op.query.iter().map(|(name, help)| json!({ "name": name, "in": "query", "description": help, "schema": text }));
+    json!({
+        "summary": op.summary,
+        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "responses": {
+            "200": { "description": "As asked", "content": content },
+            "default": { "description": "Why not", "content": { "application/json": { "schema": error } } },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::document;
+
+    #[test]
+    fn every_route_is_described_and_every_reference_leads_somewhere() {
+        let document = document();
+        let described: Vec<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
+        let routes: Vec<_> = crate::api::router::routes().into_iter().map(|(path, _)| path.to_owned()).collect();
+        assert_eq!(described, routes);
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
+        }
+    }
+}

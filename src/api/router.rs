@@ -1,0 +1,44 @@
+//! Which path leads where.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::routing::{MethodRouter, get, post};
+
+use super::error::ApiError;
+use super::{Doors, confirm, containers, feed, health, logs, metrics, openapi, plan, status, version};
+
+/// Every route with its handler, and its line in the API's description.
+pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
+    vec![
+        ("/healthz", get(health::show)),
+        ("/metrics", get(metrics::show)),
+        ("/api/v1/status", get(status::show)),
+        ("/api/v1/plan", get(plan::show)),
+        ("/api/v1/containers", get(containers::list)),
+        ("/api/v1/containers/{name}", get(containers::show)),
+        ("/api/v1/containers/{name}/logs", get(logs::of_name)),
+        ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
+        ("/api/v1/events", get(feed::listen)),
+        ("/api/v1/version", get(version::show)),
+        ("/api/v1/confirm", post(confirm::confirm)),
+        ("/api/v1/openapi.json", get(openapi::show)),
+    ]
+}
+
+/// All routes on what the daemon handed in.
+pub fn router(doors: Doors) -> Router {
+    let all = routes().into_iter().fold(Router::new(), |router, (path, handler)| router.route(path, handler));
+    all.fallback(no_route).method_not_allowed_fallback(no_method).with_state(doors)
+}
+
+async fn no_route(request: Request) -> ApiError {
+    ApiError::NoRoute { path: path(request.uri().path()) }
+}
+
+async fn no_method(request: Request) -> ApiError {
+    ApiError::Method { path: path(request.uri().path()) }
+}
+
+fn path(path: &str) -> String {
+    path.chars().take(256).collect()
+}

@@ -1,0 +1,125 @@
+//! One container.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Time;
+use crate::model::ExitStatus;
+use crate::reconcile::view::{ContainerStateView, ContainerView};
+
+/// One container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Container {
+    /// Its id: 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its project.
+    pub project: String,
+    /// Its service.
+    pub service: String,
+    /// Which replica, from 1.
+    pub number: u32,
+    /// The image as the file named it when the container was made.
+    pub image: String,
+    /// The digest of the manifest it was made from.
+    pub image_digest: String,
+    /// The hash of its specification.
+    pub hash: String,
+    /// What it does.
+    pub state: ContainerState,
+    /// How often it was started again since it was made.
+    pub restarts: u32,
+    /// Why the last thing was done to it, or nothing is done.
+    pub reason: String,
+    /// When it is tried again by itself.
+    pub next_attempt: Option<Time>,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Runs.
+    Running {
+        /// The pid of its main process on the host.
+        pid: i32,
+        /// The pid of its shim.
+        shim: i32,
+        /// When it was started.
+        since: Time,
+    },
+    /// Ended.
+    Exited {
+        /// The code a shell would show.
+        code: u8,
+        /// How, in words.
+        how: String,
+        /// When.
+        at: Time,
+    },
+    /// Could not be started.
+    StartFailed {
+        /// Why.
+        error: String,
+        /// When.
+        at: Time,
+    },
+    /// Its shim is gone; what is left of it is being ended.
+    Orphaned,
+}
+
+impl ContainerState {
+    /// The word, as metrics and tables show it.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running { .. } => "running",
+            Self::Exited { .. } => "exited",
+            Self::StartFailed { .. } => "start_failed",
+            Self::Orphaned => "orphaned",
+        }
+    }
+}
+
+impl From<&ContainerStateView> for ContainerState {
+    fn from(state: &ContainerStateView) -> Self {
+        match state {
+            ContainerStateView::Created => Self::Created,
+            ContainerStateView::Running { pid, shim, since } => {
+                Self::Running { pid: *pid, shim: *shim, since: (*since).into() }
+            }
+            ContainerStateView::Exited { status, at } => exited(*status, (*at).into()),
+            ContainerStateView::StartFailed { error, at } => {
+                Self::StartFailed { error: error.clone(), at: (*at).into() }
+            }
+            ContainerStateView::Orphaned => Self::Orphaned,
+        }
+    }
+}
+
+fn exited(status: ExitStatus, at: Time) -> ContainerState {
+    ContainerState::Exited { code: status.code(), how: status.to_string(), at }
+}
+
+impl From<&ContainerView> for Container {
+    fn from(view: &ContainerView) -> Self {
+        Self {
+            id: view.id.to_string(),
+            name: view.name.to_string(),
+            project: view.project.to_string(),
+            service: view.service.to_string(),
+            number: view.number,
+            image: view.image.to_string(),
+            image_digest: view.image_digest.to_string(),
+            hash: view.hash.clone(),
+            state: (&view.state).into(),
+            restarts: view.restarts,
+            reason: view.reason.clone(),
+            next_attempt: view.next_attempt.map(Time::from),
+        }
+    }
+}

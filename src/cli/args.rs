@@ -1,0 +1,231 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A container daemon that is told what should be true: Compose files in a folder become running containers.
+#[derive(Debug, Parser)]
+#[command(name = "longshore", version, after_help = EXIT_CODES)]
+pub(super) struct Arguments {
+    /// The daemon's socket [default: /run/longshore/longshore.sock]
+    #[arg(long, global = true, env = "LONGSHORE_SOCKET", value_name = "PATH", hide_env_values = true)]
+    pub(super) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  all is well; check and plan: nothing to do
+  1  an error; status --wait: not everything is applied
+  2  check and plan: there are changes";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the daemon
+    Daemon(DaemonArgs),
+    /// Show projects, services and problems
+    Status(StatusArgs),
+    /// List containers
+    Ps(PsArgs),
+    /// Print the output of containers
+    Logs(LogsArgs),
+    /// Show what is being done and what waits for what
+    Plan(PlanArgs),
+    /// Check a folder of state files, or one file, without a daemon
+    Check(CheckArgs),
+    /// Show all about one container, as JSON
+    Inspect(InspectArgs),
+    /// Print what happens
+    Events(EventsArgs),
+    /// Let a held removal of many projects go on
+    Confirm,
+    /// Show the versions of this program and of the daemon
+    Version(VersionArgs),
+}
+
+/// `longshore daemon`. Nothing has a default here: the daemon has to tell a flag from a setting of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+pub struct DaemonArgs {
+    /// The folder of state files [default: /etc/longshore/state]
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What is kept: images, containers, records [default: /var/lib/longshore]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// What lasts until the next boot [default: /run/longshore]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// The global `--socket` or `LONGSHORE_SOCKET`.
+    #[arg(skip)]
+    pub socket: Option<PathBuf>,
+    /// The configuration [default: /etc/longshore/config.json]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Log more
+    #[arg(long)]
+    pub debug: bool,
+    /// Check the configuration and end
+    #[arg(long)]
+    pub validate: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Wait until nothing is left to do
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, requires = "wait")]
+    pub(super) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PsArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Also those that do not run
+    #[arg(short, long)]
+    pub(super) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    /// Go on with what is written later
+    #[arg(short, long)]
+    pub(super) follow: bool,
+    /// Leave out what is older: 10m, 2h30m, 3d, or a time in RFC 3339
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+    /// Only so many lines from the end of what is there
+    #[arg(long, value_name = "N")]
+    pub(super) tail: Option<usize>,
+    /// Begin each line with its time
+    #[arg(short, long)]
+    pub(super) timestamps: bool,
+    /// Containers, services as project/service, or unique service names
+    #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Without a daemon: the folder of state files
+    #[arg(long, value_name = "DIR", requires = "data_dir")]
+    state_dir: Option<PathBuf>,
+    /// Without a daemon: the data directory
+    #[arg(long, value_name = "DIR", requires = "state_dir")]
+    data_dir: Option<PathBuf>,
+}
+
+impl PlanArgs {
+    /// The two folders, where no daemon is to be asked.
+    pub(super) fn folders(&self) -> Option<(&Path, &Path)> {
+        self.state_dir.as_deref().zip(self.data_dir.as_deref())
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A folder of state files, or one state file
+    #[arg(value_name = "DIR|FILE")]
+    pub(super) path: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// A container's name, id, or the beginning of its id
+    pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// For programs: one JSON record per line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Begin with what is kept since then: 10m, 2h30m, a time in RFC 3339, or 0 for all
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VersionArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<u64>().ok().map(Duration::from_secs);
+    let worded = || text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
+    seconds.or_else(worded).ok_or_else(|| "write 90, 60s or 2m30s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_global_socket_is_read_after_the_command_too() {
+        let args = Arguments::try_parse_from(["longshore", "daemon", "--socket", "/s", "--debug"]).unwrap();
+        assert_eq!(args.socket.as_deref(), Some(Path::new("/s")));
+        let Command::Daemon(daemon) = args.command else { panic!("not the daemon") };
+        assert_eq!(daemon, DaemonArgs { debug: true, ..DaemonArgs::default() });
+    }
+
+    #[test]
+    fn help_names_the_commands_and_the_exit_codes() {
+        insta::assert_snapshot!(Arguments::command().render_help().to_string(), @r"
+        A container daemon that is told what should be true: Compose files in a folder become running containers
+
+        Usage: longshore [OPTIONS] <COMMAND>
+
+        Commands:
+          daemon   Run the daemon
+          status   Show projects, services and problems
+          ps       List containers
+          logs     Print the output of containers
+          plan     Show what is being done and what waits for what
+          check    Check a folder of state files, or one file, without a daemon
+          inspect  Show all about one container, as JSON
+          events   Print what happens
+          confirm  Let a held removal of many projects go on
+          version  Show the versions of this program and of the daemon
+          help     Print this message or the help of the given subcommand(s)
+
+        Options:
+              --socket <PATH>  The daemon's socket [default: /run/longshore/longshore.sock] [env: LONGSHORE_SOCKET]
+          -h, --help           Print help
+          -V, --version        Print version
+
+        Exit codes:
+          0  all is well; check and plan: nothing to do
+          1  an error; status --wait: not everything is applied
+          2  check and plan: there are changes
+        ");
+    }
+
+    #[test]
+    fn times_to_wait() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2m30s"), Ok(Duration::from_secs(150)));
+        assert!(duration("-1s").is_err() && duration("soon").is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! `longshore check DIR|FILE`
+
+use serde::Serialize;
+
+use super::failure::Failure;
+use super::out::{Out, Paint};
+use super::plan::{ChangeRecord, changes_table};
+use super::report::CheckReport;
+use super::words::printable;
+use super::{Exit, problems};
+use crate::api::wire::Problem;
+
+#[derive(Serialize)]
+struct Record {
+    projects: Vec<ProjectRecord>,
+    problems: Vec<Problem>,
+    changes: Option<Vec<ChangeRecord>>,
+}
+
+#[derive(Serialize)]
+struct ProjectRecord {
+    name: String,
+    file: String,
+    services: Vec<String>,
+}
+
+pub(super) fn run(report: &CheckReport, json: bool, out: &mut Out) -> Result<Exit, Failure> {
+    let record = record(report);
+    if json {
+        out.json(&record)?;
+    } else {
+        out.text(&render(&record, out.paint))?;
+    }
+    Ok(exit(&record))
+}
+
+fn record(report: &CheckReport) -> Record {
+    let projects = report.projects.iter().map(|p| ProjectRecord {
+        name: p.name.to_string(),
+        file: p.file.display().to_string(),
+        services: p.services.iter().map(ToString::to_string).collect(),
+    });
+    Record {
+        projects: projects.collect(),
+        problems: report.problems.iter().map(Problem::from).collect(),
+        changes: report.changes.as_ref().map(|c| c.iter().map(ChangeRecord::from).collect()),
+    }
+}
+
+fn exit(record: &Record) -> Exit {
+    if problems::stop_something(&record.problems) {
+        return Exit::Error;
+    }
+    match &record.changes {
+        Some(changes) if !changes.is_empty() => Exit::Changes,
+        Some(_) | None => Exit::Fine,
+    }
+}
+
+fn render(record: &Record, paint: Paint) -> String {
+    let mut text = problems::render(&record.problems, paint);
+    for project in &record.projects {
+        let services = project.services.iter().map(|s| printable(s)).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("{} ({}): {services}\n", printable(&project.name), printable(&project.file)));
+    }
+    if let Some(changes) = &record.changes {
+        text.push_str(&changes_table(changes, paint));
+    }
+    text.push_str(&summary(record));
+    text
+}
+
+fn summary(record: &Record) -> String {
+    let services: usize = record.projects.iter().map(|p| p.services.len()).sum();
+    let projects = record.projects.len();
+    format!("{projects} project(s), {services} service(s), {} problem(s)\n", record.problems.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::report::{Change, CheckedProject};
+    use crate::model::{self, Location, ProjectName, ServiceName};
+
+    fn report() -> CheckReport {
+        let project = CheckedProject {
+            name: ProjectName::parse("shop").unwrap(),
+            file: "shop.yaml".into(),
+            services: vec![ServiceName::parse("db").unwrap(), ServiceName::parse("web").unwrap()],
+        };
+        CheckReport { projects: vec![project], problems: Vec::new(), changes: None }
+    }
+
+    #[test]
+    fn a_problem_is_shown_with_its_place_its_lines_and_what_to_do() {
+        let mut report = report();
+        report.problems.push(
+            model::Problem::error(Location::at("blog.yaml", 3, 5), "unknown key \"imagee\"")
+                .with_snippet("3 |     imagee: nginx\n  |     ^^^^^^")
+                .with_hint("did you mean \"image\"?"),
+        );
+        report.problems.push(model::Problem::warning(Location::whole("x\x1b[2J.yaml"), "is old"));
+        let record = record(&report);
+        assert_eq!(exit(&record), Exit::Error);
+        insta::assert_snapshot!(render(&record, Paint { on: false }), @r#"
+        error: blog.yaml:3:5: unknown key "imagee"
+          3 |     imagee: nginx
+            |     ^^^^^^
+          hint: did you mean "image"?
+        warning: x\u{1b}[2J.yaml: is old
+        shop (shop.yaml): db, web
+        1 project(s), 2 service(s), 2 problem(s)
+        "#);
+    }
+
+    #[test]
+    fn the_exit_code_tells_nothing_to_do_from_changes() {
+        let mut report = report();
+        assert_eq!(exit(&record(&report)), Exit::Fine);
+        report.changes = Some(Vec::new());
+        assert_eq!(exit(&record(&report)), Exit::Fine);
+        let change = Change { verb: "pull".into(), what: "image nginx".into(), reason: "not here".into() };
+        report.changes = Some(vec![change]);
+        assert_eq!(exit(&record(&report)), Exit::Changes);
+    }
+}

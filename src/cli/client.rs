@@ -1,0 +1,161 @@
+//! HTTP over the daemon's unix socket: one connection per request, every wait bounded.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use crate::api::wire::ErrorBody;
+
+const DEFAULT_SOCKET: &str = "/run/longshore/longshore.sock";
+/// The local daemon answers at once, or something is wrong.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// No answer is larger; a stream is bounded by the line instead.
+const LARGEST: usize = 256 * 1024 * 1024;
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
+
+/// The way to one daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub(super) fn new(socket: Option<PathBuf>) -> Self {
+        Self { socket: socket.unwrap_or_else(|| DEFAULT_SOCKET.into()) }
+    }
+
+    /// Asks, and reads the whole answer.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.whole(self.ask(Method::GET, path, PATIENCE).await?).await
+    }
+
+    /// Asks for something that the daemon may answer only after `wait`.
+    pub(super) async fn get_within<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, Failure> {
+        self.whole(self.ask(Method::GET, path, wait + PATIENCE).await?).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.whole(self.ask(Method::POST, path, PATIENCE).await?).await
+    }
+
+    /// Asks, and hands out the answer line by line as it comes.
+    pub(super) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
+        let response = self.ask(Method::GET, path, PATIENCE).await?;
+        Ok(Lines { body: response.into_body(), buffer: Vec::new(), from: self.socket.clone() })
+    }
+
+    async fn ask(&self, method: Method, path: &str, wait: Duration) -> Result<Response<Incoming>, Failure> {
+        let silent = |_| Failure::Silent { path: self.socket.clone(), seconds: wait.as_secs() };
+        let response = timeout(wait, self.send(method, path)).await.map_err(silent)??;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = self.bytes(response).await?;
+        match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) => Err(Failure::Refused { facts: body.error }),
+            Err(_) => Err(self.strange(format!("it answered {status}"))),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, Failure> {
+        let broken = |err| Failure::Broken { err };
+        let stream = UnixStream::connect(&self.socket).await.map_err(|err| self.unreachable(err))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+        // Ends with the connection; what goes wrong on it is seen by the one who reads the answer.
+        tokio::spawn(connection);
+        let request = Request::builder().method(method).uri(path).header(HOST, "longshore").body(Empty::<Bytes>::new());
+        let request = request.map_err(|err| self.strange(err.to_string()))?;
+        sender.send_request(request).await.map_err(broken)
+    }
+
+    async fn whole<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, Failure> {
+        let body = self.bytes(response).await?;
+        serde_json::from_slice(&body).map_err(|err| self.strange(err.to_string()))
+    }
+
+    async fn bytes(&self, response: Response<Incoming>) -> Result<Bytes, Failure> {
+        let read = timeout(PATIENCE, Limited::new(response.into_body(), LARGEST).collect()).await;
+        let silent = |_| Failure::Silent { path: self.socket.clone(), seconds: PATIENCE.as_secs() };
+        Ok(read.map_err(silent)?.map_err(|err| self.strange(err.to_string()))?.to_bytes())
+    }
+
+    fn strange(&self, why: String) -> Failure {
+        Failure::Strange { path: self.socket.clone(), why }
+    }
+
+    fn unreachable(&self, err: io::Error) -> Failure {
+        let path = self.socket.clone();
+        match err.kind() {
+            io::ErrorKind::NotFound => Failure::NoDaemon { path },
+            io::ErrorKind::ConnectionRefused => Failure::NobodyListens { path },
+            io::ErrorKind::PermissionDenied => Failure::NotAllowed { who: who_may(&path), path },
+            _ => Failure::Connect { path, err },
+        }
+    }
+}
+
+/// To whom a socket is open, and how to become one of them.
+fn who_may(path: &Path) -> String {
+    let group = std::fs::metadata(path).map(|m| nix::unistd::Gid::from_raw(m.gid()));
+    match group.map(|gid| (gid.as_raw(), nix::unistd::Group::from_gid(gid))) {
+        Ok((0, _)) | Err(_) => "root only; use sudo".to_owned(),
+        Ok((_, Ok(Some(group)))) => {
+            format!(
+                "the group {0:?}; join it with `sudo usermod -aG {0} \"$USER\"` and log in again, or use sudo",
+                group.name
+            )
+        }
+        Ok((gid, _)) => format!("the group with number {gid}; use sudo"),
+    }
+}
+
+/// An answer that comes line by line.
+pub(super) struct Lines {
+    body: Incoming,
+    buffer: Vec<u8>,
+    from: PathBuf,
+}
+
+impl Lines {
+    /// The next line without its end; none when the daemon has no more.
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.buffer[searched..].iter().position(|b| *b == b'\n') {
+                let rest = self.buffer.split_off(searched + end + 1);
+                let mut line = std::mem::replace(&mut self.buffer, rest);
+                line.pop();
+                return Ok(Some(line));
+            }
+            searched = self.buffer.len();
+            if searched > LONGEST_LINE {
+                return Err(Failure::Strange { path: self.from.clone(), why: "a line has no end".to_owned() });
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend_from_slice(frame.data_ref().map_or(&[], |d| d)),
+                Some(Err(err)) => return Err(Failure::Broken { err }),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Ok(Some(std::mem::take(&mut self.buffer))),
+            }
+        }
+    }
+}
+
+/// A name as one part of a path or as a value of a query.
+pub(super) fn percent(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+}

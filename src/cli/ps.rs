@@ -1,0 +1,109 @@
+//! `longshore ps`
+
+use super::Exit;
+use super::args::PsArgs;
+use super::client::Client;
+use super::failure::Failure;
+use super::out::{Ink, Out, Paint, now};
+use super::table::{Table, plain};
+use super::words::{age, image, until};
+use crate::api::wire::{Container, ContainerState};
+use crate::model::Timestamp;
+
+pub(super) async fn run(client: &Client, args: &PsArgs, out: &mut Out) -> Result<Exit, Failure> {
+    let mut containers: Vec<Container> = client.get("/api/v1/containers").await?;
+    if !args.all {
+        containers.retain(|c| matches!(c.state, ContainerState::Running { .. }));
+    }
+    if args.json {
+        out.json(&containers)?;
+    } else {
+        out.text(&render(&containers, out.paint, now()))?;
+    }
+    Ok(Exit::Fine)
+}
+
+fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
+    let mut table = Table::new(&["ID", "NAME", "SERVICE", "IMAGE", "STATE", "RESTARTS", "PID", "NEXT ATTEMPT"]);
+    for c in containers {
+        table.row([
+            (c.id.chars().take(12).collect(), Ink::Faint),
+            plain(&c.name),
+            plain(format!("{}/{}", c.project, c.service)),
+            plain(image(&c.image)),
+            state(&c.state, now),
+            plain(c.restarts.to_string()),
+            plain(pid(&c.state)),
+            plain(c.next_attempt.map_or_else(String::new, |t| until(t, now))),
+        ]);
+    }
+    table.render(paint)
+}
+
+fn state(state: &ContainerState, now: Timestamp) -> (String, Ink) {
+    match state {
+        ContainerState::Created => ("created".to_owned(), Ink::Busy),
+        ContainerState::Running { since, .. } => (format!("up {}", age(*since, now)), Ink::Good),
+        ContainerState::Exited { code: 0, at, .. } => (format!("done {} ago", age(*at, now)), Ink::Plain),
+        ContainerState::Exited { how, at, .. } => (format!("{how}, {} ago", age(*at, now)), Ink::Bad),
+        ContainerState::StartFailed { error, at } => (format!("start failed {} ago: {error}", age(*at, now)), Ink::Bad),
+        ContainerState::Orphaned => ("orphaned: being ended".to_owned(), Ink::Bad),
+    }
+}
+
+fn pid(state: &ContainerState) -> String {
+    match state {
+        ContainerState::Running { pid, .. } => pid.to_string(),
+        ContainerState::Created
+        | ContainerState::Exited { .. }
+        | ContainerState::StartFailed { .. }
+        | ContainerState::Orphaned => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::wire::Time;
+
+    fn container(name: &str, state: ContainerState) -> Container {
+        Container {
+            id: "0123456789abcdef".repeat(4),
+            name: name.into(),
+            project: "shop".into(),
+            service: "web".into(),
+            number: 1,
+            image: "docker.io/library/nginx:latest".into(),
+            image_digest: String::new(),
+            hash: String::new(),
+            state,
+            restarts: 2,
+            reason: String::new(),
+            next_attempt: None,
+        }
+    }
+
+    #[test]
+    fn one_line_for_each_container() {
+        let at = |s: u64| Time::from(Timestamp(s * 1000));
+        let mut failed =
+            container("shop-web-3", ContainerState::StartFailed { error: "no\x1b such file".into(), at: at(98) });
+        failed.next_attempt = Some(at(104));
+        let all = [
+            container("shop-web-1", ContainerState::Running { pid: 4711, shim: 4710, since: at(1) }),
+            container(
+                "shop-web-2",
+                ContainerState::Exited { code: 137, how: "ended by SIGKILL (137)".into(), at: at(90) },
+            ),
+            failed,
+            container("shop-job-1", ContainerState::Exited { code: 0, how: "exit code 0".into(), at: at(90) }),
+        ];
+        insta::assert_snapshot!(render(&all, Paint { on: false }, Timestamp(100_000)), @r"
+        ID            NAME        SERVICE   IMAGE         STATE                                    RESTARTS  PID   NEXT ATTEMPT
+        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s                                   2         4711
+        0123456789ab  shop-web-2  shop/web  nginx:latest  ended by SIGKILL (137), 10s ago          2         -
+        0123456789ab  shop-web-3  shop/web  nginx:latest  start failed 2s ago: no\u{1b} such file  2         -     in 4s
+        0123456789ab  shop-job-1  shop/web  nginx:latest  done 10s ago                             2         -
+        ");
+    }
+}

@@ -1,0 +1,503 @@
+//! The HTTP door over real sockets: answers, limits, streams.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use longshore::api::{
+    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, Metric, MetricKind, Release, Stream,
+    router, serve_tcp, serve_unix,
+};
+use longshore::model::{
+    ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
+};
+use longshore::reconcile::view::{ContainerStateView, ContainerView, Event, Phase, ProjectView, ServiceView, View};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Nothing here may wait for ever.
+async fn within<T>(what: impl Future<Output = T>) -> T {
+    timeout(LIMIT, what).await.expect("this was to end long ago")
+}
+
+fn id(number: u32, service: &str) -> ContainerId {
+    let slot =
+        Slot { project: ProjectName::parse("shop").unwrap(), service: ServiceName::parse(service).unwrap(), number };
+    ContainerId::derive(&slot, &SpecHash::of(b"x"), &digest())
+}
+
+fn digest() -> Digest {
+    Digest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap()
+}
+
+fn container(service: &str, number: u32) -> ContainerView {
+    let project = ProjectName::parse("shop").unwrap();
+    let name = ServiceName::parse(service).unwrap();
+    ContainerView {
+        id: id(number, service),
+        name: ContainerName::of_replica(&project, &name, number),
+        project,
+        service: name,
+        number,
+        image: ImageReference::parse("nginx").unwrap(),
+        image_digest: digest(),
+        hash: "0".repeat(64),
+        state: ContainerStateView::Running { pid: 10, shim: 9, since: Timestamp(1_800_000_000_000) },
+        restarts: 3,
+        reason: "wanted".into(),
+        next_attempt: None,
+    }
+}
+
+fn service(name: &str, replicas: u32) -> ServiceView {
+    ServiceView {
+        name: ServiceName::parse(name).unwrap(),
+        image: Some(ImageReference::parse("nginx").unwrap()),
+        phase: Phase::Applied,
+        wanted: replicas,
+        running: replicas,
+        holds: Vec::new(),
+        waiting: Vec::new(),
+        containers: (1..=replicas).map(|n| container(name, n)).collect(),
+    }
+}
+
+fn project(name: &str, services: Vec<ServiceView>) -> ProjectView {
+    ProjectView {
+        name: ProjectName::parse(name).unwrap(),
+        file: Some(format!("/state/{name}.yaml").into()),
+        phase: Phase::Applied,
+        last_good: false,
+        services,
+    }
+}
+
+fn view(revision: u64) -> View {
+    let mut admin = service("admin", 0);
+    admin.wanted = 1;
+    View {
+        revision,
+        ready: true,
+        settled: true,
+        projects: vec![
+            project("blog", vec![admin.clone()]),
+            project("shop", vec![admin, service("db", 1), service("web", 12)]),
+        ],
+        ..View::default()
+    }
+}
+
+fn event(sequence: u64) -> Event {
+    let at = Timestamp(1_800_000_000_000 + sequence);
+    Event { sequence, at, kind: "container.started", what: "web".into(), message: "it runs".into(), location: None }
+}
+
+/// Logs that are kept in memory; a follower then hears the feed until the test drops it.
+#[derive(Default)]
+struct Logs {
+    kept: HashMap<ContainerId, Vec<LogLine>>,
+    live: Mutex<Option<mpsc::Receiver<LogLine>>>,
+    asked: Mutex<Vec<LogRequest>>,
+}
+
+impl LogSource for Logs {
+    fn open(&self, id: &ContainerId, request: LogRequest) -> LogStream {
+        self.asked.lock().unwrap().push(request);
+        let kept: Vec<io::Result<LogLine>> = self.kept.get(id).into_iter().flatten().cloned().map(Ok).collect();
+        let live = if request.follow { self.live.lock().unwrap().take() } else { None };
+        let live = stream::unfold(live, |live| async {
+            let mut live = live?;
+            live.recv().await.map(|line| (Ok(line), Some(live)))
+        });
+        stream::iter(kept).chain(live).boxed()
+    }
+}
+
+fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
+    LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false }
+}
+
+/// A served daemon that decides nothing.
+struct Served {
+    socket: PathBuf,
+    view: watch::Sender<Arc<View>>,
+    events: Events,
+    commands: mpsc::Receiver<Command>,
+    logs: Arc<Logs>,
+    stop: Option<oneshot::Sender<()>>,
+    server: tokio::task::JoinHandle<()>,
+    _dir: tempfile::TempDir,
+}
+
+fn doors(logs: Arc<Logs>) -> (Doors, watch::Sender<Arc<View>>, mpsc::Receiver<Command>) {
+    let (sender, view) = watch::channel(Arc::new(view(5)));
+    let (commands, received) = mpsc::channel(4);
+    let counters = || vec![Metric::single("loop_steps", "Steps of the loop", MetricKind::Counter, 7.0)];
+    let release = Release { version: "0.1.0".into(), commit: None, pid: 4711, started: Timestamp(1_800_000_000_000) };
+    let doors = Doors { view, events: Events::new(), logs, commands, release, counters: Arc::new(counters) };
+    (doors, sender, received)
+}
+
+fn serve_with(limits: Limits, logs: Logs) -> Served {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let logs = Arc::new(logs);
+    let (doors, view, commands) = doors(logs.clone());
+    let events = doors.events.clone();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = router(doors);
+    let server = tokio::spawn(async move {
+        serve_unix(listener, router, limits, async { drop(stopped.await) }).await;
+    });
+    Served { socket, view, events, commands, logs, stop: Some(stop), server, _dir: dir }
+}
+
+fn serve() -> Served {
+    serve_with(Limits::default(), Logs::default())
+}
+
+impl Served {
+    async fn connect(&self) -> UnixStream {
+        within(UnixStream::connect(&self.socket)).await.unwrap()
+    }
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    }
+    async fn ask(&self, request: &str) -> Answer {
+        ask(self.connect().await, request).await
+    }
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|err| panic!("{err}: {}", self.body))
+    }
+    fn code(&self) -> (u16, String) {
+        (self.status, self.json()["error"]["code"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
+    // The server may answer and close before it has read everything.
+    let _ = within(stream.write_all(request.as_bytes())).await;
+    let mut bytes = Vec::new();
+    let _ = within(stream.read_to_end(&mut bytes)).await;
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Answer {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
+    Answer { status, head: head.to_lowercase(), body }
+}
+
+/// Bodies in these tests are text, so a chunk's length in bytes is a place in the text.
+fn unchunk(mut body: &str) -> String {
+    let mut whole = String::new();
+    while let Some((length, rest)) = body.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap_or(0);
+        if length == 0 || length > rest.len() {
+            break;
+        }
+        whole.push_str(&rest[..length]);
+        body = rest[length..].trim_start_matches("\r\n");
+    }
+    whole
+}
+
+/// Reads until the text holds `wanted`.
+async fn read_until(stream: &mut (impl AsyncRead + Unpin), wanted: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(wanted) {
+        let mut buffer = [0; 4096];
+        let count = within(stream.read(&mut buffer)).await.unwrap();
+        assert!(count > 0, "the stream ended before {wanted:?}: {text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    text
+}
+
+#[tokio::test]
+async fn the_small_answers() {
+    let served = serve();
+    let health = served.get("/healthz").await;
+    assert_eq!((health.status, &health.json()["revision"]), (200, &Value::from(5)));
+    served.view.send_replace(Arc::new(View::default()));
+    let health = served.get("/healthz").await;
+    assert_eq!(health.status, 503);
+    assert!(health.json()["reason"].as_str().unwrap().contains("first look"));
+    let version = served.get("/api/v1/version").await.json();
+    assert_eq!((&version["version"], &version["pid"]), (&Value::from("0.1.0"), &Value::from(4711)));
+    assert_eq!(version["started"], "2027-01-15T08:00:00Z");
+    let plan = served.get("/api/v1/plan").await.json();
+    assert_eq!(plan["counts"]["waiting"], 0);
+    assert_eq!(served.get("/api/v1/openapi.json").await.json()["openapi"], "3.1.0");
+}
+
+#[tokio::test]
+async fn containers_are_found_by_name_id_and_the_beginning_of_an_id() {
+    let served = serve();
+    assert_eq!(served.get("/api/v1/containers").await.json().as_array().unwrap().len(), 13);
+    let wanted = id(1, "db");
+    for name in ["shop-db-1", wanted.as_str(), wanted.short()] {
+        let found = served.get(&format!("/api/v1/containers/{name}")).await;
+        assert_eq!(found.json()["name"], "shop-db-1", "{name}");
+    }
+    let missing = served.get("/api/v1/containers/nobody").await;
+    assert_eq!(missing.code(), (404, "no_such_container".into()));
+    // Thirteen ids begin with sixteen different digits at most, so some digit begins an id.
+    let digit = &wanted.as_str()[..1];
+    let same = (1..=12).filter(|n| id(*n, "web").as_str().starts_with(digit)).count();
+    let found = served.get(&format!("/api/v1/containers/{digit}")).await;
+    assert_eq!(found.status, if same > 0 { 409 } else { 200 });
+    let ambiguous = served.get("/api/v1/containers/admin/logs").await;
+    assert_eq!(ambiguous.code(), (409, "ambiguous".into()));
+    assert!(ambiguous.body.contains("blog/admin, shop/admin"), "{}", ambiguous.body);
+}
+
+#[tokio::test]
+async fn every_error_is_json() {
+    let served = serve();
+    assert_eq!(served.get("/nothing").await.code(), (404, "not_found".into()));
+    assert_eq!(served.get("/api/v1/containers/%ff").await.code(), (400, "bad_request".into()));
+    assert_eq!(served.get("/api/v1/status?wait=soon").await.code(), (400, "bad_request".into()));
+    assert_eq!(served.get("/api/v1/status?wiat=1").await.code(), (400, "bad_request".into()));
+    assert_eq!(served.get("/api/v1/containers/shop-db-1/logs?since=soon").await.code(), (400, "bad_request".into()));
+    assert_eq!(served.get("/api/v1/confirm").await.code(), (405, "method_not_allowed".into()));
+    let large = "POST /api/v1/confirm HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2000000\r\n\r\n";
+    assert_eq!(served.ask(large).await.code(), (413, "too_large".into()));
+}
+
+#[tokio::test]
+async fn a_status_can_be_waited_for() {
+    let served = serve();
+    let now = served.get("/api/v1/status").await;
+    let tag = now.head.lines().find_map(|l| l.strip_prefix("etag: ")).unwrap().to_owned();
+    let again = format!("GET /api/v1/status HTTP/1.1\r\nHost: x\r\nIf-None-Match: {tag}\r\nConnection: close\r\n\r\n");
+    assert_eq!(served.ask(&again).await.status, 304);
+    // Nothing changes: the time ends the wait.
+    let begin = Instant::now();
+    assert_eq!(served.get("/api/v1/status?wait=5&timeout=1").await.json()["revision"], 5);
+    assert!(begin.elapsed() >= Duration::from_secs(1));
+    // A change ends the wait.
+    let (answer, ()) = tokio::join!(served.get("/api/v1/status?wait=5&timeout=60"), async {
+        tokio::task::yield_now().await;
+        served.view.send_replace(Arc::new(view(6)));
+    });
+    assert_eq!(answer.json()["revision"], 6);
+    assert_eq!(served.ask(&again).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_confirmation_reaches_the_one_who_decides() {
+    let mut served = serve();
+    let ask = "POST /api/v1/confirm HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    for said in [Ok(()), Err("nothing is held".to_owned())] {
+        let stream = served.connect().await;
+        let (answer, ()) = tokio::join!(crate::ask(stream, ask), async {
+            let Command::Confirm { reply } = within(served.commands.recv()).await.unwrap();
+            reply.send(said.clone()).unwrap();
+        });
+        assert_eq!(answer.status, if said.is_ok() { 200 } else { 409 }, "{}", answer.body);
+    }
+    drop(served.commands);
+    let stream = UnixStream::connect(&served.socket).await.unwrap();
+    assert_eq!(crate::ask(stream, ask).await.code(), (503, "unavailable".into()));
+}
+
+#[tokio::test]
+async fn events_are_replayed_from_an_id_and_go_on() {
+    let served = serve();
+    (1..=4).for_each(|n| served.events.publish(event(n)));
+    let mut stream = served.connect().await;
+    let ask = "GET /api/v1/events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 1800000000000-2\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    let text = read_until(&mut stream, "-4\n").await;
+    assert!(text.contains("id: 1800000000000-3") && !text.contains("-2\n"), "{text}");
+    assert!(text.contains("event: container.started") && text.contains(r#""message":"it runs""#), "{text}");
+    served.events.publish(event(5));
+    read_until(&mut stream, "id: 1800000000000-5").await;
+    // An id of an earlier daemon, and a time.
+    for since in ["17-900", "0", "2027-01-15T07:00:00Z"] {
+        let mut stream = served.connect().await;
+        let ask = format!("GET /api/v1/events?since={since} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let text = read_until(&mut stream, "-5\n").await;
+        assert!(text.contains("id: 1800000000000-1\n"), "{since}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_too_slow_is_told_so_and_dropped() {
+    let served = serve();
+    let mut stream = served.connect().await;
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    read_until(&mut stream, "\r\n\r\n").await;
+    // More than the socket's buffer and the queue hold, with nobody reading in between.
+    for n in 1..=3000 {
+        let long = "x".repeat(4000);
+        served.events.publish(Event { message: long, ..event(n) });
+        if n % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let text = read_until(&mut stream, "event: dropped").await;
+    assert!(text.contains("event: container.started"));
+    let mut rest = Vec::new();
+    within(stream.read_to_end(&mut rest)).await.unwrap_or_default();
+}
+
+#[tokio::test]
+async fn logs_are_records_or_bytes_and_can_be_followed() {
+    let (send, live) = mpsc::channel(4);
+    let mut logs = Logs { live: Mutex::new(Some(live)), ..Logs::default() };
+    logs.kept.insert(id(1, "db"), vec![line(1, Stream::Stdout, b"one"), line(3, Stream::Stderr, b"\xff\x00")]);
+    logs.kept.insert(id(2, "web"), vec![line(2, Stream::Stdout, b"two")]);
+    let served = serve_with(Limits::default(), logs);
+    let records = served.get("/api/v1/containers/shop-db-1/logs?tail=7&since=1800000000").await;
+    assert!(records.head.contains("application/x-ndjson"));
+    insta::assert_snapshot!(records.body, @r#"
+    {"time":"1970-01-01T00:00:00.000000001Z","container":"shop-db-1","stream":"stdout","sequence":1,"text":"one","partial":false}
+    {"time":"1970-01-01T00:00:00.000000003Z","container":"shop-db-1","stream":"stderr","sequence":3,"base64":"/wA=","partial":false}
+    "#);
+    let asked = served.logs.asked.lock().unwrap()[0];
+    assert_eq!(asked, LogRequest { follow: false, since: Some(Timestamp(1_800_000_000_000)), tail: Some(7) });
+    for path in ["containers/shop%2Fweb/logs", "containers/web/logs", "services/shop/web/logs"] {
+        let raw = served.get(&format!("/api/v1/{path}?format=raw")).await;
+        assert_eq!((raw.status, raw.body.as_str()), (200, "two\n"), "{path}");
+    }
+    let mut stream = served.connect().await;
+    let ask = "GET /api/v1/containers/db/logs?follow=true&format=raw HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    read_until(&mut stream, "one\n").await;
+    send.send(line(4, Stream::Stdout, b"later")).await.unwrap();
+    read_until(&mut stream, "later\n").await;
+    drop(send);
+    let mut rest = Vec::new();
+    within(stream.read_to_end(&mut rest)).await.unwrap();
+}
+
+#[tokio::test]
+async fn numbers_for_prometheus() {
+    let text = serve().get("/metrics").await.body;
+    for wanted in [
+        "longshore_containers{state=\"running\"} 13",
+        "longshore_projects{phase=\"applied\"} 2",
+        "longshore_problems{severity=\"error\"} 0",
+        "longshore_container_restarts_total{project=\"shop\",service=\"db\",container=\"shop-db-1\"} 3",
+        "longshore_loop_steps_total 7",
+        "# EOF",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is not in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_is_too_large_is_refused() {
+    let served = serve();
+    let huge = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX-Huge: {}\r\n\r\n", "a".repeat(20_000));
+    assert_eq!(served.ask(&huge).await.status, 431);
+    let fitting = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX: {}\r\n\r\n", "a".repeat(12_000));
+    assert_eq!(served.ask(&fitting).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_drips_its_header_is_closed() {
+    let limits = Limits { header_time: Duration::from_millis(200), ..Limits::default() };
+    let served = serve_with(limits, Logs::default());
+    let mut stream = served.connect().await;
+    let begin = Instant::now();
+    let drip = async {
+        let mut buffer = [0; 64];
+        loop {
+            // Byte after byte does not buy more time.
+            if stream.write_all(b"G").await.is_err() {
+                break;
+            }
+            match timeout(Duration::from_millis(20), stream.read(&mut buffer)).await {
+                Ok(Ok(0) | Err(_)) => break,
+                Ok(Ok(_)) | Err(_) => {}
+            }
+        }
+    };
+    within(drip).await;
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    // An idle connection ends too.
+    let mut idle = served.connect().await;
+    assert_eq!(within(idle.read(&mut [0; 8])).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn three_hundred_connections_leave_room_again() {
+    let limits = Limits { header_time: Duration::from_secs(60), ..Limits::default() };
+    let served = serve_with(limits, Logs::default());
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        held.push(served.connect().await);
+    }
+    assert_eq!(served.get("/healthz").await.code(), (503, "unavailable".into()));
+    for _ in 256..300 {
+        held.push(served.connect().await);
+    }
+    drop(held);
+    let free = async {
+        while served.get("/healthz").await.status != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(free).await;
+}
+
+#[tokio::test]
+async fn the_end_is_bounded_and_lets_answers_finish() {
+    let limits = Limits { grace: Duration::from_millis(300), ..Limits::default() };
+    let mut served = serve_with(limits, Logs::default());
+    let mut endless = served.connect().await;
+    endless.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    read_until(&mut endless, "\r\n\r\n").await;
+    let begin = Instant::now();
+    served.stop.take().unwrap().send(()).unwrap();
+    within(&mut served.server).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(5));
+    assert!(UnixStream::connect(&served.socket).await.is_err());
+}
+
+#[tokio::test]
+async fn a_port_answers_to_loopback_only() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (doors, _view, _commands) = doors(Arc::new(Logs::default()));
+    let (_stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(serve_tcp(listener, router(doors), Limits::default(), async { drop(stopped.await) }));
+    let get = |headers: String| async move {
+        let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        ask(stream, &format!("GET /healthz HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await
+    };
+    assert_eq!(get(format!("Host: 127.0.0.1:{port}\r\n")).await.status, 200);
+    assert_eq!(get(format!("Host: localhost:{port}\r\n")).await.status, 200);
+    for bad in ["evil.example".to_owned(), format!("evil.example:{port}"), "127.0.0.1".to_owned()] {
+        assert_eq!(get(format!("Host: {bad}\r\n")).await.code(), (403, "foreign_host".into()), "{bad}");
+    }
+    let origin = |o: &str| format!("Host: localhost:{port}\r\nOrigin: {o}\r\n");
+    assert_eq!(get(origin("https://evil.example")).await.code(), (403, "foreign_origin".into()));
+    assert_eq!(get(origin("null")).await.code(), (403, "foreign_origin".into()));
+    assert_eq!(get(origin(&format!("http://localhost:{port}"))).await.status, 200);
+}
