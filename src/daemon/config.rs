@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Location, Problem};
+use crate::spec::nearest;
 
 /// Where the file is looked for when no flag names one.
 pub const DEFAULT_FILE: &str = "/etc/longshore/config.json";
@@ -208,7 +209,8 @@ fn unknown_keys(
             Some(schema) => unknown_keys(path, text, &format!("{prefix}{key}."), inner, schema, root, problems),
             None => {
                 let message = format!("the key {prefix}{key} is not known");
-                let nearest = nearest(key, known.keys().map(String::as_str));
+                let words: Vec<String> = known.keys().map(|k| k.replace('-', "_")).collect();
+                let nearest = nearest(key, words.iter().map(String::as_str)).map(|word| word.replace('_', "-"));
                 let hint = nearest.map_or_else(|| "see the README for all keys".to_owned(), |n| format!("did you mean {n}?"));
                 problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
             }
@@ -269,8 +271,6 @@ fn locate(path: &Path, text: &str, key: &str) -> Location {
     let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
     Location::at(path, u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0))
 }
-
-use crate::spec::nearest;
 
 /// The JSON Schema of the configuration file.
 #[must_use]

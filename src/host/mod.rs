@@ -1,1 +1,93 @@
-//! (this room is being built)
+//! The machine: joins the rooms' views into one, and performs actions with one arm each.
+//!
+//! What one room makes (`Present`, layers, a container's folder), this room hands to the next; rooms do not know each other.
+
+mod apply;
+mod observe;
+mod remember;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+use crate::container::Containers;
+use crate::image::{Images, Progress};
+use crate::model::{Action, ContainerId, ImageReference};
+use crate::plan::Observed;
+use crate::reconcile::{ActionError, Change, Gauges, Host};
+use crate::store::Store;
+
+/// This machine.
+pub struct LinuxHost {
+    images: Images,
+    containers: Containers,
+    /// Only the loop waits here.
+    ends: tokio::sync::Mutex<watch::Receiver<u64>>,
+    /// Blocking; held only by one save at a time.
+    store: Arc<Mutex<Store>>,
+    store_note: Option<String>,
+    loosenings: Vec<String>,
+    state_dir: PathBuf,
+    /// Pulls that run, for the status.
+    pulls: Mutex<BTreeMap<ImageReference, Arc<Progress>>>,
+    /// Something other than a container's state changed.
+    changed: Notify,
+}
+
+impl LinuxHost {
+    /// Joins the rooms.
+    #[must_use]
+    pub fn new(
+        images: Images,
+        containers: Containers,
+        store: Store,
+        store_note: Option<String>,
+        loosenings: Vec<String>,
+        state_dir: PathBuf,
+    ) -> Self {
+        let store = Arc::new(Mutex::new(store));
+        let (pulls, changed) = (Mutex::default(), Notify::new());
+        let ends = tokio::sync::Mutex::new(containers.changed());
+        Self { images, containers, ends, store, store_note, loosenings, state_dir, pulls, changed }
+    }
+
+    /// Where a container's output lies.
+    #[must_use]
+    pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
+        self.containers.log_dir(id)
+    }
+
+    fn pulls(&self) -> std::sync::MutexGuard<'_, BTreeMap<ImageReference, Arc<Progress>>> {
+        // Inserting and removing cannot leave the map half changed.
+        self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host for LinuxHost {
+    fn observe(&self) -> Observed {
+        self.look()
+    }
+
+    async fn changed(&self) {
+        let mut ends = self.ends.lock().await;
+        tokio::select! {
+            // Both arms keep what they wait for: a permit, or a newer state. The sender lives as long as the containers do.
+            () = self.changed.notified() => {}
+            _ = ends.changed() => {}
+        }
+    }
+
+    async fn apply(&self, action: Action) -> Result<(), ActionError> {
+        self.perform(action).await
+    }
+
+    async fn record(&self, changes: Vec<Change>) -> Result<(), String> {
+        self.save(changes).await
+    }
+
+    fn gauges(&self) -> Gauges {
+        self.measure()
+    }
+}

@@ -9,6 +9,7 @@ mod hash;
 mod image;
 mod name;
 mod problem;
+mod sentence;
 mod service;
 
 pub use action::{Action, Key};
@@ -19,6 +20,7 @@ pub use hash::SpecHash;
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
 pub use name::{ContainerName, NameError, ProjectName, ServiceName};
 pub use problem::{Location, Problem, Severity};
+pub use sentence::sentence;
 pub use service::{
     EnvVar, Hold, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,
 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::FutureExt as _;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::describe::Surroundings;
@@ -33,17 +33,18 @@ pub enum Command {
     Dump,
     /// Look at the folder now.
     Look,
+    /// Answer, to show that the loop goes round.
+    Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
     Stop,
 }
 
 /// How the loop is heard and spoken to.
-#[derive(Debug)]
 pub struct Channels {
     /// The latest view.
     pub view: watch::Sender<Arc<View>>,
-    /// Everything that happens.
-    pub events: broadcast::Sender<Arc<Event>>,
+    /// Is told everything that happens; must not block.
+    pub events: Box<dyn Fn(Event) + Send>,
     /// What is asked.
     pub commands: mpsc::Receiver<Command>,
 }
@@ -170,6 +171,11 @@ impl<H: Host> Loop<H> {
             }
             Command::Dump => tracing::info!(state = ?self.reconciler, "the state of the reconciler, as asked for"),
             Command::Look => self.source.look_soon(),
+            Command::Alive(reply) => {
+                if reply.send(()).is_err() {
+                    tracing::debug!("nobody waits for a sign of life any more");
+                }
+            }
             Command::Stop => {}
         }
     }
@@ -183,8 +189,7 @@ impl<H: Host> Loop<H> {
             } else {
                 tracing::info!(kind, what, "{message}");
             }
-            // No subscriber is no fault.
-            drop(self.channels.events.send(Arc::new(event)));
+            (self.channels.events)(event);
         }
     }
 

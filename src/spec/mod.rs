@@ -50,6 +50,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Problem, Project};
 
+pub use nearest::nearest;
 pub use schema::schema;
 
 /// One state file as it was read, with everything it may refer to.

@@ -1,7 +1,7 @@
 //! The known word nearest to one that was misspelt.
 
 /// The candidate with the fewest edits, if it is near enough to be what was meant.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     // The table below grows with the square of the lengths; no known key is longer.
     if word.chars().count() > 64 {
         return None;

@@ -74,8 +74,29 @@ pub struct Good {
 pub struct Reference {
     /// As it is referred to.
     pub path: PathBuf,
-    /// What it held, base 16; none where it was missing.
-    pub content: Option<String>,
+    /// What it held (in base 16: it may be any bytes); none where it was missing.
+    #[serde(with = "hex")]
+    pub content: Option<Vec<u8>>,
+}
+
+/// Bytes as base 16.
+mod hex {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    #[expect(clippy::ref_option, reason = "serde's `with` hands in a reference to the field")]
+    pub(super) fn serialize<S: Serializer>(bytes: &Option<Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = bytes.as_ref().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let digit = |d: u8| char::from(d).to_digit(16).and_then(|d| u8::try_from(d).ok());
+        let pairs = text.as_bytes().chunks(2);
+        let bytes = pairs.map(|pair| Some((digit(*pair.first()?)? << 4) | digit(*pair.get(1)?)?)).collect();
+        Option::map(bytes, Some).ok_or_else(|| D::Error::custom("it is not base 16"))
+    }
 }
 
 /// What happened to a container.

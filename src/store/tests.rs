@@ -1,7 +1,9 @@
 use super::*;
 
 fn good(text: &str) -> Record {
-    let references = vec![Reference { path: ".env".into(), content: None }];
+    let bytes: Vec<u8> = (0..=255).collect();
+    let reference = |path: &str, content| Reference { path: path.into(), content };
+    let references = vec![reference(".env", None), reference("web.env", Some(bytes))];
     Record::Good(Good { project: "shop".into(), default_name: "shop".into(), text: text.into(), references })
 }
 

@@ -1,0 +1,96 @@
+//! `check` and `plan` without a daemon: the same rooms, asked once.
+
+use std::path::Path;
+
+use crate::cli::{Change, CheckReport, CheckedProject};
+use crate::model::{Location, Problem};
+use crate::source::{Look, Looker, Read};
+
+/// Reads a folder, or one state file.
+#[must_use]
+pub fn check(path: &Path) -> CheckReport {
+    let absolute = match std::path::absolute(path) {
+        Ok(path) => path,
+        Err(error) => return failed(path, &error.to_string()),
+    };
+    if absolute.is_dir() {
+        return report(Looker::new(&absolute).look(), None);
+    }
+    let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+        return failed(path, "it is neither a folder nor a file");
+    };
+    if std::fs::symlink_metadata(&absolute).is_err() {
+        return failed(path, "it does not exist");
+    }
+    report(Looker::new(folder).look_at_one(Path::new(name)), Some(path))
+}
+
+fn failed(path: &Path, message: &str) -> CheckReport {
+    let problems = vec![Problem::error(Location::whole(path), message)];
+    CheckReport { problems, ..CheckReport::default() }
+}
+
+fn report(look: Look, only: Option<&Path>) -> CheckReport {
+    let mut report = CheckReport::default();
+    if let Err(reason) = look.folder {
+        report.problems.push(Problem::error(Location::whole(only.unwrap_or(Path::new("."))), reason));
+    }
+    for (path, read) in look.files {
+        match read {
+            Read::Good(file) => {
+                let project = file.document.project;
+                let holds = project.services.values().flat_map(|s| s.holds.iter().map(|h| h.problem.clone()));
+                report.problems.extend(file.document.warnings);
+                report.problems.extend(holds);
+                let services = project.services.keys().cloned().collect();
+                report.projects.push(CheckedProject { name: project.name, file: path, services });
+            }
+            Read::Refused(problems) => report.problems.extend(problems),
+            Read::Writing => {}
+        }
+    }
+    report.problems.extend(look.warnings);
+    report
+}
+
+mod planning {
+    use super::{Change, Look, Path};
+    use crate::cli::PlanReport;
+    use crate::container::peek;
+    use crate::daemon::remember;
+    use crate::image::Images;
+    use crate::plan::{Limits, Observed};
+    use crate::source::Looker;
+
+    /// What the daemon would do first if it were started on these folders now. Reads only.
+    #[must_use]
+    pub fn plan(state_dir: &Path, data_dir: &Path) -> PlanReport {
+        match observe(data_dir) {
+            Ok(observed) => planned(Looker::new(state_dir).look(), &observed, state_dir),
+            Err(failure) => PlanReport { failure: Some(failure), ..PlanReport::default() },
+        }
+    }
+
+    fn observe(data_dir: &Path) -> Result<Observed, String> {
+        let containers = peek(data_dir).map_err(|e| format!("{}: {e}", data_dir.display()))?;
+        let images = Images::peek(&data_dir.join("images")).map_err(|e| format!("{}: {e}", data_dir.display()))?;
+        Ok(Observed { images: images.into_iter().map(|(image, present)| (image, present.digest)).collect(), containers })
+    }
+
+    fn planned(look: Look, observed: &Observed, state_dir: &Path) -> PlanReport {
+        let now = crate::model::Timestamp::default();
+        let mut reconciler = remember::reconciler(&Default::default(), observed, state_dir, Limits::default());
+        let failure = look.folder.clone().err();
+        // Nothing is remembered here; what the files do not name is taken for removed.
+        drop(reconciler.looked(look, now));
+        let (steps, _) = reconciler.step(observed.clone(), now);
+        let changes = steps.iter().map(|step| Change {
+            verb: step.action.verb().to_owned(),
+            what: step.slot.as_ref().map_or_else(|| step.action.key().to_string(), ToString::to_string),
+            reason: step.reason.clone(),
+        });
+        PlanReport { changes: changes.collect(), waiting: reconciler.waits(), problems: reconciler.problems(), failure }
+    }
+}
+
+pub use planning::plan;

@@ -1,0 +1,40 @@
+//! The output of containers, from the log files to the API.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+
+use crate::api::{self, LogRequest, LogSource, LogStream};
+use crate::host::LinuxHost;
+use crate::logs::{self, LogLine, Select};
+use crate::model::ContainerId;
+
+/// Reads the logs where the host has them.
+pub(super) struct Output {
+    host: Arc<LinuxHost>,
+}
+
+impl Output {
+    pub(super) fn new(host: Arc<LinuxHost>) -> Self {
+        Self { host }
+    }
+}
+
+impl LogSource for Output {
+    fn open(&self, id: &ContainerId, request: LogRequest) -> LogStream {
+        let since_ns = request.since.map(|since| since.millis().saturating_mul(1_000_000));
+        let select = Select { tail: request.tail, since_ns, follow: request.follow };
+        let lines = logs::read(&self.host.log_dir(id), &select);
+        lines.map(|line| line.map(shown).map_err(io::Error::other)).boxed()
+    }
+}
+
+fn shown(line: LogLine) -> api::LogLine {
+    let stream = match line.stream {
+        logs::LogStream::Stdout => api::Stream::Stdout,
+        logs::LogStream::Stderr => api::Stream::Stderr,
+    };
+    let LogLine { at_ns: time, number: sequence, bytes, partial, .. } = line;
+    api::LogLine { time, stream, sequence, bytes, partial }
+}

@@ -1,0 +1,53 @@
+//! Brings what the database remembers back into the reconciler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::model::{ContainerId, ProjectName};
+use crate::plan::{Limits, Memory, Observed, Restarts};
+use crate::reconcile::{Ledger, Reconciler};
+use crate::source::{GoodFile, Remembered, read_again};
+use crate::store::{Good, Record, RecordKey};
+
+pub(super) fn reconciler(
+    records: &BTreeMap<RecordKey, Record>,
+    observed: &Observed,
+    state_dir: &Path,
+    limits: Limits,
+) -> Reconciler {
+    let mut good = BTreeMap::new();
+    let mut memory = Memory::default();
+    let mut reasons = BTreeMap::new();
+    let mut moved_from = None;
+    for (key, record) in records {
+        match (key, record) {
+            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record)),
+            (RecordKey::History(id), Record::History(history)) => {
+                let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else { continue };
+                let restarts = Restarts { total: history.restarts, streak: history.streak };
+                memory.restarts.insert(id.clone(), restarts);
+                reasons.insert(id, format!("start: {}", history.reason));
+            }
+            (RecordKey::Settings, Record::Settings(settings)) => {
+                moved_from = (settings.state_dir != state_dir).then(|| settings.state_dir.clone());
+            }
+            (key, _) => tracing::warn!(?key, "a record of another kind than its key; it is not used"),
+        }
+    }
+    let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
+    Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
+}
+
+fn read(path: &Path, record: &Good) -> Option<(PathBuf, GoodFile)> {
+    let references = record.references.iter().map(|r| (r.path.clone(), r.content.clone())).collect();
+    let source =
+        Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
+    match read_again(path, &source) {
+        Ok(document) => Some((path.to_owned(), GoodFile { document, source })),
+        Err(problems) => {
+            // An older version of Longshore could read it. Its containers are kept until the file itself is read.
+            tracing::warn!(file = %path.display(), problem = ?problems.first().map(ToString::to_string), "its last good version cannot be read any more");
+            None
+        }
+    }
+}

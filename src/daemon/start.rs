@@ -1,0 +1,223 @@
+//! Start, in order, and stop, in the opposite order.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::config::{Config, Flags};
+use super::listen::{self, ListenError};
+use super::lock::{DirectoryLock, LockError};
+use super::output::Output;
+use super::signals::Signals;
+use super::{remember, systemd, trace};
+use crate::api::{self, Doors, Events, Release};
+use crate::container::{self, Containers};
+use crate::host::LinuxHost;
+use crate::image::{self, Images};
+use crate::model::Timestamp;
+use crate::plan::Limits;
+use crate::reconcile::view::View;
+use crate::reconcile::{Channels, Command, Host as _};
+use crate::source::Source;
+use crate::store::Store;
+
+/// The loop has this long to end once it is told to.
+const STOPPING: Duration = Duration::from_secs(9);
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No threads to work with.
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] io::Error),
+    /// Containers need root.
+    #[error("the daemon makes containers and must run as root (it runs as uid {uid})")]
+    NotRoot {
+        /// Who runs it.
+        uid: u32,
+    },
+    /// A directory is in use or unusable.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The socket is in use or unusable.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The TCP address cannot be taken.
+    #[error("the TCP address {address} cannot be taken")]
+    Tcp {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// Something of the machine cannot be read or made.
+    #[error("{what}")]
+    Machine {
+        /// What.
+        what: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The image store.
+    #[error("the images in {dir} cannot be opened")]
+    Images {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        error: image::OpenError,
+    },
+    /// The containers.
+    #[error("the containers in {dir} cannot be looked after")]
+    Containers {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        error: container::OpenError,
+    },
+}
+
+pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> Result<(), StartError> {
+    let uid = nix::unistd::geteuid();
+    if !uid.is_root() {
+        return Err(StartError::NotRoot { uid: uid.as_raw() });
+    }
+    let _data = DirectoryLock::take(&config.data_dir, 0o700)?;
+    let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
+    let mut signals = Signals::listen().map_err(StartError::Runtime)?;
+    let listener = listen::unix(&config.socket)?;
+    let (host, reconciler) = open(&config)?;
+    let (view, watched) = watch::channel(Arc::new(View::default()));
+    let (commands, received) = mpsc::channel(64);
+    let events = Events::new();
+    let mut tasks = JoinSet::new();
+    let (stop, stopped) = watch::channel(false);
+    let doors = doors(&host, watched.clone(), &events, commands.clone(), &mut tasks);
+    let limits = api::Limits::default();
+    if let Some(address) = config.file.tcp {
+        let listener =
+            tokio::net::TcpListener::bind(address).await.map_err(|error| StartError::Tcp { address, error })?;
+        tasks.spawn(api::serve_tcp(listener, api::router(doors.clone()), limits, stopped.clone()));
+    }
+    tasks.spawn(api::serve_unix(listener, api::router(doors), limits, stopped));
+    tasks.spawn(systemd::tell(watched, commands.clone()));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), data_dir = %config.data_dir.display(), socket = %config.socket.display(), "longshore is up");
+    let publish = Box::new(move |event| events.publish(event));
+    let channels = Channels { view, events: publish, commands: received };
+    let source = Source::open(&config.state_dir);
+    let looping = tokio::spawn(crate::reconcile::run(
+        reconciler,
+        source,
+        config.state_dir.clone(),
+        Arc::clone(&host),
+        channels,
+    ));
+    signals.until_stop(&config, &flags, &level, &commands).await;
+    systemd::stopping();
+    let orderly = wind_down(&config, &host, &commands, looping);
+    // A second signal does not wait for the orderly end; both arms may be dropped, the process ends either way.
+    tokio::select! {
+        () = orderly => {}
+        () = signals.again() => tracing::warn!("asked to stop again: the daemon ends at once"),
+    }
+    stop.send_replace(true);
+    let doors_close = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_millis(500), doors_close).await.is_err() {
+        tasks.abort_all();
+    }
+    if let Err(error) = std::fs::remove_file(&config.socket) {
+        tracing::debug!(%error, "the socket was gone already");
+    }
+    tracing::info!("the daemon has stopped");
+    Ok(())
+}
+
+async fn wind_down(
+    config: &Config,
+    host: &Arc<LinuxHost>,
+    commands: &mpsc::Sender<Command>,
+    looping: tokio::task::JoinHandle<()>,
+) {
+    let stop = async {
+        if commands.send(Command::Stop).await.is_ok() {
+            if let Err(error) = looping.await {
+                tracing::error!(%error, "the reconcile loop failed an internal check");
+            }
+        }
+    };
+    if tokio::time::timeout(STOPPING, stop).await.is_err() {
+        tracing::warn!("the reconcile loop did not end in time");
+    }
+    if config.file.stop_containers_on_shutdown {
+        tracing::info!("stopping all containers, as stop-containers-on-shutdown asks for");
+        host.stop_all().await;
+    }
+}
+
+fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler), StartError> {
+    let dir = config.data_dir.join("images");
+    let settings = image::Settings { insecure_hosts: config.file.insecure_registries.clone(), ..Default::default() };
+    let images = Images::open(&dir, settings).map_err(|error| StartError::Images { dir, error })?;
+    let (containers, warnings) = Containers::open(container_settings(config)?).map_err(|error| {
+        StartError::Containers { dir: config.data_dir.join("containers"), error }
+    })?;
+    let warnings: Vec<String> = warnings.into_iter().map(|warning| warning.0).collect();
+    for warning in images.warnings().iter().chain(&warnings) {
+        tracing::warn!("{warning}");
+    }
+    let stamp = now().millis() / 1000;
+    let found = Store::open(&config.data_dir, &stamp.to_string());
+    if let Some(note) = &found.note {
+        tracing::error!("{note}");
+    }
+    let host = LinuxHost::new(images, containers, found.store, found.note, warnings, config.state_dir.clone());
+    let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
+    let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits);
+    Ok((Arc::new(host), reconciler))
+}
+
+fn container_settings(config: &Config) -> Result<container::Settings, StartError> {
+    let logs = config.file.container_logs;
+    let runtime = config.file.runtime.clone().map_or(container::Runtime::Embedded, container::Runtime::External);
+    let defaults = container::Settings::new(&config.data_dir, &config.run_dir)
+        .map_err(|error| StartError::Machine { what: "this boot or the data directory cannot be named".to_owned(), error })?;
+    Ok(container::Settings { runtime, log_bytes: logs.max_size, log_files: logs.max_files.into(), ..defaults })
+}
+
+fn doors(
+    host: &Arc<LinuxHost>,
+    view: watch::Receiver<Arc<View>>,
+    events: &Events,
+    commands: mpsc::Sender<Command>,
+    tasks: &mut JoinSet<()>,
+) -> Doors {
+    let (asked, mut asks) = mpsc::channel(16);
+    tasks.spawn(async move {
+        while let Some(api::Command::Confirm { reply }) = asks.recv().await {
+            if commands.send(Command::Confirm(reply)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    Doors {
+        view,
+        events: events.clone(),
+        logs: Arc::new(Output::new(Arc::clone(host))),
+        commands: asked,
+        release: Release { version, commit: None, pid: std::process::id(), started: now() },
+        counters: Arc::new(Vec::new),
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(0))
+}

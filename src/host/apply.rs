@@ -1,0 +1,91 @@
+//! One arm for each action.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::LinuxHost;
+use crate::container::ImageDefaults;
+use crate::image::Progress;
+use crate::model::{Action, ContainerSpec, ContainerState, ImageReference, Platform, sentence};
+use crate::reconcile::ActionError;
+
+impl LinuxHost {
+    pub(super) async fn perform(&self, action: Action) -> Result<(), ActionError> {
+        match action {
+            Action::Pull { image, platform, refresh: _ } => self.pull(&image, platform.as_ref()).await,
+            Action::Create { spec } => self.create(&spec).await,
+            Action::Start { spec } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
+            Action::Stop { id, signal, grace_ms } => {
+                self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
+            }
+            Action::Remove { id } => self.containers.remove(&id).await.map_err(|e| failed(&e)),
+        }
+    }
+
+    async fn pull(&self, image: &ImageReference, platform: Option<&Platform>) -> Result<(), ActionError> {
+        let progress = Arc::new(Progress::default());
+        self.pulls().insert(image.clone(), Arc::clone(&progress));
+        let _over = Over { host: self, image };
+        let pulled = self.images.pull(image, platform, &progress).await;
+        pulled.map(drop).map_err(|error| {
+            let retry_after_ms = error.retry_after().map(millis);
+            ActionError { retry_after_ms, ..failed(&error) }
+        })
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<(), ActionError> {
+        let layers = self.images.layers(&spec.image_digest).map_err(|e| failed(&e))?;
+        let config = self.images.config(&spec.image_digest).map_err(|e| failed(&e))?;
+        let defaults = ImageDefaults {
+            entrypoint: config.entrypoint,
+            command: config.cmd,
+            environment: config.env,
+            working_dir: config.working_dir,
+            user: config.user,
+            stop_signal: config.stop_signal,
+        };
+        self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))
+    }
+
+    /// Stops everything that runs, last project first, each as its file asks for.
+    pub async fn stop_all(&self) {
+        let mut running: Vec<_> = self
+            .containers
+            .observe()
+            .into_values()
+            .filter(|c| matches!(c.state, ContainerState::Running { .. }))
+            .collect();
+        running.sort_by(|a, b| b.spec.slot.cmp(&a.spec.slot));
+        let stops = running.iter().map(|container| async {
+            let policy = container.spec.service.stop;
+            if let Err(error) = self.containers.stop(&container.spec.id, policy.signal, policy.grace_ms).await {
+                tracing::error!(container = %container.spec.name, error = sentence(&error), "it could not be stopped");
+            }
+        });
+        join_all(stops).await;
+    }
+}
+
+/// A pull is no longer shown once it ended or was dropped.
+struct Over<'a> {
+    host: &'a LinuxHost,
+    image: &'a ImageReference,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.host.pulls().remove(self.image);
+        self.host.changed.notify_one();
+    }
+}
+
+fn failed(error: &dyn Error) -> ActionError {
+    ActionError { message: sentence(error), retry_after_ms: None }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
