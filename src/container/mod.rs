@@ -1,1 +1,431 @@
-//! (this room is being built)
+//! Containers: their folders, their records, their start and their end.
+//!
+//! [`Containers`] owns two folders and one cgroup parent:
+//!
+//! ```text
+//! DATA/containers/ID/   container.json  what it was made from (there from the moment it exists)
+//!                       start exit failed  how the last start went, and the last run ended
+//!                       logs/ etc/ upper/ work/
+//! DATA/trash/           containers whose removal has begun
+//! DATA/bin/HASH/        the follower as a file
+//! RUN/c/ID(32)/         bundle, runtime state, mount point (the mount is the shim's own); made anew for each start
+//! CGROUP/longshore/INSTANCE/ID/   in every hierarchy
+//! ```
+//! A container runs as long as its shim does. What is seen is kept in memory, read from the records when a shim ends: nothing is
+//! polled.
+//!
+//! ```text
+//! Created ─start─▶ Running ─▶ Exited ─start─▶ …       Running, shim killed ─▶ Exited{ShimLost} or Orphaned
+//!       └────────▶ StartFailed ─start─▶ …
+//! ```
+
+pub mod cgroup;
+mod disk;
+mod launch;
+pub mod link;
+pub mod oci;
+mod own_exe;
+pub mod process;
+pub mod record;
+mod state;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use cgroup::{Cgroups, NotEmpty};
+use disk::Folders;
+use own_exe::OwnExe;
+use process::Process;
+pub use record::ImageDefaults;
+
+/// Which program creates containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    /// libcontainer, in the shim.
+    Embedded,
+    /// runc, crun, or what else has their command line.
+    External(PathBuf),
+}
+
+/// How containers are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What must last.
+    pub data_dir: PathBuf,
+    /// What need not outlive the machine's run.
+    pub run_dir: PathBuf,
+    /// Tells the cgroups of several daemons apart; see [`instance_of`].
+    pub instance: String,
+    /// Which program creates containers.
+    pub runtime: Runtime,
+    /// A log file is rotated before it grows beyond this.
+    pub log_bytes: u64,
+    /// So many log files are kept.
+    pub log_files: u64,
+    /// This boot.
+    pub boot_id: BootId,
+    /// The program to start as `… shim`: `/proc/self/exe` but in tests.
+    pub exe: PathBuf,
+}
+
+impl Settings {
+    /// The defaults: embedded runtime, 5 log files of 10 MiB, our own program, this boot.
+    pub fn new(data_dir: impl Into<PathBuf>, run_dir: impl Into<PathBuf>) -> io::Result<Self> {
+        let (data_dir, run_dir) = (data_dir.into(), run_dir.into());
+        Ok(Self {
+            instance: instance_of(&data_dir)?,
+            data_dir,
+            run_dir,
+            runtime: Runtime::Embedded,
+            log_bytes: 10 * 1024 * 1024,
+            log_files: 5,
+            boot_id: BootId(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()),
+            exe: PathBuf::from("/proc/self/exe"),
+        })
+    }
+}
+
+/// Eight hex digits of the hash of the data directory's real path. It must exist.
+pub fn instance_of(data_dir: &Path) -> io::Result<String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = data_dir.canonicalize()?;
+    Ok(crate::model::SpecHash::of(path.as_os_str().as_bytes()).as_str()[..8].to_owned())
+}
+
+/// Why the containers of a data directory cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A folder.
+    #[error("{} cannot be used", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    /// No hierarchies.
+    #[error("the cgroups of this machine cannot be read")]
+    Cgroups(#[source] io::Error),
+}
+
+/// Something that was found while opening, and what was done about it.
+#[derive(Debug)]
+pub struct Warning(pub String);
+
+/// Why a container was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// Its folder or its record.
+    #[error("the container's folder was not made")]
+    Folder(#[source] io::Error),
+}
+
+/// Why a container was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// There is none.
+    #[error("no such container")]
+    Unknown,
+    /// What is left of an earlier run cannot be cleared away.
+    #[error("what is left of an earlier run cannot be ended")]
+    Leftover(#[from] NotEmpty),
+    /// Folders, the shim, the records.
+    #[error("{step}")]
+    Io { step: &'static str, #[source] source: io::Error },
+    /// The shim says why.
+    #[error("{0}")]
+    Failed(String),
+    /// The shim said nothing.
+    #[error("the container did not start within {0} s")]
+    TimedOut(u64),
+}
+
+/// Why a container was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// Processes are left.
+    #[error(transparent)]
+    NotEmpty(#[from] NotEmpty),
+    /// The shim does not end although the container did.
+    #[error("the container's shim does not end")]
+    Shim,
+}
+
+/// Why a container was not removed. What is gone stays gone; the next try goes on from there.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// Processes are left.
+    #[error(transparent)]
+    NotEmpty(#[from] NotEmpty),
+    /// A folder or a cgroup.
+    #[error("the container's {what} was not removed")]
+    Io { what: &'static str, #[source] source: io::Error },
+}
+
+const KILL_LIMIT: Duration = Duration::from_secs(10);
+
+/// All containers of a data directory. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Containers(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    folders: Folders,
+    cgroups: Cgroups,
+    exe: OwnExe,
+    follower: PathBuf,
+    known: Mutex<BTreeMap<ContainerId, Known>>,
+    changed: watch::Sender<u64>,
+}
+
+struct Known {
+    observed: ObservedContainer,
+    stop_signal: Option<Signal>,
+    /// One operation at a time.
+    busy: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Containers {
+    /// Reads what is there, clears away what is half made, and takes over what runs. Within a tokio runtime.
+    pub fn open(settings: Settings) -> Result<(Self, Vec<Warning>), OpenError> {
+        let mut warnings = Vec::new();
+        let folders = Folders::open(&settings.data_dir, &settings.run_dir)?;
+        let follower = folders.write_follower()?;
+        let cgroups = Cgroups::find(&settings.instance).map_err(OpenError::Cgroups)?;
+        let (exe, problem) = OwnExe::hold(&settings.exe);
+        if let Some(problem) = problem {
+            warnings.push(Warning(format!("our own program is executed without protection from containers: {problem}")));
+        }
+        let found = folders.scan(&mut warnings)?;
+        for stranger in cgroups.strangers(|id| found.iter().any(|f| f.spec.id == *id)) {
+            let cleared = cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
+            let outcome = cleared.map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".to_owned());
+            warnings.push(Warning(format!("the cgroup of container {} that is not ours any more {outcome}", stranger.short())));
+        }
+        let (changed, _) = watch::channel(0);
+        let known = Mutex::new(BTreeMap::new());
+        let all = Self(Arc::new(Inner { settings, folders, cgroups, exe, follower, known, changed }));
+        for found in found {
+            all.adopt(found, &mut warnings);
+        }
+        Ok((all, warnings))
+    }
+
+    /// What is seen now. Cheap: kept in memory.
+    #[must_use]
+    pub fn observe(&self) -> BTreeMap<ContainerId, ObservedContainer> {
+        self.known().iter().map(|(id, known)| (id.clone(), known.observed.clone())).collect()
+    }
+
+    /// Fires whenever anything of [`Containers::observe`] changed.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// The folder to read its log from.
+    #[must_use]
+    pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
+        self.0.folders.container(id).join(link::LOGS)
+    }
+
+    /// Makes the container's folder and record. Doing it twice does nothing.
+    pub async fn create(&self, spec: &ContainerSpec, layers: Vec<PathBuf>, image: &ImageDefaults) -> Result<(), CreateError> {
+        if self.known().contains_key(&spec.id) {
+            return Ok(());
+        }
+        let stop_signal = image.stop_signal.as_deref().and_then(Signal::parse);
+        let record = record::ContainerRecord::new(spec, layers, image.clone());
+        let (inner, id) = (Arc::clone(&self.0), spec.id.clone());
+        blocking(move || inner.folders.create(&id, &record)).await.map_err(CreateError::Folder)?;
+        self.know(spec.clone(), stop_signal, ContainerState::Created);
+        Ok(())
+    }
+
+    /// Starts it; done when its command runs, and that is on disk. Nothing to do for one that runs.
+    pub async fn start(&self, id: &ContainerId) -> Result<(), StartError> {
+        let busy = self.busy(id).ok_or(StartError::Unknown)?;
+        let _one = busy.lock().await;
+        match self.state(id) {
+            None => return Err(StartError::Unknown),
+            Some(ContainerState::Running { .. }) => return Ok(()),
+            Some(_) => {}
+        }
+        match launch::launch(&self.0, id).await {
+            Ok(running) => {
+                self.set(id, running);
+                self.watch(id);
+                Ok(())
+            }
+            Err(error) => {
+                let at = now();
+                let text = launch::text(&error);
+                let (inner, failed) = (Arc::clone(&self.0), id.clone());
+                let record = link::FailedRecord { v: 1, error: text.clone(), at_ms: at.millis() };
+                // A record that cannot be written is not worth hiding the failure behind.
+                let _ = blocking(move || inner.folders.write_failed(&failed, &record)).await;
+                self.set(id, ContainerState::StartFailed { error: text, at });
+                Err(error)
+            }
+        }
+    }
+
+    /// Asks its main process to end, and ends everything after the grace; done when nothing of it runs. Nothing to do for one
+    /// that does not run. `None`: the file's signal, else the image's, else SIGTERM.
+    pub async fn stop(&self, id: &ContainerId, signal: Option<Signal>, grace_ms: u64) -> Result<(), StopError> {
+        let Some(busy) = self.busy(id) else { return Ok(()) };
+        let _one = busy.lock().await;
+        let signal = signal.unwrap_or_else(|| self.stop_signal(id));
+        self.end(id, signal, Duration::from_millis(grace_ms)).await
+    }
+
+    /// Removes it with all that belongs to it. Nothing to do for one that is gone.
+    pub async fn remove(&self, id: &ContainerId) -> Result<(), RemoveError> {
+        let Some(busy) = self.busy(id) else { return Ok(()) };
+        let _one = busy.lock().await;
+        match self.end(id, Signal::KILL, Duration::from_secs(1)).await {
+            // Nothing of the container is left, only its shim: it ends by itself.
+            Ok(()) | Err(StopError::Shim) => {}
+            Err(StopError::NotEmpty(left)) => return Err(left.into()),
+        }
+        let (inner, gone) = (Arc::clone(&self.0), id.clone());
+        let removed = tokio::task::spawn_blocking(move || {
+            inner.cgroups.kill(&gone, KILL_LIMIT)?;
+            let fail = |what| move |source| RemoveError::Io { what, source };
+            inner.cgroups.remove(&gone).map_err(fail("cgroup"))?;
+            inner.folders.remove_run(&gone).map_err(fail("run folder"))?;
+            inner.folders.remove(&gone).map_err(fail("folder"))
+        });
+        removed.await.map_err(|e| RemoveError::Io { what: "folder", source: io::Error::other(e) })??;
+        self.known().remove(id);
+        self.notify();
+        Ok(())
+    }
+
+    async fn end(&self, id: &ContainerId, signal: Signal, grace: Duration) -> Result<(), StopError> {
+        let (init, shim) = match self.state(id) {
+            Some(ContainerState::Running { init, shim, .. }) => (Process::open(init), Process::open(shim)),
+            Some(ContainerState::Orphaned { .. }) => (None, None),
+            _ => return Ok(()),
+        };
+        if let Some(init) = init {
+            init.signal(signal.number());
+            ended(&init, grace).await;
+        }
+        let (inner, ending) = (Arc::clone(&self.0), id.clone());
+        let killed = tokio::task::spawn_blocking(move || inner.cgroups.kill(&ending, KILL_LIMIT)).await;
+        killed.unwrap_or(Ok(()))?;
+        if let Some(shim) = shim
+            && !ended(&shim, KILL_LIMIT).await
+        {
+            return Err(StopError::Shim);
+        }
+        self.settle(id).await;
+        Ok(())
+    }
+
+    /// Takes over a container that was found on disk.
+    fn adopt(&self, found: disk::Found, warnings: &mut Vec<Warning>) {
+        let id = found.spec.id.clone();
+        let state = state::look(&self.0, &id);
+        if !state.alive() && self.0.cgroups.populated(&id) {
+            // A start that did not get as far as its record.
+            if let Err(left) = self.0.cgroups.kill(&id, KILL_LIMIT) {
+                warnings.push(Warning(format!("container {}: {left}", id.short())));
+            }
+        }
+        let running = matches!(state, ContainerState::Running { .. });
+        self.know(found.spec, found.stop_signal, state);
+        if running {
+            self.watch(&id);
+        }
+    }
+
+    /// Looks again once the shim has ended.
+    fn watch(&self, id: &ContainerId) {
+        let Some(ContainerState::Running { shim, .. }) = self.state(id) else { return };
+        let (all, id) = (self.clone(), id.clone());
+        tokio::spawn(async move {
+            if let Some(shim) = Process::open(shim) {
+                until_ended(shim).await;
+            }
+            // It may have been started again since; then that start watches for itself.
+            let same = matches!(all.state(&id), Some(ContainerState::Running { shim: now, .. }) if now == shim);
+            if same {
+                all.settle(&id).await;
+            }
+        });
+    }
+
+    /// Reads the state from the records.
+    async fn settle(&self, id: &ContainerId) {
+        let (inner, settling) = (Arc::clone(&self.0), id.clone());
+        if let Ok(state) = tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &settling)).await {
+            self.set(id, state);
+        }
+    }
+
+    fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, state: ContainerState) {
+        let id = spec.id.clone();
+        let known = Known { observed: ObservedContainer { spec, state }, stop_signal, busy: Arc::default() };
+        self.known().insert(id, known);
+        self.notify();
+    }
+
+    fn set(&self, id: &ContainerId, state: ContainerState) {
+        if let Some(known) = self.known().get_mut(id) {
+            known.observed.state = state;
+        }
+        self.notify();
+    }
+
+    fn notify(&self) {
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self, id: &ContainerId) -> Option<ContainerState> {
+        self.known().get(id).map(|known| known.observed.state.clone())
+    }
+
+    fn busy(&self, id: &ContainerId) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.known().get(id).map(|known| Arc::clone(&known.busy))
+    }
+
+    fn stop_signal(&self, id: &ContainerId) -> Signal {
+        let known = self.known();
+        let known = known.get(id);
+        known.and_then(|k| k.observed.spec.service.stop.signal.or(k.stop_signal)).unwrap_or(Signal::TERM)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Known>> {
+        // No code panics while it holds the lock; if it did, the map is still whole.
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits for the end of a process, without a thread.
+async fn until_ended(process: Process) {
+    if let Ok(fd) = AsyncFd::with_interest(process, Interest::READABLE) {
+        let _ = fd.readable().await;
+    }
+}
+
+/// Whether it ended within the limit.
+async fn ended(process: &Process, limit: Duration) -> bool {
+    match AsyncFd::with_interest(process, Interest::READABLE) {
+        Ok(fd) => tokio::time::timeout(limit, fd.readable()).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(0))
+}

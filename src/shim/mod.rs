@@ -1,1 +1,206 @@
-//! (this room is being built)
+//! The role that is the parent of a container: `longshore shim ORDER`.
+//!
+//! Single-threaded; it forks. The daemon starts one for each start of a container, reads one report from its standard output, and
+//! is not needed afterwards.
+//!
+//! ```text
+//! session, subreaper ─▶ own mount namespace (and network) ─▶ root ─▶ user, files, configuration ─▶ create ─▶ start record
+//!   ─▶ start ─▶ report ─▶ follower (same process)
+//! ```
+//! What it mounts nobody else sees; so whatever kills it at whatever step, nothing but a cgroup and folders that have a fixed name
+//! can be left, and the next start takes those away.
+//!
+//! The **follower** is a tiny program of its own (`follower/`) that shares the files `entry`, `lines` and `supervise` with the library.
+
+pub mod entry;
+pub mod lines;
+pub mod seccomp;
+pub mod supervise;
+
+mod embedded;
+mod executor;
+mod external;
+mod handover;
+mod net;
+mod stage;
+mod streams;
+mod users;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getpid, setsid};
+
+use crate::container::link::{EXIT, EXIT_DRAFT, EXIT_LEN, LOGS, Order, Report, START, StartRecord};
+use crate::container::process::start_ticks;
+use crate::model::ProcessId;
+use handover::Handover;
+use stage::{Stage, write_whole};
+use streams::Streams;
+
+/// Why a container did not start.
+#[derive(Debug, thiserror::Error)]
+enum ShimError {
+    #[error("{what}")]
+    Io { what: &'static str, #[source] source: std::io::Error },
+    #[error("{0} is not an order for a shim")]
+    Order(String),
+    #[error(transparent)]
+    Record(#[from] crate::container::record::RecordError),
+    #[error(transparent)]
+    Mount(#[from] crate::rootfs::MountError),
+    #[error(transparent)]
+    User(#[from] users::UserError),
+    #[error(transparent)]
+    Inside(#[from] crate::rootfs::InsideError),
+    #[error("the seccomp profile cannot be written")]
+    Seccomp(#[from] oci_spec::OciSpecError),
+    /// What the runtime says, or our executor.
+    #[error("{0}")]
+    Runtime(String),
+}
+
+/// For `map_err`: what was being done.
+fn doing<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> ShimError {
+    move |source| ShimError::Io { what, source: source.into() }
+}
+
+/// The role. `args` are those after `shim`.
+#[must_use]
+pub fn main(args: &[String]) -> ExitCode {
+    let report = match run(args) {
+        // Not reached where it went well: the process is the follower by then.
+        Ok(never) => match never {},
+        Err(error) => Report::Failed(chain(&error)),
+    };
+    reap_all();
+    say(&report);
+    ExitCode::FAILURE
+}
+
+fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
+    let order = args.first().map_or("", String::as_str);
+    let order: Order = serde_json::from_str(order).map_err(|error| ShimError::Order(error.to_string()))?;
+    setsid().map_err(doing("making a session"))?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    nix::sys::prctl::set_child_subreaper(true).map_err(doing("becoming the reaper"))?;
+    let stage = Stage::set(&order)?;
+    let mut streams = Streams::new(stage.spec.service.process.tty, stage.spec.service.process.stdin_open, &order.run)?;
+    prepare_exit(&order)?;
+    let started = match &order.runtime {
+        None => embedded::create(&stage, &order, &mut streams)?,
+        Some(runtime) => external::create(runtime, &stage, &order, &mut streams)?,
+    };
+    let init = started.pid();
+    let record = record(&order, init).and_then(|record| started.start(&order).map(|()| record));
+    let record = record.inspect_err(|_| {
+        let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
+        let _ = fs::remove_file(order.folder.join(START));
+    })?;
+    follow(&order, &record, streams, init)
+}
+
+/// The exit record's place is taken before anything runs, and the last one's is cleared.
+fn prepare_exit(order: &Order) -> Result<(), ShimError> {
+    let draft = order.folder.join(EXIT_DRAFT);
+    fs::write(&draft, [b' '; EXIT_LEN]).map_err(doing("making room for the exit record"))?;
+    match fs::remove_file(order.folder.join(EXIT)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(doing("clearing the last exit record")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Written before the command runs: a daemon that dies now still finds it.
+fn record(order: &Order, init: Pid) -> Result<StartRecord, ShimError> {
+    let id = |pid: Pid| -> Result<ProcessId, ShimError> {
+        let start_ticks = start_ticks(pid.as_raw()).map_err(doing("reading the start time of the container"))?;
+        Ok(ProcessId { pid: pid.as_raw(), start_ticks })
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let record = StartRecord {
+        v: 1,
+        shim: id(getpid())?.into(),
+        init: id(init)?.into(),
+        boot_id: order.boot_id.clone(),
+        started_ns: u64::try_from(now.as_nanos()).unwrap_or(0),
+    };
+    let json = serde_json::to_vec(&record).map_err(|e| ShimError::Runtime(e.to_string()))?;
+    write_whole(&order.folder, START, &json).map_err(doing("writing the start record"))?;
+    Ok(record)
+}
+
+fn follow(
+    order: &Order,
+    record: &StartRecord,
+    streams: Streams,
+    init: Pid,
+) -> Result<std::convert::Infallible, ShimError> {
+    let logs = order.folder.join(LOGS);
+    let next = crate::logs::prepare(&logs).map_err(doing("opening the log"))?;
+    let open = |path: &std::path::Path| fs::File::options().read(true).custom_flags(libc::O_CLOEXEC).open(path);
+    let (stdout, stderr, stdin) = streams.into_parts()?;
+    let count = 1 + u32::from(stderr.is_some());
+    let handover = Handover {
+        stdout,
+        stderr,
+        folder: open(&order.folder).map_err(doing("opening the container's folder"))?.into(),
+        logs: open(&logs).map_err(doing("opening the log folder"))?.into(),
+        oom: open(&order.oom_counter).ok().map(OwnedFd::from),
+        stdin,
+    };
+    let args: Vec<String> = vec![
+        "longshore-follower".into(),
+        init.to_string(),
+        order.log_bytes.to_string(),
+        order.log_files.to_string(),
+        next.to_string(),
+        record.started_ns.to_string(),
+        order.boot_id.clone(),
+        count.to_string(),
+    ];
+    say(&Report::Started(record.clone()));
+    // The daemon reads to the end of the pipe, which the follower must not hold open.
+    let null = fs::File::options().read(true).write(true).open("/dev/null").map_err(doing("opening /dev/null"))?;
+    nix::unistd::dup2_stdout(&null).map_err(doing("closing the report"))?;
+    nix::unistd::dup2_stderr(&null).map_err(doing("closing the report"))?;
+    Err(doing("becoming the follower")(handover.execute(&order.init, &args)))
+}
+
+fn say(report: &Report) {
+    if let Ok(mut json) = serde_json::to_vec(report) {
+        json.push(b'\n');
+        let _ = std::io::stdout().write_all(&json);
+    }
+}
+
+/// After a failed start every child is dead or dying; as their reaper we take them all.
+fn reap_all() {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    while std::time::Instant::now() < until {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(nix::sys::wait::WaitStatus::StillAlive) => {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,202 @@
+//! The cgroups of the containers: who is in them, ending everybody, taking them away. Both versions, and both at once.
+//!
+//! The runtimes make them; here they are only looked at, emptied and removed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::model::ContainerId;
+
+/// The mounted hierarchies, and our place in them.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    hierarchies: Vec<Hierarchy>,
+    parent: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    mount: PathBuf,
+    unified: bool,
+    memory: bool,
+}
+
+/// Processes are left although they were killed again and again.
+#[derive(Debug, thiserror::Error)]
+#[error("{count} processes of the container do not end")]
+pub struct NotEmpty {
+    count: usize,
+}
+
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl Cgroups {
+    /// Looks for the hierarchies; containers are below `/longshore/INSTANCE` in each.
+    pub fn find(instance: &str) -> io::Result<Self> {
+        let hierarchies = hierarchies(&fs::read_to_string("/proc/self/mountinfo")?);
+        Ok(Self { hierarchies, parent: Path::new("/longshore").join(instance) })
+    }
+
+    /// The container's place, absolute within each hierarchy.
+    #[must_use]
+    pub fn path(&self, id: &ContainerId) -> PathBuf {
+        self.parent.join(id.as_str())
+    }
+
+    /// The file that counts processes killed for want of memory.
+    #[must_use]
+    pub fn oom_counter(&self, id: &ContainerId) -> PathBuf {
+        let named = |h: &Hierarchy| {
+            let name = if h.unified { "memory.events" } else { "memory.oom_control" };
+            below(&h.mount, &self.path(id)).join(name)
+        };
+        let memory = self.hierarchies.iter().find(|h| h.memory).or_else(|| self.hierarchies.iter().find(|h| h.unified));
+        memory.map_or_else(PathBuf::new, named)
+    }
+
+    /// Whether any process is in it.
+    #[must_use]
+    pub fn populated(&self, id: &ContainerId) -> bool {
+        !self.pids(id).is_empty()
+    }
+
+    /// Every folder below ours that is not one of these.
+    #[must_use]
+    pub fn strangers(&self, known: impl Fn(&ContainerId) -> bool) -> BTreeSet<ContainerId> {
+        let folders = self.hierarchies.iter().map(|h| below(&h.mount, &self.parent));
+        let names = folders.flat_map(|f| children(&f)).filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
+        names.filter_map(|name| ContainerId::from_hex(&name)).filter(|id| !known(id)).collect()
+    }
+
+    /// Ends every process in it, and waits until none is left.
+    pub fn kill(&self, id: &ContainerId, limit: Duration) -> Result<(), NotEmpty> {
+        let until = Instant::now() + limit;
+        loop {
+            let pids = self.pids(id);
+            if pids.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                return Err(NotEmpty { count: pids.len() });
+            }
+            self.kill_once(id);
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn kill_once(&self, id: &ContainerId) {
+        // One write ends them all (5.14). Else they are frozen meanwhile: nobody can fork away.
+        if self.folders(id).any(|(h, f)| h.unified && fs::write(f.join("cgroup.kill"), "1").is_ok()) {
+            return;
+        }
+        let freeze = |state: &str| {
+            for (_, folder) in self.folders(id) {
+                let _ = fs::write(folder.join("freezer.state"), state);
+            }
+        };
+        freeze("FROZEN");
+        for pid in self.pids(id) {
+            let Some(fd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { continue };
+            // The number may have passed to a stranger before we held it.
+            if self.pids(id).contains(&pid) {
+                let _ = pidfd_send_signal(&fd, Signal::KILL);
+            }
+        }
+        freeze("THAWED");
+    }
+
+    /// Removes it in every hierarchy. It must be empty.
+    pub fn remove(&self, id: &ContainerId) -> io::Result<()> {
+        for (_, folder) in self.folders(id) {
+            remove_tree(&folder, Instant::now() + Duration::from_secs(2))?;
+        }
+        for hierarchy in &self.hierarchies {
+            // Ours too when the last one is gone; fails where others are left.
+            let parent = below(&hierarchy.mount, &self.parent);
+            let _ = fs::remove_dir(&parent);
+            let _ = parent.parent().map(fs::remove_dir);
+        }
+        Ok(())
+    }
+
+    fn folders(&self, id: &ContainerId) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {
+        let path = self.path(id);
+        self.hierarchies.iter().map(move |h| (h, below(&h.mount, &path))).filter(|(_, f)| f.is_dir())
+    }
+
+    fn pids(&self, id: &ContainerId) -> BTreeSet<i32> {
+        self.folders(id).flat_map(|(_, folder)| pids_below(&folder)).collect()
+    }
+}
+
+fn pids_below(folder: &Path) -> BTreeSet<i32> {
+    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    // 0 is a process of another pid namespace, which we cannot name.
+    let own = text.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0);
+    own.chain(children(folder).iter().flat_map(|child| pids_below(child))).collect()
+}
+
+fn remove_tree(folder: &Path, until: Instant) -> io::Result<()> {
+    for child in children(folder) {
+        remove_tree(&child, until)?;
+    }
+    loop {
+        match fs::remove_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // A process that was reaped a moment ago still counts.
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()).collect()
+}
+
+fn below(mount: &Path, absolute: &Path) -> PathBuf {
+    mount.join(absolute.strip_prefix("/").unwrap_or(absolute))
+}
+
+/// One per hierarchy: `ID PARENT MAJOR:MINOR ROOT MOUNT OPTIONS … - TYPE SOURCE SUPER-OPTIONS`.
+fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    let mut found: Vec<(String, Hierarchy)> = Vec::new();
+    for line in mountinfo.lines() {
+        let Some((before, after)) = line.split_once(" - ") else { continue };
+        let (before, after): (Vec<&str>, Vec<&str>) = (before.split(' ').collect(), after.split(' ').collect());
+        let (Some(device), Some(mount), Some(kind), Some(options)) =
+            (before.get(2), before.get(4), after.first(), after.get(2))
+        else {
+            continue;
+        };
+        if !matches!(*kind, "cgroup" | "cgroup2") || found.iter().any(|(d, _)| d == device) {
+            continue;
+        }
+        let memory = options.split(',').any(|o| o == "memory");
+        found.push(((*device).to_owned(), Hierarchy { mount: mount.into(), unified: *kind == "cgroup2", memory }));
+    }
+    found.into_iter().map(|(_, hierarchy)| hierarchy).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_of_both_versions_are_found_once() {
+        let text = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                    35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:3 - cgroup cgroup rw,memory\n\
+                    99 31 0:32 /x /elsewhere rw,relatime - cgroup cgroup rw,memory\n\
+                    41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let found = hierarchies(text);
+        assert_eq!(found.len(), 2);
+        assert!(found[0].memory && !found[0].unified && found[0].mount == Path::new("/sys/fs/cgroup/memory"));
+        assert!(found[1].unified);
+    }
+}

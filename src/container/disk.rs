@@ -1,0 +1,201 @@
+//! The folders of the containers. What is there is whole: folders are made under another name, and leave by way of the trash.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::link::{CONTAINER, FAILED, FailedRecord, LOGS, START};
+use super::record::ContainerRecord;
+use super::{OpenError, Warning};
+use crate::model::{ContainerId, ContainerSpec, Signal, SpecHash};
+
+/// The follower, built for this machine.
+const FOLLOWER: &[u8] = include_bytes!(env!("LONGSHORE_FOLLOWER"));
+/// So much of the id names the run folder: the path of a socket below it must stay short.
+const SHORT: usize = 32;
+
+/// The two places.
+pub(super) struct Folders {
+    containers: PathBuf,
+    trash: PathBuf,
+    bin: PathBuf,
+    run: PathBuf,
+}
+
+/// A container that was found on disk.
+pub(super) struct Found {
+    pub(super) spec: ContainerSpec,
+    pub(super) stop_signal: Option<Signal>,
+}
+
+impl Folders {
+    pub(super) fn open(data: &Path, run: &Path) -> Result<Self, OpenError> {
+        let folders = Self {
+            containers: data.join("containers"),
+            trash: data.join("trash"),
+            bin: data.join("bin"),
+            run: run.join("c"),
+        };
+        for path in [&folders.containers, &folders.trash, &folders.bin, &folders.run] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+        }
+        Ok(folders)
+    }
+
+    pub(super) fn container(&self, id: &ContainerId) -> PathBuf {
+        self.containers.join(id.as_str())
+    }
+
+    pub(super) fn run(&self, id: &ContainerId) -> PathBuf {
+        self.run.join(&id.as_str()[..SHORT])
+    }
+
+    /// Reads every record; finishes removals; clears away what was never whole.
+    pub(super) fn scan(&self, warnings: &mut Vec<Warning>) -> Result<Vec<Found>, OpenError> {
+        let list = |path: &Path| -> Result<Vec<PathBuf>, OpenError> {
+            let fail = |source| OpenError::Folder { path: path.to_owned(), source };
+            fs::read_dir(path).map_err(fail)?.map(|e| Ok(e.map_err(fail)?.path())).collect()
+        };
+        let mut clear = |path: &Path, why: &str| {
+            let outcome = fs::remove_dir_all(path).map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".into());
+            warnings.push(Warning(format!("{} {why} and {outcome}", path.display())));
+        };
+        for path in list(&self.trash)? {
+            // Ordinary: the daemon ended in the middle of a removal.
+            if fs::remove_dir_all(&path).is_err() {
+                clear(&path, "is left of a removal");
+            }
+        }
+        let mut found = Vec::new();
+        for path in list(&self.containers)? {
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
+            let id = ContainerId::from_hex(name);
+            match id.map(|id| read_record(&path).map(|found| (id, found))) {
+                Some(Ok((id, container))) if container.spec.id == id => found.push(container),
+                Some(Ok(_)) => clear(&path, "holds the record of another container"),
+                Some(Err(error)) => clear(&path, &format!("has no record that can be read ({error})")),
+                None => clear(&path, "was never finished"),
+            }
+        }
+        for path in list(&self.run)? {
+            let known = |f: &Found| path.file_name().is_some_and(|n| n == &f.spec.id.as_str()[..SHORT]);
+            if !found.iter().any(known) {
+                clear(&path, "belongs to no container");
+            }
+        }
+        Ok(found)
+    }
+
+    /// Makes the folder with its record, all or nothing, on disk when it returns.
+    pub(super) fn create(&self, id: &ContainerId, record: &ContainerRecord) -> io::Result<()> {
+        let draft = self.containers.join(format!(".{id}"));
+        remove_if_there(&draft)?;
+        fs::DirBuilder::new().mode(0o700).create(&draft)?;
+        // The root's own folder is what `/` looks like inside.
+        for (name, mode) in [(LOGS, 0o700), ("upper", 0o755), ("work", 0o700)] {
+            fs::DirBuilder::new().mode(mode).create(draft.join(name))?;
+        }
+        write_synced(&draft.join(CONTAINER), record)?;
+        sync(&draft)?;
+        fs::rename(&draft, self.container(id))?;
+        sync(&self.containers)
+    }
+
+    /// Clears the records of the last start, and makes an empty run folder.
+    pub(super) fn prepare_start(&self, id: &ContainerId) -> io::Result<()> {
+        for name in [FAILED, START] {
+            match fs::remove_file(self.container(id).join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        self.remove_run(id)?;
+        fs::DirBuilder::new().mode(0o700).create(self.run(id))
+    }
+
+    /// The shim wrote it; here it is made to last.
+    pub(super) fn sync_start(&self, id: &ContainerId) -> io::Result<()> {
+        let folder = self.container(id);
+        // Not there any more where the container has ended meanwhile and was started by nobody else.
+        match File::open(folder.join(START)) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        sync(&folder)
+    }
+
+    pub(super) fn write_failed(&self, id: &ContainerId, record: &FailedRecord) -> io::Result<()> {
+        let folder = self.container(id);
+        let draft = folder.join(".failed.new");
+        write_synced(&draft, record)?;
+        fs::rename(draft, folder.join(FAILED))
+    }
+
+    pub(super) fn read(&self, id: &ContainerId, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.container(id).join(name)).ok()
+    }
+
+    pub(super) fn remove_run(&self, id: &ContainerId) -> io::Result<()> {
+        remove_if_there(&self.run(id))
+    }
+
+    /// Renames it away first: from then on it is gone, whatever happens to the rest.
+    pub(super) fn remove(&self, id: &ContainerId) -> io::Result<()> {
+        let trash = self.trash.join(id.as_str());
+        remove_if_there(&trash)?;
+        match fs::rename(self.container(id), &trash) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            done => done?,
+        }
+        sync(&self.containers)?;
+        remove_if_there(&trash)
+    }
+
+    /// The follower as a file, which all containers share (and so its pages).
+    pub(super) fn write_follower(&self) -> Result<PathBuf, OpenError> {
+        let hash = SpecHash::of(FOLLOWER);
+        let folder = self.bin.join(&hash.as_str()[..16]);
+        let path = folder.join("longshore-follower");
+        let write = || -> io::Result<()> {
+            if fs::read(&path).is_ok_and(|bytes| bytes == FOLLOWER) {
+                return Ok(());
+            }
+            fs::create_dir_all(&folder)?;
+            let draft = folder.join(format!(".{}", std::process::id()));
+            let mut file = File::options().create(true).write(true).truncate(true).mode(0o755).open(&draft)?;
+            file.write_all(FOLLOWER)?;
+            file.sync_all()?;
+            fs::rename(draft, &path)
+        };
+        write().map_err(|source| OpenError::Folder { path: path.clone(), source })?;
+        path.canonicalize().map_err(|source| OpenError::Folder { path: path.clone(), source })
+    }
+}
+
+fn read_record(folder: &Path) -> Result<Found, Box<dyn std::error::Error>> {
+    let record = ContainerRecord::parse(&fs::read(folder.join(CONTAINER))?)?;
+    let stop_signal = record.image_defaults.stop_signal.as_deref().and_then(Signal::parse);
+    Ok(Found { spec: record.spec.to_model()?, stop_signal })
+}
+
+fn write_synced(path: &Path, record: &impl Serialize) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}

@@ -1,0 +1,142 @@
+//! What the daemon and the shim tell each other: the order in the shim's arguments, the report on its standard output, and the
+//! records in the container's folder.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ExitStatus, ProcessId, Timestamp};
+
+/// The record that a container was started; there from just before its command runs until the next start.
+pub const START: &str = "start";
+/// The record of how it ended, written by the follower.
+pub const EXIT: &str = "exit";
+/// The exit record in the making; it has its final length from the start.
+pub const EXIT_DRAFT: &str = ".exit";
+/// The length of the exit record.
+pub const EXIT_LEN: usize = 512;
+/// The record that the last start failed.
+pub const FAILED: &str = "failed";
+/// What the container was made from.
+pub const CONTAINER: &str = "container.json";
+/// The folder of the log files.
+pub const LOGS: &str = "logs";
+
+/// What a shim is told, as one JSON argument.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Order {
+    /// The container's folder in the data directory.
+    pub folder: PathBuf,
+    /// Its folder in the run directory.
+    pub run: PathBuf,
+    /// Its cgroup, absolute within each hierarchy.
+    pub cgroup: PathBuf,
+    /// Where the oom counter of that cgroup will be.
+    pub oom_counter: PathBuf,
+    /// `None`: the embedded runtime.
+    pub runtime: Option<PathBuf>,
+    /// The follower as a file, for containers that ask for an init.
+    pub init: PathBuf,
+    /// A log file is rotated before it grows beyond this.
+    pub log_bytes: u64,
+    /// So many log files are kept.
+    pub log_files: u64,
+    /// This boot.
+    pub boot_id: String,
+}
+
+/// What a shim answers, as one line of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Report {
+    /// The command runs, the start record is written.
+    Started(StartRecord),
+    /// It does not run; nothing of it is left but its cgroup.
+    Failed(String),
+}
+
+/// A process in a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    pid: i32,
+    ticks: u64,
+}
+
+impl From<ProcessId> for ProcessRecord {
+    fn from(id: ProcessId) -> Self {
+        Self { pid: id.pid, ticks: id.start_ticks }
+    }
+}
+
+impl From<ProcessRecord> for ProcessId {
+    fn from(record: ProcessRecord) -> Self {
+        Self { pid: record.pid, start_ticks: record.ticks }
+    }
+}
+
+/// [`START`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// 1.
+    pub v: u32,
+    /// The shim (then the follower: it keeps the process).
+    pub shim: ProcessRecord,
+    /// The container's init.
+    pub init: ProcessRecord,
+    /// The boot these numbers belong to.
+    pub boot_id: String,
+    /// When.
+    pub started_ns: u64,
+}
+
+impl StartRecord {
+    /// When it was started.
+    #[must_use]
+    pub const fn started(&self) -> Timestamp {
+        Timestamp::from_millis(self.started_ns / 1_000_000)
+    }
+}
+
+/// [`EXIT`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    v: u32,
+    #[serde(default)]
+    code: Option<u8>,
+    #[serde(default)]
+    signal: Option<u8>,
+    oom: bool,
+    at_ns: u64,
+    /// Which start it belongs to.
+    pub started_ns: u64,
+    boot_id: String,
+}
+
+impl ExitRecord {
+    /// How the container ended. The kernel's OOM killer uses SIGKILL; a shell that loses its child to it returns 137.
+    #[must_use]
+    pub fn status(&self) -> ExitStatus {
+        match (self.code, self.signal) {
+            (Some(137), _) | (None, Some(9)) if self.oom => ExitStatus::OomKilled,
+            (Some(code), _) => ExitStatus::Code(code),
+            (None, Some(signal)) => ExitStatus::Signal(signal),
+            (None, None) => ExitStatus::ShimLost,
+        }
+    }
+    /// When.
+    #[must_use]
+    pub const fn at(&self) -> Timestamp {
+        Timestamp::from_millis(self.at_ns / 1_000_000)
+    }
+}
+
+/// [`FAILED`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedRecord {
+    /// 1.
+    pub v: u32,
+    /// What failed.
+    pub error: String,
+    /// When, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}

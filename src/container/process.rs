@@ -1,0 +1,79 @@
+//! Processes that cannot be mistaken for others: a pidfd, taken only where the start time is right.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::model::ProcessId;
+
+/// When a process started, in clock ticks since boot.
+pub fn start_ticks(pid: i32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold blanks and brackets; the fields after it begin with the third.
+    let ticks = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok());
+    ticks.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// A process that is held by descriptor.
+#[derive(Debug)]
+pub struct Process(OwnedFd);
+
+impl Process {
+    /// The process, if it still is this one and has not ended.
+    #[must_use]
+    pub fn open(id: ProcessId) -> Option<Self> {
+        let fd = pidfd_open(Pid::from_raw(id.pid)?, PidfdFlags::empty()).ok()?;
+        // Read after the descriptor was taken: the number cannot pass to another process unnoticed.
+        let process = Self(fd);
+        let same = start_ticks(id.pid).is_ok_and(|ticks| ticks == id.start_ticks);
+        (same && !process.ended_within(Duration::ZERO)).then_some(process)
+    }
+
+    /// Waits until it has ended (it may still be a zombie).
+    #[must_use]
+    pub fn ended_within(&self, limit: Duration) -> bool {
+        let until = std::time::Instant::now() + limit;
+        loop {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            let time = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&time)) {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Sends a signal; a process that is gone does not mind.
+    pub fn signal(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            let _ = pidfd_send_signal(&self.0, signal);
+        } else {
+            send_realtime(&self.0, number);
+        }
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl std::os::fd::AsRawFd for Process {
+    fn as_raw_fd(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
+
+#[expect(unsafe_code, reason = "the safe call has no real-time signals")]
+fn send_realtime(fd: &OwnedFd, number: i32) {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: a valid descriptor, and no pointer but null.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, std::ptr::null::<u8>(), 0) };
+}

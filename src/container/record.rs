@@ -1,0 +1,275 @@
+//! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, NetworkMode, Platform, Process,
+    ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
+};
+
+/// What the image says about how it is run; resolved by whoever made the container, kept with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageDefaults {
+    /// `Entrypoint`.
+    pub entrypoint: Vec<String>,
+    /// `Cmd`.
+    pub command: Vec<String>,
+    /// `Env`, each `NAME=value`.
+    pub environment: Vec<String>,
+    /// `WorkingDir`; empty: `/`.
+    pub working_dir: String,
+    /// `User`, looked up in the image's root; empty: root.
+    pub user: String,
+    /// `StopSignal`.
+    pub stop_signal: Option<String>,
+}
+
+/// The file. The first field of every version is `version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// 1.
+    pub version: u32,
+    /// The layers' folders, the lowest first.
+    pub layers: Vec<PathBuf>,
+    /// What the image says.
+    pub image_defaults: ImageDefaults,
+    /// What was asked for.
+    pub spec: SpecRecord,
+}
+
+/// A container record that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// Not the JSON we write.
+    #[error("not a container record")]
+    Json(#[source] serde_json::Error),
+    /// Written by a later version.
+    #[error("version {0} of the record is not known")]
+    Version(u32),
+    /// A value that our own types do not allow.
+    #[error("{what} {value:?} is not valid")]
+    Value { what: &'static str, value: String },
+}
+
+impl ContainerRecord {
+    /// The record of a container.
+    #[must_use]
+    pub fn new(spec: &ContainerSpec, layers: Vec<PathBuf>, image_defaults: ImageDefaults) -> Self {
+        Self { version: 1, layers, image_defaults, spec: SpecRecord::from(spec) }
+    }
+
+    /// Reads a record.
+    pub fn parse(json: &[u8]) -> Result<Self, RecordError> {
+        let record: Self = serde_json::from_slice(json).map_err(RecordError::Json)?;
+        if record.version == 1 { Ok(record) } else { Err(RecordError::Version(record.version)) }
+    }
+}
+
+/// [`ContainerSpec`] as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecRecord {
+    id: String,
+    name: String,
+    project: String,
+    number: u32,
+    image: String,
+    image_digest: String,
+    service: ServiceRecord,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ServiceRecord {
+    name: String,
+    image: Option<String>,
+    platform: Option<(String, String, Option<String>)>,
+    pull: PullRecord,
+    replicas: u32,
+    container_name: Option<String>,
+    process: ProcessRecord,
+    hostname: Option<String>,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    restart: RestartRecord,
+    stop_signal: Option<u8>,
+    stop_grace_ms: u64,
+    network: NetworkRecord,
+    read_only: bool,
+    hash: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ProcessRecord {
+    entrypoint: Option<Vec<String>>,
+    command: Option<Vec<String>>,
+    environment: Vec<(String, Option<String>)>,
+    working_dir: Option<String>,
+    user: Option<String>,
+    tty: bool,
+    stdin_open: bool,
+    init: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PullRecord {
+    Missing,
+    Always,
+    Never,
+    Every { ms: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RestartRecord {
+    No,
+    Always,
+    UnlessStopped,
+    OnFailure { max: Option<u32> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum NetworkRecord {
+    None,
+    Host,
+}
+
+impl From<&ContainerSpec> for SpecRecord {
+    fn from(spec: &ContainerSpec) -> Self {
+        Self {
+            id: spec.id.to_string(),
+            name: spec.name.to_string(),
+            project: spec.slot.project.to_string(),
+            number: spec.slot.number,
+            image: spec.image.to_string(),
+            image_digest: spec.image_digest.to_string(),
+            service: ServiceRecord::from(&spec.service),
+        }
+    }
+}
+
+impl From<&Service> for ServiceRecord {
+    fn from(service: &Service) -> Self {
+        let process = &service.process;
+        Self {
+            name: service.name.to_string(),
+            image: service.image.as_ref().map(ToString::to_string),
+            platform: service.platform.clone().map(|p| (p.os, p.architecture, p.variant)),
+            pull: match service.pull {
+                PullPolicy::Missing => PullRecord::Missing,
+                PullPolicy::Always => PullRecord::Always,
+                PullPolicy::Never => PullRecord::Never,
+                PullPolicy::Every { ms } => PullRecord::Every { ms },
+            },
+            replicas: service.replicas,
+            container_name: service.container_name.as_ref().map(ToString::to_string),
+            process: ProcessRecord {
+                entrypoint: process.entrypoint.clone(),
+                command: process.command.clone(),
+                environment: process.environment.iter().map(|v| (v.name.clone(), v.value.clone())).collect(),
+                working_dir: process.working_dir.clone(),
+                user: process.user.clone(),
+                tty: process.tty,
+                stdin_open: process.stdin_open,
+                init: process.init,
+            },
+            hostname: service.hostname.clone(),
+            labels: service.labels.clone(),
+            annotations: service.annotations.clone(),
+            restart: match service.restart {
+                RestartPolicy::No => RestartRecord::No,
+                RestartPolicy::Always => RestartRecord::Always,
+                RestartPolicy::UnlessStopped => RestartRecord::UnlessStopped,
+                RestartPolicy::OnFailure { max } => RestartRecord::OnFailure { max },
+            },
+            stop_signal: service.stop.signal.and_then(|s| u8::try_from(s.number()).ok()),
+            stop_grace_ms: service.stop.grace_ms,
+            network: match service.network {
+                NetworkMode::None => NetworkRecord::None,
+                NetworkMode::Host => NetworkRecord::Host,
+            },
+            read_only: service.read_only,
+            hash: service.hash.to_string(),
+        }
+    }
+}
+
+impl SpecRecord {
+    /// Back to the model. A container that exists has no holds.
+    pub fn to_model(&self) -> Result<ContainerSpec, RecordError> {
+        let service = self.service.to_model()?;
+        Ok(ContainerSpec {
+            id: valid("container id", &self.id, ContainerId::from_hex)?,
+            name: valid("container name", &self.name, |t| ContainerName::parse(t).ok())?,
+            slot: Slot {
+                project: valid("project", &self.project, |t| ProjectName::parse(t).ok())?,
+                service: service.name.clone(),
+                number: self.number,
+            },
+            image: valid("image", &self.image, |t| ImageReference::parse(t).ok())?,
+            image_digest: valid("digest", &self.image_digest, |t| Digest::parse(t).ok())?,
+            service,
+        })
+    }
+}
+
+impl ServiceRecord {
+    fn to_model(&self) -> Result<Service, RecordError> {
+        let process = &self.process;
+        let image = |text: &String| valid("image", text, |t| ImageReference::parse(t).ok());
+        let name = |text: &String| valid("container name", text, |t| ContainerName::parse(t).ok());
+        let signal = |number: u8| valid("signal", &number.to_string(), Signal::parse);
+        Ok(Service {
+            name: valid("service", &self.name, |t| ServiceName::parse(t).ok())?,
+            image: self.image.as_ref().map(image).transpose()?,
+            platform: self.platform.clone().map(|(os, architecture, variant)| Platform { os, architecture, variant }),
+            pull: match self.pull {
+                PullRecord::Missing => PullPolicy::Missing,
+                PullRecord::Always => PullPolicy::Always,
+                PullRecord::Never => PullPolicy::Never,
+                PullRecord::Every { ms } => PullPolicy::Every { ms },
+            },
+            replicas: self.replicas,
+            container_name: self.container_name.as_ref().map(name).transpose()?,
+            process: Process {
+                entrypoint: process.entrypoint.clone(),
+                command: process.command.clone(),
+                environment: process
+                    .environment
+                    .iter()
+                    .map(|(name, value)| EnvVar { name: name.clone(), value: value.clone() })
+                    .collect(),
+                working_dir: process.working_dir.clone(),
+                user: process.user.clone(),
+                tty: process.tty,
+                stdin_open: process.stdin_open,
+                init: process.init,
+            },
+            hostname: self.hostname.clone(),
+            labels: self.labels.clone(),
+            annotations: self.annotations.clone(),
+            restart: match self.restart {
+                RestartRecord::No => RestartPolicy::No,
+                RestartRecord::Always => RestartPolicy::Always,
+                RestartRecord::UnlessStopped => RestartPolicy::UnlessStopped,
+                RestartRecord::OnFailure { max } => RestartPolicy::OnFailure { max },
+            },
+            stop: StopPolicy { signal: self.stop_signal.map(signal).transpose()?, grace_ms: self.stop_grace_ms },
+            network: match self.network {
+                NetworkRecord::None => NetworkMode::None,
+                NetworkRecord::Host => NetworkMode::Host,
+            },
+            read_only: self.read_only,
+            holds: Vec::new(),
+            hash: valid("hash", &self.hash, SpecHash::from_hex)?,
+        })
+    }
+}
+
+fn valid<T>(what: &'static str, text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
+    parse(text).ok_or_else(|| RecordError::Value { what, value: text.to_owned() })
+}
