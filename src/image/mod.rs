@@ -1,1 +1,199 @@
-//! (this room is being built)
+//! Images: from a name in a registry to directories that overlayfs can stack.
+//!
+//! [`Images`] is the front. [`Images::pull`] fetches, verifies, unpacks and records; [`Images::layers`] and
+//! [`Images::config`] answer from the disk. Nothing in here waits for ever, retries, or believes what it is sent:
+//! every digest and size is compared, every document bounded, and no path of an image is ever followed out of its
+//! directory. When to try again is the planner's business; [`PullError::retry_after`] and [`PullError::permanent`]
+//! are hints for it.
+//!
+//! ```text
+//! pull ─▶ registry ─▶ manifest, resolve, config (pure) ─▶ stream ─▶ tar, pax ─▶ extract ─▶ tree ─▶ store
+//! ```
+
+mod config;
+mod error;
+mod extract;
+mod hash;
+mod ingest;
+mod layer;
+mod manifest;
+mod passwd;
+mod pax;
+mod progress;
+mod pull;
+mod registry;
+mod resolve;
+mod settings;
+mod store;
+mod stream;
+mod tar;
+mod tree;
+mod whiteout;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use config::ImageConfig;
+pub use error::{LayerError, OpenError, PullError, StoreError};
+pub use manifest::ManifestError;
+pub use passwd::{UserError, UserIds, lookup_user};
+pub use progress::Progress;
+pub use registry::{RegistryError, Said};
+pub use settings::{Credential, Limits, Settings, Timeouts};
+pub use stream::StreamError;
+pub use tar::TarError;
+
+use crate::model::{Digest, ImageReference, Platform, Timestamp};
+use pull::{InFlight, Pull, Pulled};
+use registry::Registry;
+use store::{RefRecord, Store};
+
+/// The images of this machine. Cheap to clone.
+#[derive(Clone)]
+pub struct Images {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    registry: Registry,
+    limits: Arc<Limits>,
+    in_flight: InFlight,
+    present: RwLock<BTreeMap<ImageReference, Present>>,
+    warnings: Vec<String>,
+}
+
+/// An image that is here, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Present {
+    /// The manifest for its platform; what [`Images::layers`] and [`Images::config`] are asked with.
+    pub digest: Digest,
+    /// What the registry had under the name: the same, or the index it was chosen from.
+    pub top: Digest,
+    /// Compressed bytes of its layers.
+    pub bytes: u64,
+    /// When it was pulled last.
+    pub pulled_at: Timestamp,
+}
+
+impl Images {
+    /// Opens the store in `dir`, made where it is missing. Leftovers of a dead run are removed; a broken entry is
+    /// dropped and named in [`Images::warnings`], never a reason to fail.
+    pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
+        let io = |source| OpenError::Io { path: dir.to_owned(), source };
+        let store = Store::open(dir).map_err(io)?;
+        let (records, mut warnings) = store.refs().map_err(io)?;
+        let mut present = BTreeMap::new();
+        for (image, record) in records {
+            match whole(&store, &record) {
+                Ok(found) => {
+                    present.insert(image, found);
+                }
+                Err(reason) => warnings.push(format!("{image} is not used and will be pulled again: {reason}")),
+            }
+        }
+        let limits = Arc::new(settings.limits.clone());
+        let registry = Registry::new(settings)?;
+        let (store, in_flight) = (Arc::new(store), InFlight::default());
+        let present = RwLock::new(present);
+        Ok(Self { inner: Arc::new(Inner { store, registry, limits, in_flight, present, warnings }) })
+    }
+
+    /// What was found broken when the store was opened.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.inner.warnings
+    }
+
+    /// All images that are here. Does not touch the disk.
+    #[must_use]
+    pub fn present(&self) -> BTreeMap<ImageReference, Present> {
+        self.inner.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the registry, fetches what is missing and makes `image` name what it names there. Dropping the future
+    /// gives up; what is visible is always whole.
+    pub async fn pull(
+        &self,
+        image: &ImageReference,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Present, PullError> {
+        let Inner { store, registry, limits, in_flight, .. } = &*self.inner;
+        let machine = resolve::this_machine();
+        let wanted = platform.unwrap_or(&machine);
+        let pulled = Pull { store, limits, in_flight, image, wanted, progress }.run(registry).await?;
+        self.record(image, wanted, &pulled).map_err(|e| PullError::store(image, e))
+    }
+
+    fn record(&self, image: &ImageReference, platform: &Platform, pulled: &Pulled) -> Result<Present, StoreError> {
+        let record = RefRecord {
+            reference: image.to_string(),
+            manifest: pulled.manifest.to_string(),
+            top: pulled.top.to_string(),
+            config: pulled.config.to_string(),
+            platform: platform.to_string(),
+            bytes: pulled.bytes,
+            pulled_at_ms: now().millis(),
+        };
+        // A file of a few hundred bytes; the lock keeps disk and memory in the same order.
+        let mut all = self.inner.present.write().unwrap_or_else(PoisonError::into_inner);
+        self.inner.store.put_ref(image, &record)?;
+        let present = Present {
+            digest: pulled.manifest.clone(),
+            top: pulled.top.clone(),
+            bytes: pulled.bytes,
+            pulled_at: Timestamp(record.pulled_at_ms),
+        };
+        all.insert(image.clone(), present.clone());
+        Ok(present)
+    }
+
+    /// The directories of an image's layers, lowest first, for overlayfs' `lowerdir`. Layers below one that hides
+    /// everything under it are left out, because overlayfs has no such mark for a root.
+    pub fn layers(&self, digest: &Digest) -> Result<Vec<PathBuf>, StoreError> {
+        let store = &self.inner.store;
+        let mut layers = Vec::new();
+        for diff_id in self.config(digest)?.diff_ids {
+            if !store.has_layer(&diff_id) {
+                return Err(StoreError::Missing { digest: diff_id });
+            }
+            if store.layer(&diff_id)?.opaque_root {
+                layers.clear();
+            }
+            layers.push(store.layer_diff(&diff_id));
+        }
+        Ok(layers)
+    }
+
+    /// What the image says about its containers.
+    pub fn config(&self, digest: &Digest) -> Result<ImageConfig, StoreError> {
+        let store = &self.inner.store;
+        let damaged = |e: ManifestError| StoreError::Damaged { path: store.dir().to_owned(), reason: e.to_string() };
+        let manifest = match manifest::read(&store.blob(digest)?, None, &self.inner.limits).map_err(damaged)? {
+            manifest::Document::Image(manifest) => manifest,
+            manifest::Document::Index(_) => return Err(StoreError::Missing { digest: digest.clone() }),
+        };
+        config::read(&store.blob(&manifest.config.digest)?).map_err(damaged)
+    }
+}
+
+/// Whether all that a reference leads to is there. Layers are only looked for, not read again.
+fn whole(store: &Store, record: &RefRecord) -> Result<Present, String> {
+    let digest = |text: &str| Digest::parse(text).map_err(|e| e.to_string());
+    let (manifest, top) = (digest(&record.manifest)?, digest(&record.top)?);
+    store.blob(&manifest).map_err(|e| e.to_string())?;
+    let config = store.blob(&digest(&record.config)?).map_err(|e| e.to_string())?;
+    let config = config::read(&config).map_err(|e| e.to_string())?;
+    match config.diff_ids.iter().find(|id| !store.has_layer(id)) {
+        Some(missing) => Err(format!("its layer {} is missing", missing.short())),
+        None => Ok(Present { digest: manifest, top, bytes: record.bytes, pulled_at: Timestamp(record.pulled_at_ms) }),
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
