@@ -145,7 +145,9 @@ async fn a_reader_that_goes_away_is_no_error() {
     let served = serve_with(Limits::default(), logs);
     let mut command = client(&["--socket", served.socket.to_str().unwrap(), "logs", "db"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(child.stdout.take());
+    let mut reader = child.stdout.take().unwrap();
+    crate::served::read_until(&mut reader, "before long").await;
+    drop(reader);
     let output = within(child.wait_with_output()).await.unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
