@@ -1,239 +1,24 @@
 //! The HTTP door over real sockets: answers, limits, streams.
 
-use std::collections::HashMap;
-use std::io;
-use std::path::PathBuf;
+#![expect(clippy::unwrap_used, reason = "what cannot be had here is a failed test")]
+
+#[path = "api_http/client.rs"]
+mod client;
+#[path = "api_http/served.rs"]
+mod served;
+
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
-use longshore::api::{
-    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, Metric, MetricKind, Release, Stream,
-    router, serve_tcp, serve_unix,
-};
-use longshore::model::{
-    ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
-};
-use longshore::reconcile::view::{ContainerStateView, ContainerView, Event, Phase, ProjectView, ServiceView, View};
+use longshore::api::{Command, Limits, LogRequest, Stream, router, serve_tcp};
+use longshore::model::Timestamp;
+use longshore::reconcile::view::{Event, View};
 use serde_json::Value;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use served::{Logs, doors, event, id, line, read_until, serve, serve_with, view, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Nothing here may wait for ever.
-async fn within<T>(what: impl Future<Output = T>) -> T {
-    timeout(LIMIT, what).await.expect("this was to end long ago")
-}
-
-fn id(number: u32, service: &str) -> ContainerId {
-    let slot =
-        Slot { project: ProjectName::parse("shop").unwrap(), service: ServiceName::parse(service).unwrap(), number };
-    ContainerId::derive(&slot, &SpecHash::of(b"x"), &digest())
-}
-
-fn digest() -> Digest {
-    Digest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap()
-}
-
-fn container(service: &str, number: u32) -> ContainerView {
-    let project = ProjectName::parse("shop").unwrap();
-    let name = ServiceName::parse(service).unwrap();
-    ContainerView {
-        id: id(number, service),
-        name: ContainerName::of_replica(&project, &name, number),
-        project,
-        service: name,
-        number,
-        image: ImageReference::parse("nginx").unwrap(),
-        image_digest: digest(),
-        hash: "0".repeat(64),
-        state: ContainerStateView::Running { pid: 10, shim: 9, since: Timestamp(1_800_000_000_000) },
-        restarts: 3,
-        reason: "wanted".into(),
-        next_attempt: None,
-    }
-}
-
-fn service(name: &str, replicas: u32) -> ServiceView {
-    ServiceView {
-        name: ServiceName::parse(name).unwrap(),
-        image: Some(ImageReference::parse("nginx").unwrap()),
-        phase: Phase::Applied,
-        wanted: replicas,
-        running: replicas,
-        holds: Vec::new(),
-        waiting: Vec::new(),
-        containers: (1..=replicas).map(|n| container(name, n)).collect(),
-    }
-}
-
-fn project(name: &str, services: Vec<ServiceView>) -> ProjectView {
-    ProjectView {
-        name: ProjectName::parse(name).unwrap(),
-        file: Some(format!("/state/{name}.yaml").into()),
-        phase: Phase::Applied,
-        last_good: false,
-        services,
-    }
-}
-
-fn view(revision: u64) -> View {
-    let mut admin = service("admin", 0);
-    admin.wanted = 1;
-    View {
-        revision,
-        ready: true,
-        settled: true,
-        projects: vec![
-            project("blog", vec![admin.clone()]),
-            project("shop", vec![admin, service("db", 1), service("web", 12)]),
-        ],
-        ..View::default()
-    }
-}
-
-fn event(sequence: u64) -> Event {
-    let at = Timestamp(1_800_000_000_000 + sequence);
-    Event { sequence, at, kind: "container.started", what: "web".into(), message: "it runs".into(), location: None }
-}
-
-/// Logs that are kept in memory; a follower then hears the feed until the test drops it.
-#[derive(Default)]
-struct Logs {
-    kept: HashMap<ContainerId, Vec<LogLine>>,
-    live: Mutex<Option<mpsc::Receiver<LogLine>>>,
-    asked: Mutex<Vec<LogRequest>>,
-}
-
-impl LogSource for Logs {
-    fn open(&self, id: &ContainerId, request: LogRequest) -> LogStream {
-        self.asked.lock().unwrap().push(request);
-        let kept: Vec<io::Result<LogLine>> = self.kept.get(id).into_iter().flatten().cloned().map(Ok).collect();
-        let live = if request.follow { self.live.lock().unwrap().take() } else { None };
-        let live = stream::unfold(live, |live| async {
-            let mut live = live?;
-            live.recv().await.map(|line| (Ok(line), Some(live)))
-        });
-        stream::iter(kept).chain(live).boxed()
-    }
-}
-
-fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
-    LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false }
-}
-
-/// A served daemon that decides nothing.
-struct Served {
-    socket: PathBuf,
-    view: watch::Sender<Arc<View>>,
-    events: Events,
-    commands: mpsc::Receiver<Command>,
-    logs: Arc<Logs>,
-    stop: Option<oneshot::Sender<()>>,
-    server: tokio::task::JoinHandle<()>,
-    _dir: tempfile::TempDir,
-}
-
-fn doors(logs: Arc<Logs>) -> (Doors, watch::Sender<Arc<View>>, mpsc::Receiver<Command>) {
-    let (sender, view) = watch::channel(Arc::new(view(5)));
-    let (commands, received) = mpsc::channel(4);
-    let counters = || vec![Metric::single("loop_steps", "Steps of the loop", MetricKind::Counter, 7.0)];
-    let release = Release { version: "0.1.0".into(), commit: None, pid: 4711, started: Timestamp(1_800_000_000_000) };
-    let doors = Doors { view, events: Events::new(), logs, commands, release, counters: Arc::new(counters) };
-    (doors, sender, received)
-}
-
-fn serve_with(limits: Limits, logs: Logs) -> Served {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("s.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let logs = Arc::new(logs);
-    let (doors, view, commands) = doors(logs.clone());
-    let events = doors.events.clone();
-    let (stop, stopped) = oneshot::channel::<()>();
-    let router = router(doors);
-    let server = tokio::spawn(async move {
-        serve_unix(listener, router, limits, async { drop(stopped.await) }).await;
-    });
-    Served { socket, view, events, commands, logs, stop: Some(stop), server, _dir: dir }
-}
-
-fn serve() -> Served {
-    serve_with(Limits::default(), Logs::default())
-}
-
-impl Served {
-    async fn connect(&self) -> UnixStream {
-        within(UnixStream::connect(&self.socket)).await.unwrap()
-    }
-    async fn get(&self, path: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
-    }
-    async fn ask(&self, request: &str) -> Answer {
-        ask(self.connect().await, request).await
-    }
-}
-
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|err| panic!("{err}: {}", self.body))
-    }
-    fn code(&self) -> (u16, String) {
-        (self.status, self.json()["error"]["code"].as_str().unwrap_or_default().to_owned())
-    }
-}
-
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) -> Answer {
-    // The server may answer and close before it has read everything.
-    let _ = within(stream.write_all(request.as_bytes())).await;
-    let mut bytes = Vec::new();
-    let _ = within(stream.read_to_end(&mut bytes)).await;
-    parse(&bytes)
-}
-
-fn parse(bytes: &[u8]) -> Answer {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    let body = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.into() };
-    Answer { status, head: head.to_lowercase(), body }
-}
-
-/// Bodies in these tests are text, so a chunk's length in bytes is a place in the text.
-fn unchunk(mut body: &str) -> String {
-    let mut whole = String::new();
-    while let Some((length, rest)) = body.split_once("\r\n") {
-        let length = usize::from_str_radix(length, 16).unwrap_or(0);
-        if length == 0 || length > rest.len() {
-            break;
-        }
-        whole.push_str(&rest[..length]);
-        body = rest[length..].trim_start_matches("\r\n");
-    }
-    whole
-}
-
-/// Reads until the text holds `wanted`.
-async fn read_until(stream: &mut (impl AsyncRead + Unpin), wanted: &str) -> String {
-    let mut text = String::new();
-    while !text.contains(wanted) {
-        let mut buffer = [0; 4096];
-        let count = within(stream.read(&mut buffer)).await.unwrap();
-        assert!(count > 0, "the stream ended before {wanted:?}: {text}");
-        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
-    }
-    text
-}
 
 #[tokio::test]
 async fn the_small_answers() {
@@ -312,7 +97,7 @@ async fn a_confirmation_reaches_the_one_who_decides() {
     let ask = "POST /api/v1/confirm HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
     for said in [Ok(()), Err("nothing is held".to_owned())] {
         let stream = served.connect().await;
-        let (answer, ()) = tokio::join!(crate::ask(stream, ask), async {
+        let (answer, ()) = tokio::join!(served::ask(stream, ask), async {
             let Command::Confirm { reply } = within(served.commands.recv()).await.unwrap();
             reply.send(said.clone()).unwrap();
         });
@@ -320,7 +105,7 @@ async fn a_confirmation_reaches_the_one_who_decides() {
     }
     drop(served.commands);
     let stream = UnixStream::connect(&served.socket).await.unwrap();
-    assert_eq!(crate::ask(stream, ask).await.code(), (503, "unavailable".into()));
+    assert_eq!(served::ask(stream, ask).await.code(), (503, "unavailable".into()));
 }
 
 #[tokio::test]
@@ -432,9 +217,8 @@ async fn a_client_that_drips_its_header_is_closed() {
             if stream.write_all(b"G").await.is_err() {
                 break;
             }
-            match timeout(Duration::from_millis(20), stream.read(&mut buffer)).await {
-                Ok(Ok(0) | Err(_)) => break,
-                Ok(Ok(_)) | Err(_) => {}
+            if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_millis(20), stream.read(&mut buffer)).await {
+                break;
             }
         }
     };
@@ -481,6 +265,14 @@ async fn the_end_is_bounded_and_lets_answers_finish() {
 }
 
 #[tokio::test]
+async fn a_port_for_all_the_world_is_not_served() {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let (doors, _view, _commands) = doors(Arc::new(Logs::default()));
+    let served = serve_tcp(listener, router(doors), Limits::default(), std::future::pending());
+    assert!(within(served).await.unwrap_err().to_string().contains("not a loopback address"));
+}
+
+#[tokio::test]
 async fn a_port_answers_to_loopback_only() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -489,7 +281,7 @@ async fn a_port_answers_to_loopback_only() {
     tokio::spawn(serve_tcp(listener, router(doors), Limits::default(), async { drop(stopped.await) }));
     let get = |headers: String| async move {
         let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        ask(stream, &format!("GET /healthz HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await
+        served::ask(stream, &format!("GET /healthz HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await
     };
     assert_eq!(get(format!("Host: 127.0.0.1:{port}\r\n")).await.status, 200);
     assert_eq!(get(format!("Host: localhost:{port}\r\n")).await.status, 200);

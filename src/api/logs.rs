@@ -70,12 +70,12 @@ fn answer(doors: &Doors, name: &str, ask: &Ask) -> Result<Response, ApiError> {
         .into_iter()
         .map(|c| (c.name.to_string(), doors.logs.open(&c.id, request)))
         .collect();
-    let (kind, write): (_, fn(io::Result<Named>) -> io::Result<Bytes>) = match ask.format {
-        Format::Ndjson => ("application/x-ndjson", record),
-        Format::Raw => ("application/octet-stream", raw),
+    let lines = merge(sources, ask.follow);
+    let (kind, body) = match ask.format {
+        Format::Ndjson => ("application/x-ndjson", Body::from_stream(lines.map(record))),
+        Format::Raw => ("application/octet-stream", Body::from_stream(lines.map(raw))),
     };
-    let lines = merge(sources, ask.follow).map(write);
-    Ok(([(CONTENT_TYPE, kind)], Body::from_stream(lines)).into_response())
+    Ok(([(CONTENT_TYPE, kind)], body).into_response())
 }
 
 /// A failure in the middle is a line of its own: the status code has long been sent.

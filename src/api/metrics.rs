@@ -80,9 +80,10 @@ fn encode(encoder: &mut DescriptorEncoder<'_>, metric: &Metric) -> Result<(), fm
     let mut out = encoder.encode_descriptor(metric.name, metric.help, None, kind)?;
     for (labels, value) in &metric.samples {
         // An empty family would be written as `name{}`.
-        match labels.is_empty() {
-            true => sample(&mut out, metric.kind, *value)?,
-            false => sample(&mut out.encode_family(labels)?, metric.kind, *value)?,
+        if labels.is_empty() {
+            sample(&mut out, metric.kind, *value)?;
+        } else {
+            sample(&mut out.encode_family(labels)?, metric.kind, *value)?;
         }
     }
     Ok(())
@@ -135,9 +136,9 @@ fn count(value: usize) -> f64 {
 }
 
 /// One sample per word, with zeros, so that a series does not vanish when nothing is in that state.
-fn by_word<'w>(label: &'static str, all: &[&str], seen: impl Iterator<Item = &'w str> + Clone) -> Vec<Sample> {
+fn by_word(label: &'static str, all: &[&str], seen: &[&str]) -> Vec<Sample> {
     let sample = |word: &&str| {
-        let number = seen.clone().filter(|s| s == word).count();
+        let number = seen.iter().filter(|s| *s == word).count();
         (vec![(label, (*word).to_owned())], count(number))
     };
     all.iter().map(sample).collect()
@@ -145,12 +146,12 @@ fn by_word<'w>(label: &'static str, all: &[&str], seen: impl Iterator<Item = &'w
 
 fn projects(view: &View) -> Vec<Sample> {
     let words = [Phase::Applied, Phase::Applying, Phase::Failing, Phase::Held, Phase::Removing].map(Phase::as_str);
-    by_word("phase", &words, view.projects.iter().map(|p| p.phase.as_str()))
+    by_word("phase", &words, &view.projects.iter().map(|p| p.phase.as_str()).collect::<Vec<_>>())
 }
 
 fn containers(view: &View) -> Vec<Sample> {
     let seen: Vec<&str> = find::containers(view).map(|c| ContainerState::from(&c.state).as_str()).collect();
-    by_word("state", &["created", "running", "exited", "start_failed", "orphaned"], seen.iter().copied())
+    by_word("state", &["created", "running", "exited", "start_failed", "orphaned"], &seen)
 }
 
 fn restarts(view: &View) -> Vec<Sample> {
@@ -171,7 +172,7 @@ fn images(view: &View) -> Vec<Sample> {
         ImageStateView::Pulling { .. } => "pulling",
         ImageStateView::Failed { .. } => "failed",
     };
-    by_word("state", &["present", "pulling", "failed"], view.images.iter().map(|i| word(&i.state)))
+    by_word("state", &["present", "pulling", "failed"], &view.images.iter().map(|i| word(&i.state)).collect::<Vec<_>>())
 }
 
 fn image_bytes(view: &View) -> f64 {
@@ -193,11 +194,7 @@ fn pulls(view: &View) -> Vec<Sample> {
 fn problems(view: &View) -> Vec<Sample> {
     let holds = view.projects.iter().flat_map(|p| p.services.iter().flat_map(|s| &s.holds));
     let seen: Vec<&str> = view.problems.iter().chain(holds).map(|p| Problem::from(p).severity.as_str()).collect();
-    by_word(
-        "severity",
-        &[Severity::Warning, Severity::Held, Severity::Error].map(Severity::as_str),
-        seen.iter().copied(),
-    )
+    by_word("severity", &[Severity::Warning, Severity::Held, Severity::Error].map(Severity::as_str), &seen)
 }
 
 #[cfg(test)]

@@ -69,15 +69,20 @@ pub async fn serve_unix(listener: UnixListener, router: Router, limits: Limits, 
     serve(listener, router, limits, shutdown).await;
 }
 
-/// Serves a loopback port until `shutdown`. Fails only where the port cannot be asked for its number.
+/// Serves a loopback port until `shutdown`. Fails at once for any other address: there is no password on this door.
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let port = listener.local_addr()?.port();
-    serve(listener, router.layer(from_fn_with_state(port, guard::loopback)), limits, shutdown).await;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        let message = format!("{address} is not a loopback address");
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+    }
+    let guarded = router.layer(from_fn_with_state(address.port(), guard::loopback));
+    serve(listener, guarded, limits, shutdown).await;
     Ok(())
 }
 

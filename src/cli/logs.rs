@@ -87,7 +87,12 @@ impl Printer {
         let record: LogRecord = serde_json::from_slice(line).map_err(|err| ended(line, &err))?;
         let stderr = record.stream == "stderr";
         let text = self.render(record);
-        Ok(if stderr { out.error_bytes(&text)? } else { out.bytes(&text)? })
+        if stderr {
+            out.error_bytes(&text)?;
+        } else {
+            out.bytes(&text)?;
+        }
+        Ok(())
     }
 
     fn render(&mut self, record: LogRecord) -> Vec<u8> {

@@ -119,7 +119,7 @@ fn phase(phase: Phase) -> (String, Ink) {
 /// The first thing that keeps a service from being as it should.
 fn remark(project: &Project, service: &Service) -> String {
     let hold = service.holds.first().map(|p| p.message.clone());
-    let wait = || service.waiting.first().map(|w| w.reason.clone());
+    let wait = || service.waiting.first().map(|w| format!("waits for {}", w.reason));
     let attempt = || service.containers.iter().find(|c| c.next_attempt.is_some()).map(|c| c.reason.clone());
     hold.or_else(wait).or_else(attempt).unwrap_or_else(|| remark_of(project).to_owned())
 }
@@ -191,7 +191,7 @@ mod tests {
         working: 1 under way, 1 waiting
 
         PROJECT  SERVICE  PHASE    RUNNING  IMAGE                     REMARK
-        blog     web      failing  0/1      nginx:1.29                its image
+        blog     web      failing  0/1      nginx:1.29                waits for its image
         shop     cache    applied  2/2      redis:8
         shop     db       held     0/1      ghcr.io/shop/postgres:17  volumes are not supported yet
 
