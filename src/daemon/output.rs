@@ -31,10 +31,14 @@ impl LogSource for Output {
 }
 
 fn shown(line: LogLine) -> api::LogLine {
-    let stream = match line.stream {
-        logs::LogStream::Stdout => api::Stream::Stdout,
-        logs::LogStream::Stderr => api::Stream::Stderr,
-    };
     let LogLine { at_ns: time, number: sequence, bytes, partial, .. } = line;
+    let (stream, bytes) = match line.stream {
+        logs::LogStream::Stdout => (api::Stream::Stdout, bytes),
+        logs::LogStream::Stderr => (api::Stream::Stderr, bytes),
+        logs::LogStream::Lost(records) => {
+            let note = format!("longshore: {records} records before this one could not be written to disk and are lost");
+            (api::Stream::Stderr, note.into_bytes())
+        }
+    };
     api::LogLine { time, stream, sequence, bytes, partial }
 }

@@ -104,9 +104,14 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     if let Some(address) = config.file.tcp {
         let listener =
             tokio::net::TcpListener::bind(address).await.map_err(|error| StartError::Tcp { address, error })?;
-        tasks.spawn(api::serve_tcp(listener, api::router(doors.clone()), limits, stopped.clone()));
+        let (router, stopped) = (api::router(doors.clone()), until(stopped.clone()));
+        tasks.spawn(async move {
+            if let Err(error) = api::serve_tcp(listener, router, limits, stopped).await {
+                tracing::error!(%error, %address, "the API is not served by TCP");
+            }
+        });
     }
-    tasks.spawn(api::serve_unix(listener, api::router(doors), limits, stopped));
+    tasks.spawn(api::serve_unix(listener, api::router(doors), limits, until(stopped)));
     tasks.spawn(systemd::tell(watched, commands.clone()));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), data_dir = %config.data_dir.display(), socket = %config.socket.display(), "longshore is up");
     let publish = Box::new(move |event| events.publish(event));
@@ -181,6 +186,12 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits);
     Ok((Arc::new(host), reconciler))
+}
+
+/// Resolves when the daemon is told to stop, or is gone.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that nobody can tell any more: the same.
+    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 fn container_settings(config: &Config) -> Result<container::Settings, StartError> {

@@ -31,6 +31,7 @@ mod tree;
 mod whiteout;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -99,6 +100,16 @@ impl Images {
         let (store, in_flight) = (Arc::new(store), InFlight::default());
         let present = RwLock::new(present);
         Ok(Self { inner: Arc::new(Inner { store, registry, limits, in_flight, present, warnings }) })
+    }
+
+    /// The images of the store in `dir`, without opening it for use: reads only, for a plan without a daemon.
+    pub fn peek(dir: &Path) -> io::Result<BTreeMap<ImageReference, Present>> {
+        if !dir.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let store = Store::at(dir);
+        let (records, _) = store.refs()?;
+        Ok(records.into_iter().filter_map(|(image, record)| Some((image, whole(&store, &record).ok()?))).collect())
     }
 
     /// What was found broken when the store was opened.

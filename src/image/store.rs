@@ -56,7 +56,7 @@ pub(super) struct LayerRecord {
 impl Store {
     /// Makes what is missing and removes what a dead run left.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let store = Self { dir: dir.to_owned() };
+        let store = Self::at(dir);
         fs::create_dir_all(dir)?;
         // Layers hold set-uid programs of strangers: nobody but the daemon may reach them here.
         fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
@@ -67,6 +67,11 @@ impl Store {
         fs::create_dir_all(store.ingest_dir())?;
         sync_dir(dir)?;
         Ok(store)
+    }
+
+    /// A store that is there already, as it is.
+    pub(super) fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
     }
 
     pub(super) fn dir(&self) -> &Path {

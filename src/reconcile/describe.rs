@@ -56,6 +56,12 @@ impl Reconciler {
         }
     }
 
+    /// What waits, and for what, in words.
+    #[must_use]
+    pub fn waits(&self) -> Vec<(String, String)> {
+        self.plan.waiting.iter().map(|wait| (wait.slot.to_string(), self.wait_reason(&wait.on))).collect()
+    }
+
     fn step_view(&self, under: &super::reconciler::UnderWay) -> StepView {
         StepView {
             verb: under.action.verb(),

@@ -114,6 +114,22 @@ impl Looker {
         self.look_at(&Task { everything: true, ..Task::default() }, false).0
     }
 
+    /// Looks at one file of the folder, whatever its name, and at no other one.
+    pub fn look_at_one(&mut self, path: &Path) -> Look {
+        let everything = Task { everything: true, ..Task::default() };
+        let mut look =
+            Look { folder: Err(String::new()), files: BTreeMap::new(), warnings: Vec::new(), unlinked: BTreeSet::new() };
+        match OpenFolder::open(&self.root) {
+            Ok(folder) => {
+                look.folder = Ok(folder.id);
+                let read = self.read(&folder, path, &everything, false, &mut Aftermath::default());
+                look.files.insert(path.to_owned(), read);
+            }
+            Err(error) => look.folder = Err(format!("{}: {error}", self.root.display())),
+        }
+        look
+    }
+
     /// Looks as far as `task` says. `events` tells whether a fresh file may be waited for.
     pub(super) fn look_at(&mut self, task: &Task, events: bool) -> (Look, Aftermath) {
         let mut after = Aftermath::default();
