@@ -101,7 +101,9 @@ impl Cgroups {
         };
         freeze("FROZEN");
         for pid in self.pids(id) {
-            let Some(fd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else { continue };
+            let Some(fd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+                continue;
+            };
             // The number may have passed to a stranger before we held it.
             if self.pids(id).contains(&pid) {
                 let _ = pidfd_send_signal(&fd, Signal::KILL);
@@ -149,7 +151,9 @@ fn remove_tree(folder: &Path, until: Instant) -> io::Result<()> {
         match fs::remove_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             // A process that was reaped a moment ago still counts.
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => std::thread::sleep(PAUSE),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
+                std::thread::sleep(PAUSE)
+            }
             done => return done,
         }
     }

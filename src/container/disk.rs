@@ -61,7 +61,8 @@ impl Folders {
             fs::read_dir(path).map_err(fail)?.map(|e| Ok(e.map_err(fail)?.path())).collect()
         };
         let mut clear = |path: &Path, why: &str| {
-            let outcome = fs::remove_dir_all(path).map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".into());
+            let outcome = fs::remove_dir_all(path)
+                .map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".into());
             warnings.push(Warning(format!("{} {why} and {outcome}", path.display())));
         };
         for path in list(&self.trash)? {

@@ -35,8 +35,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
 use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
@@ -134,7 +132,11 @@ pub enum StartError {
     Leftover(#[from] NotEmpty),
     /// Folders, the shim, the records.
     #[error("{step}")]
-    Io { step: &'static str, #[source] source: io::Error },
+    Io {
+        step: &'static str,
+        #[source]
+        source: io::Error,
+    },
     /// The shim says why.
     #[error("{0}")]
     Failed(String),
@@ -162,7 +164,11 @@ pub enum RemoveError {
     NotEmpty(#[from] NotEmpty),
     /// A folder or a cgroup.
     #[error("the container's {what} was not removed")]
-    Io { what: &'static str, #[source] source: io::Error },
+    Io {
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
 }
 
 const KILL_LIMIT: Duration = Duration::from_secs(10);
@@ -197,13 +203,18 @@ impl Containers {
         let cgroups = Cgroups::find(&settings.instance).map_err(OpenError::Cgroups)?;
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
-            warnings.push(Warning(format!("our own program is executed without protection from containers: {problem}")));
+            warnings
+                .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
         let found = folders.scan(&mut warnings)?;
         for stranger in cgroups.strangers(|id| found.iter().any(|f| f.spec.id == *id)) {
-            let cleared = cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
+            let cleared =
+                cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
             let outcome = cleared.map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".to_owned());
-            warnings.push(Warning(format!("the cgroup of container {} that is not ours any more {outcome}", stranger.short())));
+            warnings.push(Warning(format!(
+                "the cgroup of container {} that is not ours any more {outcome}",
+                stranger.short()
+            )));
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
@@ -233,7 +244,12 @@ impl Containers {
     }
 
     /// Makes the container's folder and record. Doing it twice does nothing.
-    pub async fn create(&self, spec: &ContainerSpec, layers: Vec<PathBuf>, image: &ImageDefaults) -> Result<(), CreateError> {
+    pub async fn create(
+        &self,
+        spec: &ContainerSpec,
+        layers: Vec<PathBuf>,
+        image: &ImageDefaults,
+    ) -> Result<(), CreateError> {
         if self.known().contains_key(&spec.id) {
             return Ok(());
         }
@@ -349,8 +365,9 @@ impl Containers {
         let Some(ContainerState::Running { shim, .. }) = self.state(id) else { return };
         let (all, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            if let Some(shim) = Process::open(shim) {
-                until_ended(shim).await;
+            if let Some(process) = Process::open(shim) {
+                // Where it cannot be watched the state is read at once, and again with the next operation.
+                let _ = process.ended().await;
             }
             // It may have been started again since; then that start watches for itself.
             let same = matches!(all.state(&id), Some(ContainerState::Running { shim: now, .. }) if now == shim);
@@ -406,19 +423,9 @@ impl Containers {
     }
 }
 
-/// Waits for the end of a process, without a thread.
-async fn until_ended(process: Process) {
-    if let Ok(fd) = AsyncFd::with_interest(process, Interest::READABLE) {
-        let _ = fd.readable().await;
-    }
-}
-
 /// Whether it ended within the limit.
 async fn ended(process: &Process, limit: Duration) -> bool {
-    match AsyncFd::with_interest(process, Interest::READABLE) {
-        Ok(fd) => tokio::time::timeout(limit, fd.readable()).await.is_ok(),
-        Err(_) => false,
-    }
+    tokio::time::timeout(limit, process.ended()).await.is_ok_and(|ended| ended.is_ok())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {

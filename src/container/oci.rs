@@ -174,12 +174,8 @@ fn capabilities(root: bool, embedded: bool) -> Value {
 }
 
 fn mounts(init: bool, around: &Surroundings<'_>) -> Vec<Value> {
-    let mount = |kind: &str, source: &str, at: &str, options: &[&str]| {
-        json!({ "type": kind, "source": source, "destination": at, "options": options })
-    };
-    let bind = |source: &Path, at: &str, options: &[&str]| {
-        json!({ "type": "bind", "source": source, "destination": at, "options": options })
-    };
+    let mount = |kind: &str, source: &str, at: &str, options: &[&str]| json!({ "type": kind, "source": source, "destination": at, "options": options });
+    let bind = |source: &Path, at: &str, options: &[&str]| json!({ "type": "bind", "source": source, "destination": at, "options": options });
     let mut mounts = vec![
         mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
         mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

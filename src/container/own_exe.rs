@@ -44,8 +44,12 @@ fn read_only_clone(program: &Path) -> io::Result<OwnedFd> {
     let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel just gave it to us.
     let clone = unsafe { OwnedFd::from_raw_fd(fd) };
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
     // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor; the attributes are as large as said.
     let result = unsafe {
         libc::syscall(

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::model::ProcessId;
 
@@ -39,14 +42,21 @@ impl Process {
         let until = std::time::Instant::now() + limit;
         loop {
             let left = until.saturating_duration_since(std::time::Instant::now());
-            let time = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&time)) {
-                Ok(0) => return false,
+            let time = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], time) {
+                Ok(0) if left.is_zero() => return false,
+                Ok(0) | Err(nix::errno::Errno::EINTR) => {}
                 Ok(_) => return true,
-                Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return false,
             }
         }
+    }
+
+    /// Waits until it has ended, without a thread. Within a tokio runtime.
+    pub async fn ended(&self) -> io::Result<()> {
+        #[expect(deprecated, reason = "its successor is unsafe; an `OwnedFd` that moves in keeps what it asks for")]
+        let fd = AsyncFd::with_interest(self.0.try_clone()?, Interest::READABLE)?;
+        fd.readable().await.map(drop)
     }
 
     /// Sends a signal; a process that is gone does not mind.
@@ -56,18 +66,6 @@ impl Process {
         } else {
             send_realtime(&self.0, number);
         }
-    }
-}
-
-impl AsFd for Process {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl std::os::fd::AsRawFd for Process {
-    fn as_raw_fd(&self) -> i32 {
-        self.0.as_raw_fd()
     }
 }
 

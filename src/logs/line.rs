@@ -126,7 +126,8 @@ mod tests {
     fn any_bytes_come_back_as_they_were() {
         let binary: Vec<u8> = (0..=255).cycle().take(PIECE).collect();
         let controls = vec![1; PIECE];
-        for bytes in [b"".as_slice(), b"x", b"xy", b"\"\\\t\r\x07", "päivä €".as_bytes(), b"\xff\0", &binary, &controls] {
+        for bytes in [b"".as_slice(), b"x", b"xy", b"\"\\\t\r\x07", "päivä €".as_bytes(), b"\xff\0", &binary, &controls]
+        {
             let line = round(bytes, Ending::Newline);
             assert_eq!(line.bytes, bytes);
             assert_eq!((line.number, line.stream, line.at_ns), (7, LogStream::Stderr, 1_795_460_400_123_456_789));

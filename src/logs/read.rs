@@ -54,7 +54,11 @@ pub fn read(folder: &Path, select: &Select) -> impl Stream<Item = Result<LogLine
     futures_util::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|line| (line, receiver)) })
 }
 
-async fn pass(folder: PathBuf, select: Select, sender: &mpsc::Sender<Result<LogLine, LogError>>) -> Result<(), LogError> {
+async fn pass(
+    folder: PathBuf,
+    select: Select,
+    sender: &mpsc::Sender<Result<LogLine, LogError>>,
+) -> Result<(), LogError> {
     let grown = Arc::new(Notify::new());
     // Before the first look, so that nothing falls between the two.
     let _watch = if select.follow { Some(watch(&folder, Arc::clone(&grown))?) } else { None };
@@ -180,7 +184,8 @@ impl Reader {
             let Some(candidate) = self.numbered(number)? else { continue };
             if candidate.metadata()?.ino() == inode {
                 // More may have been written between our last read and its rotation.
-                let grown = self.file.as_mut().map(|f| f.stream_position()).transpose()? < Some(candidate.metadata()?.len());
+                let grown =
+                    self.file.as_mut().map(|f| f.stream_position()).transpose()? < Some(candidate.metadata()?.len());
                 return match number {
                     0 => Ok(None),
                     _ if grown => Ok(self.file.take()),

@@ -29,7 +29,8 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 /// The whole of a regular file; `None` where there is none.
 pub fn read_file(root: &Path, path: &str, limit: u64) -> Result<Option<Vec<u8>>, InsideError> {
     let fail = |source| InsideError::Open { path: path.into(), source };
-    let folder = openat2(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::empty()).map_err(fail)?;
+    let folder =
+        openat2(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::empty()).map_err(fail)?;
     // Not blocking: a fifo must not hold us up before we can see that it is one.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = match openat2(&folder, path, flags, Mode::empty(), IN_ROOT) {

@@ -80,8 +80,7 @@ impl Overlay<'_> {
         let (upper, work) = (name(self.upper)?, name(self.work)?);
         let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
         let options = std::ffi::CString::new(options).map_err(|_| MountError::NoLayers)?;
-        mount("overlay", at, "overlay", rustix::mount::MountFlags::empty(), options.as_c_str()).map_err(|source| {
-            MountError::Mount { at: at.to_owned(), step: "mount", source }
-        })
+        mount("overlay", at, "overlay", rustix::mount::MountFlags::empty(), options.as_c_str())
+            .map_err(|source| MountError::Mount { at: at.to_owned(), step: "mount", source })
     }
 }

@@ -69,13 +69,14 @@ pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Res
         .map_err(fail)?
         .with_executor(launch);
     builder = match streams.given.take() {
-        Some(Given::Pipes { stdin, stdout, stderr }) => builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr),
+        Some(Given::Pipes { stdin, stdout, stderr }) => {
+            builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr)
+        }
         Some(Given::Terminal(socket)) => builder.with_console_socket(Some(socket)),
         None => builder,
     };
-    let built = builder
-        .validate_id()
-        .and_then(|b| b.as_init(&stage.bundle).with_systemd(false).with_detach(true).build());
+    let built =
+        builder.validate_id().and_then(|b| b.as_init(&stage.bundle).with_systemd(false).with_detach(true).build());
     let errors = Errors { read, write };
     let container = match built {
         Ok(container) => container,

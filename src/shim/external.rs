@@ -35,7 +35,12 @@ pub(super) fn create(
             command.stdin(stdin).stdout(stdout).stderr(stderr);
         }
         Some(Given::Terminal(socket)) => {
-            command.arg("--console-socket").arg(socket).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            command
+                .arg("--console-socket")
+                .arg(socket)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
         }
         None => {}
     }

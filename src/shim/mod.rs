@@ -47,7 +47,11 @@ use streams::Streams;
 #[derive(Debug, thiserror::Error)]
 enum ShimError {
     #[error("{what}")]
-    Io { what: &'static str, #[source] source: std::io::Error },
+    Io {
+        what: &'static str,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{0} is not an order for a shim")]
     Order(String),
     #[error(transparent)]
@@ -110,7 +114,9 @@ fn prepare_exit(order: &Order) -> Result<(), ShimError> {
     let draft = order.folder.join(EXIT_DRAFT);
     fs::write(&draft, [b' '; EXIT_LEN]).map_err(doing("making room for the exit record"))?;
     match fs::remove_file(order.folder.join(EXIT)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(doing("clearing the last exit record")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(doing("clearing the last exit record")(error))
+        }
         _ => Ok(()),
     }
 }

@@ -76,7 +76,8 @@ fn write_etc(order: &Order, spec: &ContainerSpec) -> Result<PathBuf, ShimError> 
             (hosts.into_bytes(), Vec::new())
         }
     };
-    let write = |file: &str, bytes: &[u8]| fs::write(etc.join(file), bytes).map_err(doing("writing the container's etc"));
+    let write =
+        |file: &str, bytes: &[u8]| fs::write(etc.join(file), bytes).map_err(doing("writing the container's etc"));
     write("hosts", &hosts)?;
     write("resolv.conf", &resolv)?;
     write("hostname", format!("{name}\n").as_bytes())?;

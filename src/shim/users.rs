@@ -12,7 +12,7 @@ const MAX_GROUPS: usize = 65_536;
 
 /// Why a user could not be found.
 #[derive(Debug, thiserror::Error)]
-pub enum UserError {
+pub(super) enum UserError {
     /// A name that the image does not have.
     #[error("no user {name:?} in /etc/passwd of the image")]
     NoUser { name: String },
@@ -25,7 +25,7 @@ pub enum UserError {
 }
 
 /// Finds `name|uid[:group|gid]`; empty is root.
-pub fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
+pub(super) fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
     let file = |path| -> Result<String, InsideError> {
         Ok(read_file(root, path, LIMIT)?.map_or_else(String::new, |b| String::from_utf8_lossy(&b).into_owned()))
     };
@@ -70,12 +70,14 @@ fn id(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n1000:x:7:8::/odd:/bin/sh\nbroken\n";
+    const PASSWD: &str =
+        "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n1000:x:7:8::/odd:/bin/sh\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:33:\nlog:x:4:web,other\nadm:x:5:other\n";
 
     #[test]
     fn users_are_found_as_docker_finds_them() {
-        let seen = |user| find(PASSWD, GROUP, user).map(|i| (i.uid, i.gid, i.groups, i.home)).map_err(|e| e.to_string());
+        let seen =
+            |user| find(PASSWD, GROUP, user).map(|i| (i.uid, i.gid, i.groups, i.home)).map_err(|e| e.to_string());
         let found = |uid, gid, groups: &[u32], home: &str| Ok((uid, gid, groups.to_vec(), home.to_owned()));
         assert_eq!(seen(""), found(0, 0, &[], "/root"));
         assert_eq!(seen("web"), found(33, 33, &[4], "/var/www"));

@@ -8,9 +8,10 @@ mod load;
 mod numbers;
 mod profile;
 
+use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator,
-    LinuxSyscall, LinuxSyscallBuilder, OciSpecError,
+    LinuxSyscall, LinuxSyscallBuilder,
 };
 
 pub use bpf::Instruction;

@@ -1,0 +1,421 @@
+//! Containers on the real host: as root, with a root made of Debian's static busybox.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartError};
+use longshore::logs::{LogLine, LogStream, Select};
+use longshore::model::{
+    ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, EnvVar, ExitStatus, ImageReference, NetworkMode,
+    Process, ProcessId, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Slot, SpecHash, StopPolicy,
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A data directory of its own; whatever a test leaves running is ended with it.
+struct Place {
+    dir: tempfile::TempDir,
+    settings: Settings,
+    containers: Option<Containers>,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self::with(Runtime::Embedded)
+    }
+
+    fn with(runtime: Runtime) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let layer = dir.path().join("layer");
+        for folder in ["bin", "etc", "tmp", "proc", "dev", "sys"] {
+            fs::create_dir_all(layer.join(folder)).expect("a layer");
+        }
+        fs::copy("/bin/busybox", layer.join("bin/busybox")).expect("busybox-static is installed");
+        for name in ["sh", "sleep", "cat", "echo", "id", "seq", "head", "yes", "kill", "ps", "tr", "dd", "stty", "touch"] {
+            std::os::unix::fs::symlink("busybox", layer.join("bin").join(name)).expect("a link");
+        }
+        fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/var/www:/bin/sh\n").expect("passwd");
+        fs::write(layer.join("etc/group"), "root:x:0:\nweb:x:44:\nlogs:x:55:web\n").expect("group");
+        fs::create_dir_all(dir.path().join("data")).expect("data");
+        let mut settings = Settings::new(dir.path().join("data"), dir.path().join("run")).expect("settings");
+        settings.exe = PathBuf::from(env!("CARGO_BIN_EXE_longshore"));
+        settings.runtime = runtime;
+        let mut place = Self { dir, settings, containers: None };
+        place.reopen();
+        place
+    }
+
+    /// What a daemon that was killed and started again does.
+    fn reopen(&mut self) -> Vec<String> {
+        self.containers = None;
+        let (containers, warnings) = Containers::open(self.settings.clone()).expect("opens");
+        self.containers = Some(containers);
+        warnings.into_iter().map(|w| w.0).collect()
+    }
+
+    fn all(&self) -> &Containers {
+        self.containers.as_ref().expect("open")
+    }
+
+    async fn create(&self, spec: &ContainerSpec) {
+        let image = ImageDefaults { environment: vec!["PATH=/bin".into()], ..ImageDefaults::default() };
+        self.all().create(spec, vec![self.dir.path().join("layer")], &image).await.expect("created");
+    }
+
+    async fn run(&self, spec: &ContainerSpec) {
+        self.create(spec).await;
+        self.all().start(&spec.id).await.expect("started");
+    }
+
+    fn state(&self, spec: &ContainerSpec) -> ContainerState {
+        self.all().observe()[&spec.id].state.clone()
+    }
+
+    async fn exit(&self, spec: &ContainerSpec) -> ExitStatus {
+        let mut changed = self.all().changed();
+        let wait = async {
+            loop {
+                changed.borrow_and_update();
+                if let ContainerState::Exited { status, .. } = self.state(spec) {
+                    return status;
+                }
+                changed.changed().await.expect("open");
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.unwrap_or_else(|_| panic!("still {:?}", self.state(spec)))
+    }
+
+    fn running(&self, spec: &ContainerSpec) -> (ProcessId, ProcessId) {
+        match self.state(spec) {
+            ContainerState::Running { init, shim, .. } => (init, shim),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn lines(&self, spec: &ContainerSpec, select: Select) -> Vec<LogLine> {
+        let lines = longshore::logs::read(&self.all().log_dir(&spec.id), &select);
+        lines.map(|line| line.expect("a line")).collect().await
+    }
+
+    async fn output(&self, spec: &ContainerSpec, stream: LogStream) -> Vec<u8> {
+        let lines = self.lines(spec, Select::default()).await;
+        lines.iter().filter(|l| l.stream == stream).flat_map(LogLine::written).collect()
+    }
+
+    /// Runs to the end and gives what it wrote.
+    async fn text(&self, spec: &ContainerSpec) -> String {
+        self.run(spec).await;
+        self.exit(spec).await;
+        let (out, err) = (self.output(spec, LogStream::Stdout).await, self.output(spec, LogStream::Stderr).await);
+        String::from_utf8_lossy(&[out, err].concat()).into_owned()
+    }
+
+    /// Folders of cgroups, run folders and data folders that belong to containers of this place.
+    fn left(&self) -> Vec<PathBuf> {
+        let parent = Path::new("longshore").join(&self.settings.instance);
+        let mut places: Vec<PathBuf> = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path()).collect();
+        places.push("/sys/fs/cgroup".into());
+        let mut left: Vec<PathBuf> = places.into_iter().map(|p| p.join(&parent)).filter(|p| p.exists()).collect();
+        for folder in ["data/containers", "data/trash", "run/c"] {
+            left.extend(fs::read_dir(self.dir.path().join(folder)).expect("a folder").flatten().map(|e| e.path()));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let ours = self.dir.path().to_string_lossy().into_owned();
+        left.extend(mounts.lines().filter(|l| l.contains(&ours)).map(PathBuf::from));
+        left
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(containers) = self.containers.take() else { return };
+        let clean = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                for id in containers.observe().keys() {
+                    containers.remove(id).await.expect("removed");
+                }
+            });
+        });
+        let clean = clean.join();
+        if !std::thread::panicking() {
+            clean.expect("cleaned");
+            assert_eq!(self.left(), Vec::<PathBuf>::new());
+        }
+    }
+}
+
+fn service(command: &[&str]) -> Service {
+    Service {
+        name: ServiceName::parse("web").expect("a name"),
+        image: None,
+        platform: None,
+        pull: PullPolicy::Missing,
+        replicas: 1,
+        container_name: None,
+        process: Process {
+            command: Some(command.iter().map(|t| (*t).to_owned()).collect()),
+            environment: vec![EnvVar { name: "GREETING".into(), value: Some("hi there".into()) }],
+            ..Process::default()
+        },
+        hostname: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        restart: RestartPolicy::No,
+        stop: StopPolicy { signal: None, grace_ms: 10_000 },
+        network: NetworkMode::None,
+        read_only: false,
+        holds: Vec::new(),
+        hash: SpecHash::of(command.concat().as_bytes()),
+    }
+}
+
+fn spec(service: Service) -> ContainerSpec {
+    let slot = Slot { project: ProjectName::parse("shop").expect("a name"), service: service.name.clone(), number: 1 };
+    let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).expect("a digest");
+    ContainerSpec {
+        id: ContainerId::derive(&slot, &SpecHash::of(format!("{service:?}").as_bytes()), &digest),
+        name: ContainerName::parse("shop-web-1").expect("a name"),
+        image: ImageReference::parse("busybox").expect("a reference"),
+        image_digest: digest,
+        slot,
+        service,
+    }
+}
+
+fn shell(script: &str) -> ContainerSpec {
+    spec(service(&["/bin/sh", "-c", script]))
+}
+
+fn changed(script: &str, change: impl FnOnce(&mut Service)) -> ContainerSpec {
+    let mut service = service(&["/bin/sh", "-c", script]);
+    change(&mut service);
+    spec(service)
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn kill(process: ProcessId) {
+    longshore::container::process::Process::open(process).expect("alive").signal(9);
+}
+
+async fn basics(place: &Place) {
+    let three = shell("echo out; echo err >&2; exit 3");
+    assert_eq!(place.text(&three).await, "out\nerr\n");
+    assert_eq!(place.exit(&three).await, ExitStatus::Code(3));
+    // Again: the same container, its log goes on.
+    place.all().start(&three.id).await.expect("started again");
+    assert_eq!(place.exit(&three).await, ExitStatus::Code(3));
+    let numbers: Vec<u64> = place.lines(&three, Select::default()).await.iter().map(|l| l.number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+
+    let polite = shell("trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done");
+    place.run(&polite).await;
+    let log = place.all().log_dir(&polite.id).join("log");
+    until("it says so", || fs::read_to_string(&log).is_ok_and(|t| t.contains("up"))).await;
+    place.all().start(&polite.id).await.expect("starting what runs is nothing");
+    place.all().stop(&polite.id, None, 10_000).await.expect("stopped");
+    assert_eq!(place.exit(&polite).await, ExitStatus::Code(7));
+    place.all().stop(&polite.id, None, 10_000).await.expect("stopping what is stopped is nothing");
+
+    let stubborn = shell("trap '' TERM; while :; do sleep 1; done");
+    place.run(&stubborn).await;
+    let before = Instant::now();
+    place.all().stop(&stubborn.id, None, 200).await.expect("stopped");
+    assert!(before.elapsed() >= Duration::from_millis(200) && before.elapsed() < Duration::from_secs(5));
+    assert_eq!(place.exit(&stubborn).await, ExitStatus::Signal(9));
+
+    let missing = spec(service(&["nothing-here"]));
+    place.create(&missing).await;
+    let error = place.all().start(&missing.id).await.expect_err("there is no such command");
+    assert!(matches!(&error, StartError::Failed(t) if t.contains("nothing-here") && t.contains("not found")), "{error}");
+    assert!(matches!(place.state(&missing), ContainerState::StartFailed { .. }));
+
+    let confined = "grep -E '^(Cap|Seccomp:)' /proc/self/status | /bin/busybox tr '\\t' ' '; busybox env";
+    let confined = confined.replace("grep", "busybox grep");
+    let seen = place.text(&shell(&confined)).await;
+    for line in [
+        "CapInh: 0000000000000000",
+        "CapPrm: 00000000a80425fb",
+        "CapEff: 00000000a80425fb",
+        "CapBnd: 00000000a80425fb",
+        "CapAmb: 0000000000000000",
+        "Seccomp: 2",
+        "GREETING=hi there",
+        "HOME=/root",
+        "PATH=/bin",
+    ] {
+        assert!(seen.contains(line), "{line} in {seen}");
+    }
+    let seen = place.text(&changed(&format!("{confined}; id"), |s| s.process.user = Some("web".into()))).await;
+    for line in ["CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapBnd: 00000000a80425fb", "Seccomp: 2"] {
+        assert!(seen.contains(line), "{line} in {seen}");
+    }
+    assert!(seen.contains("uid=33(web) gid=44(web) groups=44(web),55(logs)") || seen.contains("uid=33(web) gid=44(web) groups=55(logs)"), "{seen}");
+    assert!(seen.contains("HOME=/var/www"), "{seen}");
+    let refused = "busybox unshare -U true; busybox mount -t tmpfs x /tmp; busybox ls /sys/class/net; busybox ls /proc/self/fd";
+    let seen = place.text(&shell(refused)).await;
+    assert!(seen.matches("not permitted").count() == 2, "{seen}");
+    assert!(seen.ends_with("lo\n0\n1\n2\n3\n"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_container_runs_ends_and_is_confined() {
+    basics(&Place::new()).await;
+}
+
+#[tokio::test]
+async fn the_same_with_runc() {
+    basics(&Place::with(Runtime::External("/usr/sbin/runc".into()))).await;
+}
+
+#[tokio::test]
+async fn output_comes_back_exactly() {
+    let place = Place::new();
+    let line = shell("head -c 1048576 /dev/zero | tr '\\0' x; printf 'a\\377\\000b\\n\\nend' >&2");
+    place.run(&line).await;
+    place.exit(&line).await;
+    assert_eq!(place.output(&line, LogStream::Stderr).await, b"a\xff\0b\n\nend");
+    assert_eq!(place.output(&line, LogStream::Stdout).await, vec![b'x'; 1_048_576]);
+    let pieces = place.lines(&line, Select::default()).await;
+    let pieces: Vec<_> = pieces.iter().filter(|l| l.stream == LogStream::Stdout).collect();
+    assert_eq!(pieces.len(), 64);
+    assert!(pieces[..63].iter().all(|p| p.partial) && pieces[63].unterminated);
+
+    let random = shell("dd if=/dev/urandom of=/tmp/r bs=65536 count=8 2>/dev/null; cat /tmp/r");
+    place.run(&random).await;
+    place.exit(&random).await;
+    let upper = place.all().log_dir(&random.id).with_file_name("upper").join("tmp/r");
+    assert_eq!(place.output(&random, LogStream::Stdout).await, fs::read(upper).expect("what it wrote"));
+}
+
+#[tokio::test]
+async fn a_log_is_bounded_ordered_and_can_be_followed() {
+    let mut place = Place::new();
+    (place.settings.log_bytes, place.settings.log_files) = (100_000, 3);
+    place.reopen();
+    let flood = shell("seq 1 20000; sleep 0.2; echo last");
+    place.create(&flood).await;
+    let follow = Select { follow: true, ..Select::default() };
+    let followed = longshore::logs::read(&place.all().log_dir(&flood.id), &follow);
+    place.all().start(&flood.id).await.expect("started");
+    let mut followed = followed.map(|l| l.expect("a line")).skip_while(|l| std::future::ready(l.bytes != b"last")).boxed();
+    tokio::time::timeout(LIMIT, followed.next()).await.expect("the follower sees the last line");
+    place.exit(&flood).await;
+    let sizes = fs::read_dir(place.all().log_dir(&flood.id)).expect("logs").flatten();
+    let sizes: Vec<u64> = sizes.map(|e| e.metadata().expect("a file").len()).collect();
+    assert!(sizes.len() == 3 && sizes.iter().all(|s| *s <= 100_000), "{sizes:?}");
+    let lines = place.lines(&flood, Select::default()).await;
+    assert!(lines.windows(2).all(|w| w[0].number + 1 == w[1].number));
+    assert_eq!(lines.last().map(|l| l.number), Some(20_000));
+    let tail = place.lines(&flood, Select { tail: Some(3), ..Select::default() }).await;
+    assert_eq!(tail.iter().map(|l| l.bytes.clone()).collect::<Vec<_>>(), [b"19999".to_vec(), b"20000".to_vec(), b"last".to_vec()]);
+}
+
+#[tokio::test]
+async fn containers_outlive_the_daemon_and_are_taken_over() {
+    let mut place = Place::new();
+    let (runs, ends, fails) = (shell("echo up; sleep 600"), shell("sleep 0.3; exit 5"), spec(service(&["nope"])));
+    place.run(&runs).await;
+    place.run(&ends).await;
+    place.create(&fails).await;
+    assert!(place.all().start(&fails.id).await.is_err());
+    let before = place.running(&runs);
+    let (_, shim) = place.running(&ends);
+    place.containers = None;
+    until("it ends while nobody looks", || longshore::container::process::Process::open(shim).is_none()).await;
+    place.reopen();
+    assert_eq!(place.running(&runs), before);
+    assert_eq!(place.exit(&ends).await, ExitStatus::Code(5));
+    assert!(matches!(place.state(&fails), ContainerState::StartFailed { .. }));
+    place.all().stop(&runs.id, None, 0).await.expect("stopped");
+    assert!(matches!(place.state(&runs), ContainerState::Exited { .. }));
+    // Another boot: the numbers of that one mean nothing.
+    place.all().start(&runs.id).await.expect("started");
+    let (_, shim) = place.running(&runs);
+    place.settings.boot_id.0 = "another".into();
+    kill(shim);
+    place.reopen();
+    assert_eq!(place.exit(&runs).await, ExitStatus::MachineStopped);
+}
+
+#[tokio::test]
+async fn a_shim_that_is_killed_takes_its_container_with_it() {
+    let place = Place::new();
+    let container = shell("sleep 600 & sleep 600 & wait");
+    place.run(&container).await;
+    let (init, shim) = place.running(&container);
+    kill(shim);
+    assert_eq!(place.exit(&container).await, ExitStatus::ShimLost);
+    until("its init is gone", || longshore::container::process::Process::open(init).is_none()).await;
+    place.all().start(&container.id).await.expect("started again");
+    place.running(&container);
+}
+
+#[tokio::test]
+async fn with_runc_a_killed_shim_leaves_an_orphan_that_can_be_ended() {
+    let place = Place::with(Runtime::External("/usr/sbin/runc".into()));
+    let container = shell("sleep 600");
+    place.run(&container).await;
+    let (init, shim) = place.running(&container);
+    kill(shim);
+    until("it is seen", || matches!(place.state(&container), ContainerState::Orphaned { .. })).await;
+    place.all().stop(&container.id, None, 10_000).await.expect("stopped");
+    assert_eq!(place.exit(&container).await, ExitStatus::ShimLost);
+    until("its init is gone", || longshore::container::process::Process::open(init).is_none()).await;
+}
+
+#[tokio::test]
+async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
+    for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
+        let tty = changed("test -t 1 && echo terminal", |s| s.process.tty = true);
+        assert_eq!(place.text(&tty).await, "terminal\r\n");
+        let init = changed("busybox cat /proc/1/cmdline | tr '\\0' ' '; (sleep 0 &); exit 9", |s| s.process.init = true);
+        let seen = place.text(&init).await;
+        assert!(seen.starts_with("/.longshore-init init"), "{seen}");
+        assert_eq!(place.exit(&init).await, ExitStatus::Code(9));
+        let forwarded = changed("trap 'exit 8' TERM; echo up; while :; do sleep 0.05; done", |s| s.process.init = true);
+        place.run(&forwarded).await;
+        let log = place.all().log_dir(&forwarded.id).join("log");
+        until("it is up", || fs::read_to_string(&log).is_ok_and(|t| t.contains("up"))).await;
+        place.all().stop(&forwarded.id, None, 10_000).await.expect("stopped");
+        assert_eq!(place.exit(&forwarded).await, ExitStatus::Code(8));
+        let read_only = changed("touch /x || echo no", |s| s.read_only = true);
+        assert!(place.text(&read_only).await.contains("no"));
+        let open = changed("cat; echo ended", |s| s.process.stdin_open = true);
+        place.run(&open).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        place.running(&open);
+    }
+}
+
+#[tokio::test]
+async fn users_directories_and_commands_that_are_not_there_are_said() {
+    let place = Place::new();
+    let error = |change: fn(&mut Service)| {
+        let spec = changed("true", change);
+        let place = &place;
+        async move {
+            place.create(&spec).await;
+            place.all().start(&spec.id).await.expect_err("cannot start").to_string()
+        }
+    };
+    assert_eq!(error(|s| s.process.user = Some("ghost".into())).await, "no user \"ghost\" in /etc/passwd of the image");
+    let folder = error(|s| s.process.command = Some(vec!["/etc".into()])).await;
+    assert_eq!(folder, "command \"/etc\" is a directory");
+    let denied = error(|s| s.process.command = Some(vec!["/etc/passwd".into()])).await;
+    assert!(denied.contains("permission denied"), "{denied}");
+    let none = error(|s| s.process.command = None).await;
+    assert!(none.contains("no command"), "{none}");
+    let made = changed("pwd", |s| s.process.working_dir = Some("/srv/new/place".into()));
+    assert_eq!(place.text(&made).await, "/srv/new/place\n");
+}
