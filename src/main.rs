@@ -9,7 +9,8 @@ use longshore::daemon::{self, Flags};
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|role| role == "shim") {
-        return longshore::shim::main(&arguments.split_off(2));
+        let rest = arguments.split_off(2).into_iter().map(|argument| argument.to_string_lossy().into_owned());
+        return longshore::shim::main(&rest.collect::<Vec<_>>());
     }
     cli::main(arguments, Rooms { daemon: serve, check: daemon::check, plan: daemon::plan })
 }

@@ -34,10 +34,13 @@ impl Place {
             fs::create_dir_all(layer.join(folder)).expect("a layer");
         }
         fs::copy("/bin/busybox", layer.join("bin/busybox")).expect("busybox-static is installed");
-        for name in ["sh", "sleep", "cat", "echo", "id", "seq", "head", "yes", "kill", "ps", "tr", "dd", "stty", "touch"] {
+        for name in
+            ["sh", "sleep", "cat", "echo", "id", "seq", "head", "yes", "kill", "ps", "tr", "dd", "stty", "touch"]
+        {
             std::os::unix::fs::symlink("busybox", layer.join("bin").join(name)).expect("a link");
         }
-        fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/var/www:/bin/sh\n").expect("passwd");
+        fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:44::/var/www:/bin/sh\n")
+            .expect("passwd");
         fs::write(layer.join("etc/group"), "root:x:0:\nweb:x:44:\nlogs:x:55:web\n").expect("group");
         fs::create_dir_all(dir.path().join("data")).expect("data");
         let mut settings = Settings::new(dir.path().join("data"), dir.path().join("run")).expect("settings");
@@ -116,7 +119,8 @@ impl Place {
     /// Folders of cgroups, run folders and data folders that belong to containers of this place.
     fn left(&self) -> Vec<PathBuf> {
         let parent = Path::new("longshore").join(&self.settings.instance);
-        let mut places: Vec<PathBuf> = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path()).collect();
+        let mut places: Vec<PathBuf> =
+            fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path()).collect();
         places.push("/sys/fs/cgroup".into());
         let mut left: Vec<PathBuf> = places.into_iter().map(|p| p.join(&parent)).filter(|p| p.exists()).collect();
         for folder in ["data/containers", "data/trash", "run/c"] {
@@ -237,7 +241,10 @@ async fn basics(place: &Place) {
     let missing = spec(service(&["nothing-here"]));
     place.create(&missing).await;
     let error = place.all().start(&missing.id).await.expect_err("there is no such command");
-    assert!(matches!(&error, StartError::Failed(t) if t.contains("nothing-here") && t.contains("not found")), "{error}");
+    assert!(
+        matches!(&error, StartError::Failed(t) if t.contains("nothing-here") && t.contains("not found")),
+        "{error}"
+    );
     assert!(matches!(place.state(&missing), ContainerState::StartFailed { .. }));
 
     let confined = "grep -E '^(Cap|Seccomp:)' /proc/self/status | /bin/busybox tr '\\t' ' '; busybox env";
@@ -260,9 +267,14 @@ async fn basics(place: &Place) {
     for line in ["CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapBnd: 00000000a80425fb", "Seccomp: 2"] {
         assert!(seen.contains(line), "{line} in {seen}");
     }
-    assert!(seen.contains("uid=33(web) gid=44(web) groups=44(web),55(logs)") || seen.contains("uid=33(web) gid=44(web) groups=55(logs)"), "{seen}");
+    assert!(
+        seen.contains("uid=33(web) gid=44(web) groups=44(web),55(logs)")
+            || seen.contains("uid=33(web) gid=44(web) groups=55(logs)"),
+        "{seen}"
+    );
     assert!(seen.contains("HOME=/var/www"), "{seen}");
-    let refused = "busybox unshare -U true; busybox mount -t tmpfs x /tmp; busybox ls /sys/class/net; busybox ls /proc/self/fd";
+    let refused =
+        "busybox unshare -U true; busybox mount -t tmpfs x /tmp; busybox ls /sys/class/net; busybox ls /proc/self/fd";
     let seen = place.text(&shell(refused)).await;
     assert!(seen.matches("not permitted").count() == 2, "{seen}");
     assert!(seen.ends_with("lo\n0\n1\n2\n3\n"), "{seen}");
@@ -308,7 +320,8 @@ async fn a_log_is_bounded_ordered_and_can_be_followed() {
     let follow = Select { follow: true, ..Select::default() };
     let followed = longshore::logs::read(&place.all().log_dir(&flood.id), &follow);
     place.all().start(&flood.id).await.expect("started");
-    let mut followed = followed.map(|l| l.expect("a line")).skip_while(|l| std::future::ready(l.bytes != b"last")).boxed();
+    let mut followed =
+        followed.map(|l| l.expect("a line")).skip_while(|l| std::future::ready(l.bytes != b"last")).boxed();
     tokio::time::timeout(LIMIT, followed.next()).await.expect("the follower sees the last line");
     place.exit(&flood).await;
     let sizes = fs::read_dir(place.all().log_dir(&flood.id)).expect("logs").flatten();
@@ -318,7 +331,10 @@ async fn a_log_is_bounded_ordered_and_can_be_followed() {
     assert!(lines.windows(2).all(|w| w[0].number + 1 == w[1].number));
     assert_eq!(lines.last().map(|l| l.number), Some(20_000));
     let tail = place.lines(&flood, Select { tail: Some(3), ..Select::default() }).await;
-    assert_eq!(tail.iter().map(|l| l.bytes.clone()).collect::<Vec<_>>(), [b"19999".to_vec(), b"20000".to_vec(), b"last".to_vec()]);
+    assert_eq!(
+        tail.iter().map(|l| l.bytes.clone()).collect::<Vec<_>>(),
+        [b"19999".to_vec(), b"20000".to_vec(), b"last".to_vec()]
+    );
 }
 
 #[tokio::test]
@@ -379,7 +395,8 @@ async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
     for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
         let tty = changed("test -t 1 && echo terminal", |s| s.process.tty = true);
         assert_eq!(place.text(&tty).await, "terminal\r\n");
-        let init = changed("busybox cat /proc/1/cmdline | tr '\\0' ' '; (sleep 0 &); exit 9", |s| s.process.init = true);
+        let init =
+            changed("busybox cat /proc/1/cmdline | tr '\\0' ' '; (sleep 0 &); exit 9", |s| s.process.init = true);
         let seen = place.text(&init).await;
         assert!(seen.starts_with("/.longshore-init init"), "{seen}");
         assert_eq!(place.exit(&init).await, ExitStatus::Code(9));

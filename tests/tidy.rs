@@ -48,7 +48,8 @@ fn sources() -> BTreeMap<PathBuf, String> {
 
 fn room(path: &Path) -> Option<String> {
     let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-    (below.components().count() > 1).then(|| below.components().next().unwrap().as_os_str().to_str().unwrap().to_owned())
+    (below.components().count() > 1)
+        .then(|| below.components().next().unwrap().as_os_str().to_str().unwrap().to_owned())
 }
 
 /// The code without comments and without the tests at the end of the file.

@@ -178,7 +178,7 @@ impl Folders {
     }
 }
 
-fn read_record(folder: &Path) -> Result<Found, Box<dyn std::error::Error>> {
+pub(super) fn read_record(folder: &Path) -> Result<Found, Box<dyn std::error::Error>> {
     let record = ContainerRecord::parse(&fs::read(folder.join(CONTAINER))?)?;
     let stop_signal = record.image_defaults.stop_signal.as_deref().and_then(Signal::parse);
     Ok(Found { spec: record.spec.to_model()?, stop_signal })

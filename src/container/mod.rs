@@ -25,6 +25,7 @@ mod launch;
 pub mod link;
 pub mod oci;
 mod own_exe;
+mod peek;
 pub mod process;
 pub mod record;
 mod state;
@@ -41,6 +42,7 @@ use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedC
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 use own_exe::OwnExe;
+pub use peek::peek;
 use process::Process;
 pub use record::ImageDefaults;
 

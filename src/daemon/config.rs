@@ -134,14 +134,17 @@ impl Config {
             Ok(text) => text,
             // Only the file that nobody asked for may be missing.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && flags.config.is_none() => "{}".to_owned(),
-            Err(error) => return Err(vec![Problem::error(Location::whole(path), format!("it cannot be read: {error}"))]),
+            Err(error) => {
+                return Err(vec![Problem::error(Location::whole(path), format!("it cannot be read: {error}"))]);
+            }
         };
         Self::from_text(&path, &text, flags)
     }
 
     fn from_text(path: &Path, text: &str, flags: &Flags) -> Result<Self, Vec<Problem>> {
         let file = parse(path, text)?;
-        let problems: Vec<Problem> = twice(path, text, &file, flags).into_iter().chain(check(path, text, &file)).collect();
+        let problems: Vec<Problem> =
+            twice(path, text, &file, flags).into_iter().chain(check(path, text, &file)).collect();
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -178,8 +181,9 @@ fn parse(path: &Path, text: &str) -> Result<ConfigFile, Vec<Problem>> {
         let (line, column) = (u32::try_from(error.line()).unwrap_or(0), u32::try_from(error.column()).unwrap_or(0));
         Location::at(path, line, column)
     };
-    let value: serde_json::Value = serde_json::from_str(text)
-        .map_err(|e| vec![Problem::error(at(&e), format!("it is not JSON: {e}")).with_hint("check commas and quotes")])?;
+    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
+        vec![Problem::error(at(&e), format!("it is not JSON: {e}")).with_hint("check commas and quotes")]
+    })?;
     let mut problems = Vec::new();
     let schema = serde_json::to_value(schemars::schema_for!(ConfigFile)).unwrap_or_default();
     unknown_keys(path, text, "", &value, &schema, &schema, &mut problems);
@@ -203,7 +207,9 @@ fn unknown_keys(
         Some(pointer) => root.pointer(pointer).unwrap_or(schema),
         None => schema,
     };
-    let (Some(map), Some(known)) = (value.as_object(), schema.get("properties").and_then(|p| p.as_object())) else { return };
+    let (Some(map), Some(known)) = (value.as_object(), schema.get("properties").and_then(|p| p.as_object())) else {
+        return;
+    };
     for (key, inner) in map {
         match known.get(key) {
             Some(schema) => unknown_keys(path, text, &format!("{prefix}{key}."), inner, schema, root, problems),
@@ -211,7 +217,8 @@ fn unknown_keys(
                 let message = format!("the key {prefix}{key} is not known");
                 let words: Vec<String> = known.keys().map(|k| k.replace('-', "_")).collect();
                 let nearest = nearest(key, words.iter().map(String::as_str)).map(|word| word.replace('_', "-"));
-                let hint = nearest.map_or_else(|| "see the README for all keys".to_owned(), |n| format!("did you mean {n}?"));
+                let hint =
+                    nearest.map_or_else(|| "see the README for all keys".to_owned(), |n| format!("did you mean {n}?"));
                 problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
             }
         }
@@ -242,7 +249,11 @@ fn check(path: &Path, text: &str, file: &ConfigFile) -> Vec<Problem> {
         problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
     };
     if let Some(tcp) = file.tcp.filter(|tcp| !tcp.ip().is_loopback()) {
-        wrong("tcp", format!("{tcp} is not a loopback address"), "the API has no passwords; use 127.0.0.1 and a tunnel");
+        wrong(
+            "tcp",
+            format!("{tcp} is not a loopback address"),
+            "the API has no passwords; use 127.0.0.1 and a tunnel",
+        );
     }
     for (key, dir) in [("state-dir", &file.state_dir), ("data-dir", &file.data_dir), ("run-dir", &file.run_dir)] {
         if dir.as_ref().is_some_and(|dir| dir.is_relative()) {
@@ -251,7 +262,11 @@ fn check(path: &Path, text: &str, file: &ConfigFile) -> Vec<Problem> {
     }
     let logs = file.container_logs;
     if logs.max_size < 65_536 || !(1..=100).contains(&logs.max_files) {
-        wrong("container-logs", "max-size is at least 65536, max-files 1 to 100".to_owned(), "10485760 and 5 are the defaults");
+        wrong(
+            "container-logs",
+            "max-size is at least 65536, max-files 1 to 100".to_owned(),
+            "10485760 and 5 are the defaults",
+        );
     }
     let Concurrency { pulls, containers } = file.concurrency;
     if !(1..=100).contains(&pulls) || !(1..=1000).contains(&containers) {

@@ -36,7 +36,8 @@ fn shown(line: LogLine) -> api::LogLine {
         logs::LogStream::Stdout => (api::Stream::Stdout, bytes),
         logs::LogStream::Stderr => (api::Stream::Stderr, bytes),
         logs::LogStream::Lost(records) => {
-            let note = format!("longshore: {records} records before this one could not be written to disk and are lost");
+            let note =
+                format!("longshore: {records} records before this one could not be written to disk and are lost");
             (api::Stream::Stderr, note.into_bytes())
         }
     };

@@ -23,7 +23,9 @@ pub(super) fn reconciler(
         match (key, record) {
             (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record)),
             (RecordKey::History(id), Record::History(history)) => {
-                let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else { continue };
+                let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else {
+                    continue;
+                };
                 let restarts = Restarts { total: history.restarts, streak: history.streak };
                 memory.restarts.insert(id.clone(), restarts);
                 reasons.insert(id, format!("start: {}", history.reason));
@@ -40,8 +42,7 @@ pub(super) fn reconciler(
 
 fn read(path: &Path, record: &Good) -> Option<(PathBuf, GoodFile)> {
     let references = record.references.iter().map(|r| (r.path.clone(), r.content.clone())).collect();
-    let source =
-        Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
+    let source = Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
     match read_again(path, &source) {
         Ok(document) => Some((path.to_owned(), GoodFile { document, source })),
         Err(problems) => {

@@ -27,7 +27,13 @@ impl Signals {
     }
 
     /// Returns when the daemon is to stop; answers the other signals meanwhile.
-    pub(super) async fn until_stop(&mut self, config: &Config, flags: &Flags, level: &trace::Level, commands: &mpsc::Sender<Command>) {
+    pub(super) async fn until_stop(
+        &mut self,
+        config: &Config,
+        flags: &Flags,
+        level: &trace::Level,
+        commands: &mpsc::Sender<Command>,
+    ) {
         let mut config = config.clone();
         loop {
             // Each arm only waits for a signal; none is lost when another one comes first.
@@ -65,7 +71,10 @@ fn reload(config: &mut Config, flags: &Flags, level: &trace::Level) {
             if rest.is_empty() {
                 tracing::info!("SIGHUP: the configuration was read again");
             } else {
-                tracing::warn!(keys = rest.join(", "), "SIGHUP: the configuration was read again; these need a restart");
+                tracing::warn!(
+                    keys = rest.join(", "),
+                    "SIGHUP: the configuration was read again; these need a restart"
+                );
             }
             config.debug = new.debug;
         }

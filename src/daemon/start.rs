@@ -117,13 +117,8 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let publish = Box::new(move |event| events.publish(event));
     let channels = Channels { view, events: publish, commands: received };
     let source = Source::open(&config.state_dir);
-    let looping = tokio::spawn(crate::reconcile::run(
-        reconciler,
-        source,
-        config.state_dir.clone(),
-        Arc::clone(&host),
-        channels,
-    ));
+    let looping =
+        tokio::spawn(crate::reconcile::run(reconciler, source, config.state_dir.clone(), Arc::clone(&host), channels));
     signals.until_stop(&config, &flags, &level, &commands).await;
     systemd::stopping();
     let orderly = wind_down(&config, &host, &commands, looping);
@@ -170,9 +165,8 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler
     let dir = config.data_dir.join("images");
     let settings = image::Settings { insecure_hosts: config.file.insecure_registries.clone(), ..Default::default() };
     let images = Images::open(&dir, settings).map_err(|error| StartError::Images { dir, error })?;
-    let (containers, warnings) = Containers::open(container_settings(config)?).map_err(|error| {
-        StartError::Containers { dir: config.data_dir.join("containers"), error }
-    })?;
+    let (containers, warnings) = Containers::open(container_settings(config)?)
+        .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
     let warnings: Vec<String> = warnings.into_iter().map(|warning| warning.0).collect();
     for warning in images.warnings().iter().chain(&warnings) {
         tracing::warn!("{warning}");
@@ -197,8 +191,9 @@ async fn until(mut stopped: watch::Receiver<bool>) {
 fn container_settings(config: &Config) -> Result<container::Settings, StartError> {
     let logs = config.file.container_logs;
     let runtime = config.file.runtime.clone().map_or(container::Runtime::Embedded, container::Runtime::External);
-    let defaults = container::Settings::new(&config.data_dir, &config.run_dir)
-        .map_err(|error| StartError::Machine { what: "this boot or the data directory cannot be named".to_owned(), error })?;
+    let defaults = container::Settings::new(&config.data_dir, &config.run_dir).map_err(|error| {
+        StartError::Machine { what: "this boot or the data directory cannot be named".to_owned(), error }
+    })?;
     Ok(container::Settings { runtime, log_bytes: logs.max_size, log_files: logs.max_files.into(), ..defaults })
 }
 

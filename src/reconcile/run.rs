@@ -131,7 +131,8 @@ impl<H: Host> Loop<H> {
                     let key = step.action.key();
                     // A panic is one more way to fail; it must not leave the action under way for ever.
                     let applied = AssertUnwindSafe(host.apply(step.action)).catch_unwind().await;
-                    let broken = |_| ActionError { message: "an internal check failed".to_owned(), retry_after_ms: None };
+                    let broken =
+                        |_| ActionError { message: "an internal check failed".to_owned(), retry_after_ms: None };
                     (key, applied.unwrap_or_else(|panic| Err(broken(panic))))
                 });
             }

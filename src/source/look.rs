@@ -117,8 +117,12 @@ impl Looker {
     /// Looks at one file of the folder, whatever its name, and at no other one.
     pub fn look_at_one(&mut self, path: &Path) -> Look {
         let everything = Task { everything: true, ..Task::default() };
-        let mut look =
-            Look { folder: Err(String::new()), files: BTreeMap::new(), warnings: Vec::new(), unlinked: BTreeSet::new() };
+        let mut look = Look {
+            folder: Err(String::new()),
+            files: BTreeMap::new(),
+            warnings: Vec::new(),
+            unlinked: BTreeSet::new(),
+        };
         match OpenFolder::open(&self.root) {
             Ok(folder) => {
                 look.folder = Ok(folder.id);
