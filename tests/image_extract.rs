@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use image_support::{Member, Script, device, dir, file, gzip, hard, image, link, member, tar, told};
-use longshore::image::{Images, Limits, Progress, Settings};
+use longshore::image::{Images, Limits, Progress, PullError, Settings};
 use longshore::model::ImageReference;
 
 /// Pulls an image of these layers; the store's directory lives as long as the first value.
@@ -279,4 +279,40 @@ fn deep_trees_are_quick_and_can_be_removed() {
     members.push(file(".wh..", ""));
     assert!(refused(&members).contains("whiteout"));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// A small file system of its own, gone with the value.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount(options: &str) -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", options, "small"]).arg(temp.path()).status();
+        assert!(mounted.unwrap().success());
+        Self(temp)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_what_was_begun_is_removed() {
+    let big = tar(&[file("big", &"x".repeat(8 << 20))]);
+    let registry = Script::of(image(&[(big.clone(), gzip(&big))]));
+    let disk = SmallDisk::mount("size=4m,mode=755");
+    let images = Images::open(&disk.0.path().join("images"), Settings::default()).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let name = ImageReference::parse(&registry.name()).unwrap();
+    let pull = || runtime.block_on(images.pull(&name, None, &Progress::default()));
+    let error = pull().unwrap_err();
+    assert!(matches!(error, PullError::NoSpace { .. }) && !error.permanent(), "{}", told(&error));
+    assert_eq!(std::fs::read_dir(disk.0.path().join("images/ingest")).unwrap().count(), 0);
+    let grown = std::process::Command::new("mount").args(["-o", "remount,size=64m"]).arg(disk.0.path()).status();
+    assert!(grown.unwrap().success());
+    pull().map_err(|e| told(&e)).unwrap();
 }

@@ -84,7 +84,7 @@ impl Images {
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let store = Store::open(dir).map_err(io)?;
-        let (records, mut warnings) = store.refs().map_err(io)?;
+        let store::Refs { good: records, broken: mut warnings } = store.refs().map_err(io)?;
         let mut present = BTreeMap::new();
         for (image, record) in records {
             match whole(&store, &record) {

@@ -44,6 +44,13 @@ pub(super) struct RefRecord {
     pub(super) pulled_at_ms: u64,
 }
 
+/// All references that were read, and for each broken one a sentence.
+#[derive(Debug, Default)]
+pub(super) struct Refs {
+    pub(super) good: Vec<(ImageReference, RefRecord)>,
+    pub(super) broken: Vec<String>,
+}
+
 /// What `meta.json` of a layer holds.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LayerRecord {
@@ -151,20 +158,20 @@ impl Store {
         self.replace(&path, &json(record, &path)?)
     }
 
-    /// All references, and for each broken one a sentence.
-    pub(super) fn refs(&self) -> io::Result<(Vec<(ImageReference, RefRecord)>, Vec<String>)> {
-        let (mut good, mut broken) = (Vec::new(), Vec::new());
+    /// Reads all references; a broken one never hides the others.
+    pub(super) fn refs(&self) -> io::Result<Refs> {
+        let mut refs = Refs::default();
         for entry in fs::read_dir(self.dir.join("refs"))? {
             let path = entry?.path();
             if path.extension().is_none_or(|e| e != "json") {
                 continue;
             }
             match self.read_ref(&path) {
-                Ok(found) => good.push(found),
-                Err(reason) => broken.push(format!("{} is not used: {reason}", path.display())),
+                Ok(found) => refs.good.push(found),
+                Err(reason) => refs.broken.push(format!("{} is not used: {reason}", path.display())),
             }
         }
-        Ok((good, broken))
+        Ok(refs)
     }
 
     fn read_ref(&self, path: &Path) -> Result<(ImageReference, RefRecord), String> {
