@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::hash::{digest_like, sha256_hex};
-use super::ingest::{Ingest, remove_tree};
+use super::ingest::{Ingest, Occupied, remove_tree};
 use super::layer::Unpacking;
 use crate::model::{Digest, ImageReference};
 
@@ -120,10 +120,13 @@ impl Store {
         write_synced(&meta, &json(&record, &meta)?).map_err(StoreError::io(&meta))?;
         sync_dir(ingest.path()).map_err(StoreError::io(ingest.path()))?;
         let target = self.layer_path(diff_id);
-        if !self.has_layer(diff_id) {
-            // Something without its record is not a layer.
+        // A pull that was given up may still end well beside us, so what stands there is looked at only when it is in
+        // the way; without its record it is not a layer.
+        if let Err(Occupied(ingest)) = ingest.keep_as(&target).map_err(StoreError::io(&target))?
+            && !self.has_layer(diff_id)
+        {
             remove_tree(&target).map_err(StoreError::io(&target))?;
-            ingest.keep_as(&target).map_err(StoreError::io(&target))?;
+            let _ = ingest.keep_as(&target).map_err(StoreError::io(&target))?;
         }
         let layers = self.dir.join("layers");
         sync_dir(&layers).map_err(StoreError::io(&layers))
