@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::manifest::ManifestError;
-use super::registry::RegistryError;
+use super::registry_error::RegistryError;
 use super::stream::StreamError;
 use super::tar::TarError;
 use crate::model::{Digest, ImageReference};
