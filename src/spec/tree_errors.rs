@@ -83,6 +83,18 @@ pub(super) fn of_parser(source: &Source<'_>, error: &ScanError) -> Problem {
             format!("the text ends too early: {}", error.info()),
             Some("was the file written completely? a bracket or a quote is not closed".to_owned()),
         ),
+        ErrorKind::UnclosedQuotedScalar => problem(
+            source,
+            at,
+            "the quote that begins here is not closed".to_owned(),
+            Some("close it; was the file written completely?".to_owned()),
+        ),
+        ErrorKind::UnclosedFlowCollection { open } => problem(
+            source,
+            at,
+            format!("the bracket `{open}` is not closed"),
+            Some("close it; was the file written completely?".to_owned()),
+        ),
         ErrorKind::UnknownAnchor => problem(
             source,
             at,
