@@ -5,7 +5,7 @@
 use super::duration::{self, Units};
 use super::keys::{Shape, Table};
 use super::nearest::nearest;
-use super::node::{Kind, Node, Scalar, Value};
+use super::node::{Key, Kind, Node, Scalar, Value};
 use super::report::Report;
 
 /// Checks one value. `key` is its dotted path.
@@ -37,18 +37,19 @@ fn keys(node: &Node, table: &Table, key: &str, report: &mut Report<'_>) {
         match table.rule(&name.text) {
             Some(rule) => check(value, &rule.shape, &inner, report),
             None if name.text.starts_with("x-") => {}
-            None => {
-                let near = nearest(&name.text, table.rules.iter().map(|rule| rule.name));
-                let place =
-                    if table.name == "file" { "a Compose file".to_owned() } else { format!("`{}`", table.name) };
-                let message = format!("unknown key {:?} in {place}", name.text);
-                let noted = report.error(name.at, &inner, message);
-                match near {
-                    Some(near) => noted.hint(format!("did you mean `{near}`?")),
-                    None => noted.hint("keys of your own begin with `x-`"),
-                }
-            }
+            None => unknown(name, table, &inner, report),
         }
+    }
+}
+
+fn unknown(name: &Key, table: &Table, key: &str, report: &mut Report<'_>) {
+    let near = if report.full() { None } else { nearest(&name.text, table.rules.iter().map(|rule| rule.name)) };
+    let place = if table.name == "file" { "a Compose file".to_owned() } else { format!("`{}`", table.name) };
+    let shown: String = name.text.chars().take(80).collect();
+    let noted = report.error(name.at, key, format!("unknown key {shown:?} in {place}"));
+    match near {
+        Some(near) => noted.hint(format!("did you mean `{near}`?")),
+        None => noted.hint("keys of your own begin with `x-`"),
     }
 }
 

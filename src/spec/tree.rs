@@ -21,7 +21,7 @@ const MAX_NODES: usize = 300_000;
 const MAX_TEXT: usize = 8 * 1024 * 1024;
 
 /// Reads the one document of a file.
-pub(super) fn read(source: &Source<'_>) -> Result<Node, Problem> {
+pub(super) fn read(source: &Source<'_>) -> Result<Node, Box<Problem>> {
     // In JSON a tab may stand wherever a space may, in YAML it may not indent. Inside a JSON string it is not allowed.
     let spaced = is_json(source).then(|| source.text.replace('\t', " "));
     let text = spaced.as_deref().unwrap_or(source.text);

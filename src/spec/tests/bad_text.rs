@@ -9,8 +9,7 @@ fn first(text: &[u8]) -> String {
     let started = Instant::now();
     let problems = read_bytes(text, &[]).expect_err("this must be refused");
     // Far above what it takes; far below what an expansion without bounds would take.
-    println!("{:?} for {:?}…", started.elapsed(), String::from_utf8_lossy(&text[..text.len().min(20)]));
-    assert!(started.elapsed() < Duration::from_secs(50));
+    assert!(started.elapsed() < Duration::from_secs(5));
     assert!(shown(&problems).len() < 20_000);
     format!("{} {}", problems[0].location, problems[0].message)
 }
