@@ -31,7 +31,7 @@ pub(super) fn read(source: &Source<'_>) -> Result<Node, Box<Problem>> {
         let tag = at.tag_start.map(|tag| place(&tag));
         tree.take(event, span(&at), tag).map_err(|fault| tree_errors::of_fault(source, fault))?;
     }
-    tree.root.ok_or_else(|| tree_errors::nothing(source))
+    tree.root.filter(|root| !root.is_null()).ok_or_else(|| tree_errors::nothing(source))
 }
 
 fn is_json(source: &Source<'_>) -> bool {

@@ -21,6 +21,7 @@ fn texts_that_say_nothing() {
     }
     assert_eq!(first(b""), "shop.yaml there is nothing in the file");
     assert_eq!(first(b"# x\n"), "shop.yaml there is nothing in the file");
+    assert_eq!(first(b"# nothing\n---\n...\n"), "shop.yaml there is nothing in the file");
     assert_eq!(first(b"services:\n"), "shop.yaml:1:1 there is no service in the file");
     assert_eq!(first(b"name: a\n"), "shop.yaml there is no service in the file");
     assert_eq!(first(b"- a\n"), "shop.yaml:1:1 a state file is a map with `services:`, and this is a list");

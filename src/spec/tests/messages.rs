@@ -27,6 +27,18 @@ fn a_misspelt_key() {
 }
 
 #[test]
+fn a_key_that_slipped_out_of_its_service() {
+    let text = "services:\n  web:\n    image: nginx\n    network_mode: none\nimgae: busybox\n";
+    insta::assert_snapshot!(told(text, &[]), @r#"
+    error: shop.yaml:5:1: unknown key "imgae" in a Compose file
+        |
+      5 | imgae: busybox
+        | ^^^^^
+      = did you mean `image`? it belongs into a `service`; look at the indentation
+    "#);
+}
+
+#[test]
 fn a_value_of_the_wrong_kind() {
     let text = "services:\n  web:\n    image: nginx\n    command: {run: it}\n    tty: sometimes\n";
     insta::assert_snapshot!(told(text, &[]), @r#"
