@@ -24,8 +24,8 @@ pub(super) struct Reader<'r, 'a> {
 }
 
 pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
-    let source = Source::read(input.path, input.text).map_err(|problem| vec![problem])?;
-    let mut root = tree::read(&source).map_err(|problem| vec![problem])?;
+    let source = Source::read(input.path, input.text).map_err(|problem| vec![*problem])?;
+    let mut root = tree::read(&source).map_err(|problem| vec![*problem])?;
     let mut report = Report::new(&source);
     if !matches!(root.value, Value::Map(_)) {
         let message = format!("a state file is a map with `services:`, and this is {}", root.kind_name());
@@ -115,8 +115,9 @@ impl Reader<'_, '_> {
             return None;
         }
         effects::beside_services(root, &FILE, self.report);
-        let services = self.services(root, name.as_ref()?);
-        Some(Project { name: name?, file: input.path.to_owned(), services })
+        let name = name?;
+        let services = self.services(root);
+        Some(Project { name, file: input.path.to_owned(), services })
     }
 
     /// The name as the file gives it, before anything else is filled in.
@@ -143,7 +144,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn services(&mut self, root: &Node, project: &ProjectName) -> BTreeMap<ServiceName, Service> {
+    fn services(&mut self, root: &Node) -> BTreeMap<ServiceName, Service> {
         let given = root.given("services").map(Node::entries).unwrap_or_default();
         let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
         if given.is_empty() && included.is_none() {
@@ -155,7 +156,7 @@ impl Reader<'_, '_> {
         let mut services = BTreeMap::new();
         for (name, body) in given {
             let key = path("services", &name.text);
-            let Some(mut service) = service::read(name, body, &key, project, self) else { continue };
+            let Some(mut service) = service::read(name, body, &key, self) else { continue };
             service.holds.extend(all.iter().cloned());
             services.insert(service.name.clone(), service);
         }

@@ -30,12 +30,12 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Checks size and encoding. A byte order mark is dropped.
-    pub(super) fn read(path: &'a Path, bytes: &'a [u8]) -> Result<Self, Problem> {
+    pub(super) fn read(path: &'a Path, bytes: &'a [u8]) -> Result<Self, Box<Problem>> {
         if bytes.len() > MAX_BYTES {
             let message =
                 format!("the file has {} bytes; a state file may have at most {MAX_BYTES} (1 MiB)", bytes.len());
-            return Err(Problem::error(Location::whole(path), message)
-                .with_hint("split it into several projects, or move data out of it"));
+            let problem = Problem::error(Location::whole(path), message);
+            return Err(Box::new(problem.with_hint("split it into several projects, or move data out of it")));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::of_text(path, text),
@@ -52,7 +52,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn of_text(path: &'a Path, text: &'a str) -> Result<Self, Problem> {
+    fn of_text(path: &'a Path, text: &'a str) -> Result<Self, Box<Problem>> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some((good, _)) = text.split_once('\0') {
             let source = Self::split(path, good);
@@ -69,11 +69,12 @@ impl<'a> Source<'a> {
         Self { path, text, lines }
     }
 
-    fn problem_at_end(&self, message: String, hint: &str) -> Problem {
+    fn problem_at_end(&self, message: String, hint: &str) -> Box<Problem> {
         let last = self.lines.last().map_or(0, |line| line.chars().count());
         let line = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
         let span = Span { line, column: u32::try_from(last + 1).unwrap_or(u32::MAX), width: 1 };
-        Problem::error(self.location(span), message).with_hint(hint).with_snippet(self.snippet(span))
+        let problem = Problem::error(self.location(span), message);
+        Box::new(problem.with_hint(hint).with_snippet(self.snippet(span)))
     }
 
     /// The place as the model names it.
@@ -118,7 +119,7 @@ fn printable(c: char) -> char {
 mod tests {
     use super::*;
 
-    fn refused(bytes: &[u8]) -> Problem {
+    fn refused(bytes: &[u8]) -> Box<Problem> {
         Source::read(Path::new("a.yaml"), bytes).unwrap_err()
     }
 
