@@ -128,7 +128,7 @@ impl Place {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let ours = self.dir.path().to_string_lossy().into_owned();
-        left.extend(mounts.lines().filter(|l| l.contains(&ours)).map(PathBuf::from));
+        left.extend(mounts.lines().filter(|l| l.contains(&ours) && !l.contains("small-disk")).map(PathBuf::from));
         left
     }
 }
@@ -508,4 +508,33 @@ async fn a_shim_killed_at_any_moment_of_a_start_does_no_harm() {
     }
     place.all().start(&container.id).await.expect("started after all");
     place.running(&container);
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_output_but_not_the_exit_status_and_says_so() {
+    let mut place = Place::new();
+    let data = place.dir.path().join("data");
+    nix::mount::mount(Some("small-disk"), &data, Some("tmpfs"), nix::mount::MsFlags::empty(), Some("size=1m"))
+        .expect("mounted");
+    place.reopen();
+    let ballast = data.join("ballast");
+    fs::write(&ballast, vec![0; 500_000]).expect("there is room");
+    let flood =
+        shell("trap 'echo after; exit 4' TERM; seq 1 40000; echo full >/dev/null; while :; do sleep 0.05; done");
+    place.run(&flood).await;
+    let free = || nix::sys::statvfs::statvfs(&data).expect("mounted").blocks_available();
+    until("the disk is full", || free() == 0).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    fs::remove_file(&ballast).expect("removed");
+    place.all().stop(&flood.id, None, 10_000).await.expect("stopped");
+    assert_eq!(place.exit(&flood).await, ExitStatus::Code(4));
+    let lines = place.lines(&flood, Select::default()).await;
+    let lost: u64 = lines.iter().map(|l| if let LogStream::Lost(n) = l.stream { n } else { 0 }).sum();
+    let kept = lines.iter().filter(|l| l.stream == LogStream::Stdout).count() as u64;
+    assert!(lost > 0);
+    assert_eq!(lost + kept, 40_001);
+    assert_eq!(lines.last().map(|l| l.bytes.clone()), Some(b"after".to_vec()));
+    place.all().remove(&flood.id).await.expect("removed");
+    place.containers = None;
+    nix::mount::umount2(&data, nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
 }

@@ -66,6 +66,8 @@ pub struct Surroundings<'a> {
     pub init: &'a Path,
     /// The host's name, for containers on its network.
     pub host_name: &'a str,
+    /// What is hidden beside [`MASKED`], because this machine has it.
+    pub masked: &'a [String],
     /// The most open files we may allow.
     pub nofile_hard: u64,
     /// Whether our own executor starts the command (it looks it up, and loads the seccomp program).
@@ -141,13 +143,14 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
                 "devices": [{ "allow": false, "access": "rwm" }],
                 "pids": { "limit": PIDS_LIMIT },
             },
-            "maskedPaths": MASKED,
+            "maskedPaths": MASKED.iter().copied().chain(around.masked.iter().map(String::as_str)).collect::<Vec<_>>(),
             "readonlyPaths": READ_ONLY,
         },
     })
 }
 
-const MASKED: [&str; 12] = [
+/// Hidden in every container, as Docker does.
+pub const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -247,6 +250,7 @@ mod tests {
             cgroup: Path::new("/longshore/i/x"),
             init: Path::new("/data/bin/follower"),
             host_name: "host",
+            masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
             nofile_hard: 20_000,
             embedded: true,
         };
