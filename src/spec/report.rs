@@ -54,6 +54,10 @@ impl<'a> Report<'a> {
 
     /// The owner should know.
     pub(super) fn warning(&mut self, at: Span, key: &str, message: impl Into<String>) -> Noted<'_> {
+        if self.full() {
+            self.left_out += 1;
+            return Noted(None);
+        }
         let problem = self.problem(Severity::Warning, at, key, message);
         self.add(problem)
     }

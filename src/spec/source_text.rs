@@ -12,6 +12,9 @@ pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// How much of a line a snippet shows.
 const WINDOW: usize = 120;
 
+/// A line in which characters are counted.
+const SHORT: usize = 4096;
+
 /// A stretch of the text: a line, a column and a width, counted in characters from 1. The default is "the file as a whole".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Span {
@@ -89,19 +92,29 @@ impl<'a> Source<'a> {
     }
 
     /// The line with a marker below it, as rustc shows it. Empty for a place that is no line of the file.
+    ///
+    /// A file may be one line of a megabyte with a problem at every tenth byte, so this must not read the whole line: in
+    /// ASCII a column is an offset, and a line that is long and not ASCII is not shown.
     pub(super) fn snippet(&self, at: Span) -> String {
         let Some(line) = self.line(at.line) else { return String::new() };
         let column = usize::try_from(at.column).unwrap_or(1).max(1) - 1;
-        let width = usize::try_from(at.width).unwrap_or(1).max(1);
-        // A line of a megabyte must not become a message of a megabyte.
         let from = if column > WINDOW - 20 { column - 40 } else { 0 };
-        let shown: String = line.chars().skip(from).take(WINDOW).map(printable).collect();
+        let start = if line.len() <= SHORT {
+            line.char_indices().nth(from).map_or(line.len(), |(start, _)| start)
+        } else if line.get(..from + 2 * WINDOW).unwrap_or(line).is_ascii() {
+            from
+        } else {
+            return String::new();
+        };
+        let rest = line.get(start..).unwrap_or_default();
+        let shown: String = rest.chars().take(WINDOW).map(printable).collect();
+        let (lead, pad) = if from > 0 { ("…", " ") } else { ("", "") };
+        let tail = if rest.chars().nth(WINDOW).is_some() { "…" } else { "" };
         let room = shown.chars().count().saturating_sub(column - from).max(1);
+        let width = usize::try_from(at.width).unwrap_or(1).max(1).min(room);
         let number = at.line.to_string();
         let gutter = " ".repeat(number.len());
-        let (lead, pad) = (if from > 0 { "…" } else { "" }, if from > 0 { " " } else { "" });
-        let tail = if line.chars().count() > from + WINDOW { "…" } else { "" };
-        let marker = format!("{pad}{}{}", " ".repeat(column - from), "^".repeat(width.min(room)));
+        let marker = format!("{pad}{}{}", " ".repeat(column - from), "^".repeat(width));
         format!("{gutter} |\n{number} | {lead}{shown}{tail}\n{gutter} | {marker}")
     }
 }
@@ -138,6 +151,13 @@ mod tests {
         let snippet = source.snippet(Span { line: 2, column: 1, width: 5 });
         assert_eq!(snippet, "  |\n2 | imgae: y\n  | ^^^^^");
         assert_eq!(source.line(1), Some("é: x"));
+    }
+
+    #[test]
+    fn a_long_line_that_is_not_ascii_is_not_shown() {
+        let text = format!("a: {}", "é".repeat(10_000));
+        let source = Source::read(Path::new("a.yaml"), text.as_bytes()).unwrap();
+        assert_eq!(source.snippet(Span { line: 1, column: 5_000, width: 9 }), "");
     }
 
     #[test]

@@ -278,3 +278,16 @@ services:
     let a = document.project.services.values().next().unwrap();
     assert_eq!((a.restart, a.process.tty, a.process.init), (RestartPolicy::Always, false, true));
 }
+
+#[test]
+fn large_env_files_and_many_held_services_are_read_quickly() {
+    let env: String = (0..60_000).map(|n| format!("V{n}=$V0\n")).collect();
+    let services: String =
+        (0..900).map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], cap_add: [X]}},")).collect();
+    let text = format!("services: {{{services} a: {{image: b, env_file: a.env}}}}");
+    let started = std::time::Instant::now();
+    let document = read_with(&text, &[(".env", &env), ("a.env", &env)]).unwrap();
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
+    let held = document.project.services.values().filter(|service| service.holds.len() == 3).count();
+    assert_eq!(held, 900);
+}
