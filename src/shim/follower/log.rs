@@ -18,12 +18,13 @@ pub struct Log {
     len: usize,
     records: u64,
     lost: u64,
+    full: bool,
 }
 
 impl Log {
     /// All zero, so that it takes no room in the file; `open` comes first.
     pub const fn new() -> Self {
-        Self { fd: 0, size: 0, max_bytes: 0, files: 0, next: 0, batch: [0; BATCH + LONGEST], len: 0, records: 0, lost: 0 }
+        Self { fd: 0, size: 0, max_bytes: 0, files: 0, next: 0, batch: [0; BATCH + LONGEST], len: 0, records: 0, lost: 0, full: false }
     }
 
     pub fn open(&mut self, max_bytes: u64, files: u64, next: u64) {
@@ -33,8 +34,22 @@ impl Log {
         self.reopen();
     }
 
+    /// Before each chunk of output: a disk that was full is tried again. Not for each record, which would cost the container
+    /// its speed.
+    pub fn try_again(&mut self) {
+        self.full = false;
+    }
+
     pub fn write(&mut self, at: u64, stream: Stream, piece: &[u8], ending: Ending) {
+        if self.full {
+            self.lost += 1;
+            self.next += 1;
+            return;
+        }
         self.say_lost(at);
+        if self.full {
+            return self.write(at, stream, piece, ending);
+        }
         let len = entry::encode(&mut self.batch[self.len..], at, stream, self.next, piece, ending);
         self.add(len);
     }
@@ -59,6 +74,7 @@ impl Log {
                     // No space, or no file. What was torn is cut off.
                     sys::truncate(self.fd, self.size);
                     self.lost += self.records;
+                    self.full = true;
                     (self.len, self.records) = (0, 0);
                     return false;
                 }
