@@ -9,10 +9,10 @@
 #![no_std]
 #![no_main]
 
-#[path = "../entry.rs"]
+#[path = "../../logs/entry.rs"]
 mod entry;
 mod init;
-#[path = "../lines.rs"]
+#[path = "../../logs/lines.rs"]
 mod lines;
 mod log;
 mod memory;
