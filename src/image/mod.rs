@@ -110,7 +110,7 @@ impl Images {
             return Ok(BTreeMap::new());
         }
         let store = Store::at(dir);
-        let (records, _) = store.refs()?;
+        let records = store.refs()?.good;
         Ok(records.into_iter().filter_map(|(image, record)| Some((image, whole(&store, &record).ok()?))).collect())
     }
 
