@@ -1,0 +1,7 @@
+//! The daemon on the real host, from outside: as root, with a registry on loopback and real containers.
+//!
+//! Every test has a [`support::Lab`] of its own and waits for values, never for times.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod lifecycle;
+mod support;
