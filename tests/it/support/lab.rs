@@ -17,6 +17,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Lab {
     pub(crate) dir: PathBuf,
     pub(crate) instance: String,
+    /// The state folder's name.
+    pub(crate) state_name: String,
     daemon: Option<Child>,
 }
 
@@ -50,11 +52,11 @@ impl Lab {
         let instance = longshore::container::instance_of(&dir.join("data")).expect("a data directory");
         fs::write(dir.join("instance"), &instance).expect("a note for the sweep");
         fs::write(dir.join("config.json"), config.to_string()).expect("a configuration");
-        Self { dir, instance, daemon: None }
+        Self { dir, instance, state_name: "state".into(), daemon: None }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
-        self.dir.join("state")
+        self.dir.join(&self.state_name)
     }
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.join("data")
@@ -74,11 +76,16 @@ impl Lab {
 
     /// Starts the daemon and waits for its first look to be acted upon.
     pub(crate) fn start(&mut self) {
+        self.start_unready();
+        self.wait_for("the daemon to be ready", |s| s["ready"].as_bool()?.then_some(()));
+    }
+
+    /// Starts the daemon.
+    pub(crate) fn start_unready(&mut self) {
         assert!(self.daemon.is_none(), "one daemon at a time");
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("a log");
         let daemon = self.daemon_command(&self.data()).stdout(log.try_clone().expect("a log")).stderr(log).spawn();
         self.daemon = Some(daemon.expect("the daemon's program"));
-        self.wait_for("the daemon to be ready", |s| s["ready"].as_bool()?.then_some(()));
     }
 
     pub(crate) fn daemon_pid(&self) -> i32 {
