@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -233,9 +234,13 @@ impl Lab {
     /// Puts a file with this one service, waits for its end, and gives what it said.
     #[track_caller]
     pub(crate) fn seen_inside(&self, command: &str, more: &[&str]) -> String {
-        self.put("inside.yaml", &super::file(&[super::with("it", command, more)]));
-        assert_eq!(self.exited("inside-it-1"), 0, "{}", self.output("inside-it-1"));
-        self.output("inside-it-1").trim_end().to_owned()
+        // Another name each time, so that the end of the last one is not taken for the end of this one.
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let service = format!("n{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.put("inside.yaml", &super::file(&[super::with(&service, command, more)]));
+        let name = format!("inside-{service}-1");
+        assert_eq!(self.exited(&name), 0, "{}", self.output(&name));
+        self.output(&name).trim_end().to_owned()
     }
 
     pub(crate) fn pids_of(&self, container: &Running) -> Vec<i32> {
@@ -306,6 +311,20 @@ impl Drop for Lab {
         let swept = Command::new(tool("sweep.sh")).arg(&self.dir).status();
         assert!(std::thread::panicking() || swept.is_ok_and(|s| s.success()), "swept");
     }
+}
+
+/// How a client ended that is to end by itself.
+#[track_caller]
+pub(crate) fn ended(mut child: Child) -> Output {
+    let end = Instant::now() + LIMIT;
+    while child.try_wait().expect("our child").is_none() {
+        if Instant::now() > end {
+            child.kill().expect("our child");
+            panic!("it did not end: {:?}", child.wait_with_output());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().expect("our child")
 }
 
 /// A container of the status by its name.
