@@ -12,6 +12,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 TOOLS = os.path.join(ROOT, 'tests', 'tools')
 FIXTURES = os.path.join(ROOT, 'tests', 'fixtures')
 LONGSHORE = os.path.abspath(os.environ.get('LONGSHORE', os.path.join(ROOT, 'target', 'release', 'longshore')))
+# Containers that print a number ten times a second: TICK % (image, how many).
+TICK = 'services:\n  tick:\n    image: %s\n    network_mode: none\n    restart: always\n    scale: %d\n    command: [work, tick, "100"]\n'
 
 
 class Failed(Exception):
@@ -70,14 +72,16 @@ class Lab:
         return self
 
     def __exit__(self, kind, error, trace):
-        for daemon in self.daemons:
-            if kind is not None and kind is not SystemExit:
-                say('--- the last lines of the daemon\'s log'), say(daemon.log_text()[-3000:])
-            daemon.destroy()
-        for child in self.children:
-            child.kill()
-            child.wait()
-        shutil.rmtree(self.dir, ignore_errors=True)
+        try:
+            for daemon in self.daemons:
+                if kind is not None and kind is not SystemExit:
+                    say('--- the last lines of the daemon\'s log'), say(daemon.log_text()[-3000:])
+                daemon.destroy()
+        finally:
+            for child in self.children:
+                child.kill()
+                child.wait()
+            shutil.rmtree(self.dir, ignore_errors=True)
         if kind is Failed:
             say('FAILED:', error)
             sys.exit(1)
@@ -315,7 +319,7 @@ class Daemon:
 
     def cgroups(self):
         at = '/longshore/%s/*' % self.instance()
-        return glob.glob('/sys/fs/cgroup/*' + at) + glob.glob('/sys/fs/cgroup' + at)
+        return [f for f in glob.glob('/sys/fs/cgroup/*' + at) + glob.glob('/sys/fs/cgroup' + at) if os.path.isdir(f)]
 
     def mounts(self):
         lines = open('/proc/self/mountinfo').read().splitlines()
@@ -389,6 +393,11 @@ def sync_folder(path):
     fd = os.open(path, os.O_RDONLY)
     os.fsync(fd)
     os.close(fd)
+
+
+def start_times(pids):
+    """What a pid alone does not say: that it is still the same process."""
+    return {name: (pid, open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()[19]) for name, pid in pids.items()}
 
 
 def pss_kb(pid):
