@@ -33,8 +33,8 @@ const FLAGS: [&str; 19] = [
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=src/shim/follower");
-    for file in ["entry", "lines", "supervise"] {
-        println!("cargo::rerun-if-changed=src/shim/{file}.rs");
+    for file in ["logs/entry", "logs/lines", "shim/supervise"] {
+        println!("cargo::rerun-if-changed=src/{file}.rs");
     }
     let out = PathBuf::from(env::var("OUT_DIR")?).join("follower");
     let status = Command::new(env::var("RUSTC")?)

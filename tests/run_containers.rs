@@ -15,6 +15,15 @@ use longshore::model::{
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// Unmounted whatever happens.
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
 /// A data directory of its own; whatever a test leaves running is ended with it.
 struct Place {
     dir: tempfile::TempDir,
@@ -128,7 +137,7 @@ impl Place {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         let ours = self.dir.path().to_string_lossy().into_owned();
-        left.extend(mounts.lines().filter(|l| l.contains(&ours)).map(PathBuf::from));
+        left.extend(mounts.lines().filter(|l| l.contains(&ours) && !l.contains("small-disk")).map(PathBuf::from));
         left
     }
 }
@@ -208,6 +217,13 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Its share of memory.
+fn pss_kib(process: ProcessId) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", process.pid)).expect("alive");
+    let line = text.lines().find_map(|l| l.strip_prefix("Pss:")).expect("a line");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 fn kill(process: ProcessId) {
     longshore::container::process::Process::open(process).expect("alive").signal(9);
 }
@@ -276,8 +292,11 @@ async fn basics(place: &Place) {
     let refused =
         "busybox unshare -U true; busybox mount -t tmpfs x /tmp; busybox ls /sys/class/net; busybox ls /proc/self/fd";
     let seen = place.text(&shell(refused)).await;
-    assert!(seen.matches("not permitted").count() == 2, "{seen}");
-    assert!(seen.ends_with("lo\n0\n1\n2\n3\n"), "{seen}");
+    assert!(
+        seen.contains("unshare(0x10000000): Operation not permitted") && seen.contains("mount: permission denied"),
+        "{seen}"
+    );
+    assert!(seen.starts_with("lo\n0\n1\n2\n3\n"), "{seen}");
 }
 
 #[tokio::test]
@@ -435,4 +454,97 @@ async fn users_directories_and_commands_that_are_not_there_are_said() {
     assert!(none.contains("no command"), "{none}");
     let made = changed("pwd", |s| s.process.working_dir = Some("/srv/new/place".into()));
     assert_eq!(place.text(&made).await, "/srv/new/place\n");
+}
+
+#[tokio::test]
+async fn a_follower_is_small_and_sleeps() {
+    let place = Place::new();
+    let specs: Vec<ContainerSpec> = (0..5).map(|n| shell(&format!("echo {n}; sleep 600"))).collect();
+    let mut times = Vec::new();
+    for spec in &specs {
+        place.create(spec).await;
+        let before = Instant::now();
+        place.all().start(&spec.id).await.expect("started");
+        times.push(before.elapsed());
+    }
+    let shims: Vec<ProcessId> = specs.iter().map(|s| place.running(s).1).collect();
+    let switches = |shim: &ProcessId| {
+        let status = fs::read_to_string(format!("/proc/{}/status", shim.pid)).expect("alive");
+        let lines = status.lines().filter(|l| l.contains("ctxt_switches")).map(str::to_owned);
+        lines.collect::<Vec<_>>()
+    };
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before: Vec<_> = shims.iter().map(switches).collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(shims.iter().map(switches).collect::<Vec<_>>(), before, "nothing wakes a follower");
+    times.sort();
+    let pss: Vec<u64> = shims.iter().map(|s| pss_kib(*s)).collect();
+    println!("start: median {:?} of {times:?}; PSS in KiB: {pss:?}", times[2]);
+    assert!(pss.iter().all(|p| *p <= 64), "{pss:?}");
+}
+
+/// The shim, and whatever it started, is killed at a random moment of a start: the next start works, nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_killed_at_any_moment_of_a_start_does_no_harm() {
+    let place = Place::new();
+    let container = shell("echo up; sleep 600");
+    place.create(&container).await;
+    for step in 0..40_u64 {
+        let all = place.all().clone();
+        let id = container.id.clone();
+        let start = tokio::spawn(async move { all.start(&id).await });
+        tokio::time::sleep(Duration::from_millis(step * 4)).await;
+        let order = format!("\"folder\":\"{}", place.dir.path().join("data").display());
+        for entry in fs::read_dir("/proc").expect("proc").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            if line.starts_with("longshore\0shim") && line.contains(&order) {
+                // Only one process of them, the shim itself: its parent is this test.
+                let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                let parent = stat.rsplit_once(") ").and_then(|(_, f)| f.split(' ').nth(1)?.parse::<u32>().ok());
+                if parent == Some(std::process::id())
+                    && let Ok(start_ticks) = longshore::container::process::start_ticks(pid)
+                    && let Some(shim) = longshore::container::process::Process::open(ProcessId { pid, start_ticks })
+                {
+                    shim.signal(9);
+                }
+            }
+        }
+        let _ = start.await.expect("no panic");
+        let state = place.state(&container);
+        place.all().stop(&container.id, None, 0).await.expect("stopped");
+        assert!(!place.state(&container).alive(), "step {step}: {state:?}");
+    }
+    place.all().start(&container.id).await.expect("started after all");
+    place.running(&container);
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_output_but_not_the_exit_status_and_says_so() {
+    let mut place = Place::new();
+    let data = place.dir.path().join("data");
+    nix::mount::mount(Some("small-disk"), &data, Some("tmpfs"), nix::mount::MsFlags::empty(), Some("size=1m"))
+        .expect("mounted");
+    let _disk = SmallDisk(data.clone());
+    place.reopen();
+    let ballast = data.join("ballast");
+    fs::write(&ballast, vec![0; 500_000]).expect("there is room");
+    let flood = shell(
+        "trap stop=1 TERM; seq 1 40000; : >/dev/shm/done; while [ -z \"$stop\" ]; do sleep 0.05; done; echo after; exit 4",
+    );
+    place.run(&flood).await;
+    // A shell that is asked to end does not wait for its child.
+    let done = PathBuf::from(format!("/proc/{}/root/dev/shm/done", place.running(&flood).0.pid));
+    until("everything is written", || done.exists()).await;
+    fs::remove_file(&ballast).expect("removed");
+    place.all().stop(&flood.id, None, 10_000).await.expect("stopped");
+    assert_eq!(place.exit(&flood).await, ExitStatus::Code(4));
+    let lines = place.lines(&flood, Select::default()).await;
+    let lost: u64 = lines.iter().map(|l| if let LogStream::Lost(n) = l.stream { n } else { 0 }).sum();
+    let kept = lines.iter().filter(|l| l.stream == LogStream::Stdout).count() as u64;
+    assert!(lost > 0);
+    assert_eq!(lost + kept, 40_001, "lost {lost}, kept {kept}");
+    assert_eq!(lines.last().map(|l| l.bytes.clone()), Some(b"after".to_vec()));
+    place.all().remove(&flood.id).await.expect("removed");
+    place.containers = None;
 }

@@ -152,7 +152,7 @@ fn remove_tree(folder: &Path, until: Instant) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             // A process that was reaped a moment ago still counts.
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < until => {
-                std::thread::sleep(PAUSE)
+                std::thread::sleep(PAUSE);
             }
             done => return done,
         }

@@ -66,6 +66,8 @@ pub struct Surroundings<'a> {
     pub init: &'a Path,
     /// The host's name, for containers on its network.
     pub host_name: &'a str,
+    /// What is hidden beside [`MASKED`], because this machine has it.
+    pub masked: &'a [String],
     /// The most open files we may allow.
     pub nofile_hard: u64,
     /// Whether our own executor starts the command (it looks it up, and loads the seccomp program).
@@ -141,13 +143,14 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
                 "devices": [{ "allow": false, "access": "rwm" }],
                 "pids": { "limit": PIDS_LIMIT },
             },
-            "maskedPaths": MASKED,
+            "maskedPaths": MASKED.iter().copied().chain(around.masked.iter().map(String::as_str)).collect::<Vec<_>>(),
             "readonlyPaths": READ_ONLY,
         },
     })
 }
 
-const MASKED: [&str; 12] = [
+/// Hidden in every container, as Docker does.
+pub const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -226,4 +229,48 @@ fn environment(process: &Process, image: &ImageDefaults, host_name: &str, home: 
         set(&variable.name, variable.value.as_deref());
     }
     variables.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::record::tests::sample;
+
+    #[test]
+    fn the_whole_configuration() {
+        let image = ImageDefaults {
+            entrypoint: vec!["/entry".into()],
+            command: vec!["serve".into()],
+            environment: vec!["PATH=/bin".into(), "KEEP=1".into(), "GONE=1".into(), "ODD".into()],
+            ..ImageDefaults::default()
+        };
+        let around = Surroundings {
+            root: Path::new("/run/x/rootfs"),
+            etc: Path::new("/data/x/etc"),
+            cgroup: Path::new("/longshore/i/x"),
+            init: Path::new("/data/bin/follower"),
+            host_name: "host",
+            masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
+            nofile_hard: 20_000,
+            embedded: true,
+        };
+        let who = Identity { uid: 33, gid: 44, groups: vec![55], home: "/var/www".into() };
+        let config = config(&sample(), &image, &who, &around);
+        insta::assert_snapshot!(serde_json::to_string_pretty(&config).expect("JSON"));
+    }
+
+    #[test]
+    fn an_entrypoint_in_the_file_discards_the_images_command() {
+        let texts = |t: &[&str]| t.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        let image = ImageDefaults { entrypoint: texts(&["e"]), command: texts(&["c"]), ..ImageDefaults::default() };
+        let process = |entrypoint: Option<&[&str]>, command: Option<&[&str]>| Process {
+            entrypoint: entrypoint.map(texts),
+            command: command.map(texts),
+            ..Process::default()
+        };
+        assert_eq!(command(&process(None, None), &image), ["e", "c"]);
+        assert_eq!(command(&process(None, Some(&["x"])), &image), ["e", "x"]);
+        assert_eq!(command(&process(Some(&["y"]), None), &image), ["y"]);
+        assert_eq!(command(&process(Some(&[]), Some(&["x"])), &image), ["x"]);
+    }
 }

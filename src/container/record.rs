@@ -273,3 +273,70 @@ impl ServiceRecord {
 fn valid<T>(what: &'static str, text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
     parse(text).ok_or_else(|| RecordError::Value { what, value: text.to_owned() })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A container with everything set.
+    pub(in crate::container) fn sample() -> ContainerSpec {
+        let name = ServiceName::parse("web").expect("a name");
+        let slot = Slot { project: ProjectName::parse("shop").expect("a name"), service: name.clone(), number: 2 };
+        let digest = Digest::parse(&format!("sha256:{}", "b".repeat(64))).expect("a digest");
+        let hash = SpecHash::of(b"sample");
+        ContainerSpec {
+            id: ContainerId::derive(&slot, &hash, &digest),
+            name: ContainerName::parse("shop-web-2").expect("a name"),
+            slot,
+            image: ImageReference::parse("localhost:5000/web:1").expect("a reference"),
+            image_digest: digest,
+            service: Service {
+                name,
+                image: ImageReference::parse("localhost:5000/web:1").ok(),
+                platform: Some(Platform {
+                    os: "linux".into(),
+                    architecture: "arm64".into(),
+                    variant: Some("v8".into()),
+                }),
+                pull: PullPolicy::Every { ms: 5 },
+                replicas: 3,
+                container_name: None,
+                process: Process {
+                    entrypoint: None,
+                    command: Some(vec!["run".into(), "a b".into()]),
+                    environment: vec![
+                        EnvVar { name: "GONE".into(), value: None },
+                        EnvVar { name: "NEW".into(), value: Some("x=y".into()) },
+                    ],
+                    working_dir: Some("/srv".into()),
+                    user: Some("web".into()),
+                    tty: true,
+                    stdin_open: true,
+                    init: true,
+                },
+                hostname: Some("shop".into()),
+                labels: BTreeMap::from([("a".into(), "b".into())]),
+                annotations: BTreeMap::from([("c".into(), "d".into())]),
+                restart: RestartPolicy::OnFailure { max: Some(3) },
+                stop: StopPolicy { signal: Some(Signal::KILL), grace_ms: 7 },
+                network: NetworkMode::Host,
+                read_only: true,
+                holds: Vec::new(),
+                hash,
+            },
+        }
+    }
+
+    #[test]
+    fn a_container_comes_back_from_its_record() {
+        let spec = sample();
+        let record = ContainerRecord::new(&spec, vec!["/l/1".into()], ImageDefaults::default());
+        let json = serde_json::to_vec(&record).expect("JSON");
+        let back = ContainerRecord::parse(&json).expect("a record");
+        assert_eq!(back, record);
+        assert_eq!(back.spec.to_model().expect("valid"), spec);
+        assert!(ContainerRecord::parse(b"{").is_err());
+        let later = String::from_utf8(json).expect("text").replacen("\"version\":1", "\"version\":9", 1);
+        assert!(matches!(ContainerRecord::parse(later.as_bytes()), Err(RecordError::Version(9))));
+    }
+}

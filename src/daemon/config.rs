@@ -12,7 +12,7 @@ use crate::model::{Location, Problem};
 use crate::spec::nearest;
 
 /// Where the file is looked for when no flag names one.
-pub const DEFAULT_FILE: &str = "/etc/longshore/config.json";
+pub(super) const DEFAULT_FILE: &str = "/etc/longshore/config.json";
 
 /// The configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

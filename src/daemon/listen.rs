@@ -11,7 +11,7 @@ const GROUP: &str = "longshore";
 
 /// Why there is no socket.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenError {
+pub(super) enum ListenError {
     /// Somebody answers there.
     #[error("{} is in use: another daemon answers there; stop it, or use another --socket", path.display())]
     InUse {
@@ -36,7 +36,7 @@ pub enum ListenError {
 }
 
 /// Listens on `path` with mode 0660.
-pub fn unix(path: &Path) -> Result<UnixListener, ListenError> {
+pub(super) fn unix(path: &Path) -> Result<UnixListener, ListenError> {
     let unusable = |error| ListenError::Unusable { path: path.to_owned(), error };
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(unusable)?;

@@ -8,13 +8,13 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// The lock is held as long as this lives; the kernel drops it with the process.
 #[derive(Debug)]
-pub struct DirectoryLock {
+pub(super) struct DirectoryLock {
     _dir: Flock<File>,
 }
 
 /// Why a directory is not ours.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(super) enum LockError {
     /// Another daemon holds it.
     #[error("{dir} is in use by another longshore daemon{}; stop that one, or use another directory", .pid.map(|p| format!(" (pid {p})")).unwrap_or_default())]
     InUse {
@@ -36,7 +36,7 @@ pub enum LockError {
 
 impl DirectoryLock {
     /// Makes the directory where it is missing, and takes it.
-    pub fn take(dir: &Path, mode: u32) -> Result<Self, LockError> {
+    pub(super) fn take(dir: &Path, mode: u32) -> Result<Self, LockError> {
         let unusable = |error| LockError::Unusable { dir: dir.to_owned(), error };
         make(dir, mode).map_err(unusable)?;
         let file = File::open(dir).map_err(unusable)?;

@@ -66,7 +66,7 @@ mod planning {
     #[must_use]
     pub fn plan(state_dir: &Path, data_dir: &Path) -> PlanReport {
         match observe(data_dir) {
-            Ok(observed) => planned(Looker::new(state_dir).look(), &observed, state_dir),
+            Ok(observed) => planned(&Looker::new(state_dir).look(), &observed, state_dir),
             Err(failure) => PlanReport { failure: Some(failure), ..PlanReport::default() },
         }
     }
@@ -80,7 +80,7 @@ mod planning {
         })
     }
 
-    fn planned(look: Look, observed: &Observed, state_dir: &Path) -> PlanReport {
+    fn planned(look: &Look, observed: &Observed, state_dir: &Path) -> PlanReport {
         let now = crate::model::Timestamp::default();
         let mut reconciler = remember::reconciler(&Default::default(), observed, state_dir, Limits::default());
         let failure = look.folder.clone().err();

@@ -30,7 +30,7 @@ const STOPPING: Duration = Duration::from_secs(9);
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(super) enum StartError {
     /// No threads to work with.
     #[error("the runtime cannot be started")]
     Runtime(#[source] io::Error),
@@ -146,10 +146,10 @@ async fn wind_down(
     looping: tokio::task::JoinHandle<()>,
 ) {
     let stop = async {
-        if commands.send(Command::Stop).await.is_ok() {
-            if let Err(error) = looping.await {
-                tracing::error!(%error, "the reconcile loop failed an internal check");
-            }
+        if commands.send(Command::Stop).await.is_ok()
+            && let Err(error) = looping.await
+        {
+            tracing::error!(%error, "the reconcile loop failed an internal check");
         }
     };
     if tokio::time::timeout(STOPPING, stop).await.is_err() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::manifest::ManifestError;
-use super::registry::RegistryError;
+use super::registry_error::RegistryError;
 use super::stream::StreamError;
 use super::tar::TarError;
 use crate::model::{Digest, ImageReference};
@@ -115,8 +115,7 @@ impl LayerError {
         self.io()?.get_ref()?.downcast_ref()
     }
     fn is_no_space(&self) -> bool {
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        self.is_disk() && self.io().is_some_and(|error| full.contains(&error.kind()))
+        self.is_disk() && self.io().is_some_and(is_full)
     }
 }
 
@@ -166,9 +165,7 @@ impl PullError {
     }
     pub(super) fn store(image: &ImageReference, source: StoreError) -> Self {
         match source {
-            StoreError::Io { path, source } if source.kind() == io::ErrorKind::StorageFull => {
-                Self::NoSpace { image: image.clone(), dir: path }
-            }
+            StoreError::Io { path, source } if is_full(&source) => Self::NoSpace { image: image.clone(), dir: path },
             source => Self::Store { image: image.clone(), source },
         }
     }
@@ -190,6 +187,10 @@ impl PullError {
             Self::NoSpace { .. } | Self::Store { .. } => false,
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A name out of an image, fit for a log: control characters escaped, never longer than a line.

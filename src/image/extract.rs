@@ -22,6 +22,9 @@ const PATH: usize = 4095;
 /// Bytes of directory names held for the times set at the end.
 const DIRECTORY_NAMES: usize = 64 << 20;
 
+/// Name and value of an extended attribute.
+type Xattr<'e> = (&'e [u8], &'e [u8]);
+
 /// What was found out while a layer was applied.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Facts {
@@ -263,7 +266,7 @@ impl<'a> Extractor<'a> {
 
     /// The attributes an image may set: its users' own and file capabilities. `trusted.*` and `user.overlay.*` steer
     /// overlayfs and are dropped; security labels and ACLs speak of a host that is not this one.
-    fn xattrs<'e>(&self, entry: &'e Entry) -> Result<Vec<(&'e [u8], &'e [u8])>, LayerError> {
+    fn xattrs<'e>(&self, entry: &'e Entry) -> Result<Vec<Xattr<'e>>, LayerError> {
         let bytes: usize = entry.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
         if bytes > self.limits.xattr_bytes {
             return Err(refuse(entry, "its extended attributes are too large"));

@@ -47,13 +47,23 @@ impl Ingest {
     pub(super) fn trash(&self) -> PathBuf {
         self.path.join("trash")
     }
-    /// Moves it to `target`, which must not exist, and lets it live.
-    pub(super) fn keep_as(mut self, target: &Path) -> io::Result<()> {
-        std::fs::rename(&self.path, target)?;
-        self.kept = true;
-        Ok(())
+    /// Moves it to `target` and lets it live, unless something stands there.
+    pub(super) fn keep_as(mut self, target: &Path) -> io::Result<Result<(), Occupied>> {
+        match std::fs::rename(&self.path, target) {
+            Ok(()) => {
+                self.kept = true;
+                Ok(Ok(()))
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+                Ok(Err(Occupied(self)))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
+
+/// An ingest directory whose place is taken.
+pub(super) struct Occupied(pub(super) Ingest);
 
 impl Drop for Ingest {
     fn drop(&mut self) {

@@ -14,14 +14,15 @@ mod config;
 mod error;
 mod extract;
 mod hash;
+mod http;
 mod ingest;
 mod layer;
 mod manifest;
-mod passwd;
 mod pax;
 mod progress;
 mod pull;
 mod registry;
+mod registry_error;
 mod resolve;
 mod settings;
 mod store;
@@ -39,9 +40,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use config::ImageConfig;
 pub use error::{LayerError, OpenError, PullError, StoreError};
 pub use manifest::ManifestError;
-pub use passwd::{UserError, UserIds, lookup_user};
 pub use progress::Progress;
-pub use registry::{RegistryError, Said};
+pub use registry_error::{RegistryError, Said};
 pub use settings::{Credential, Limits, Settings, Timeouts};
 pub use stream::StreamError;
 pub use tar::TarError;
@@ -63,6 +63,8 @@ struct Inner {
     limits: Arc<Limits>,
     in_flight: InFlight,
     present: RwLock<BTreeMap<ImageReference, Present>>,
+    /// One reference is written at a time, so that disk and memory agree on the order.
+    recording: tokio::sync::Mutex<()>,
     warnings: Vec<String>,
 }
 
@@ -85,7 +87,7 @@ impl Images {
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let store = Store::open(dir).map_err(io)?;
-        let (records, mut warnings) = store.refs().map_err(io)?;
+        let store::Refs { good: records, broken: mut warnings } = store.refs().map_err(io)?;
         let mut present = BTreeMap::new();
         for (image, record) in records {
             match whole(&store, &record) {
@@ -98,8 +100,8 @@ impl Images {
         let limits = Arc::new(settings.limits.clone());
         let registry = Registry::new(settings)?;
         let (store, in_flight) = (Arc::new(store), InFlight::default());
-        let present = RwLock::new(present);
-        Ok(Self { inner: Arc::new(Inner { store, registry, limits, in_flight, present, warnings }) })
+        let (present, recording) = (RwLock::new(present), tokio::sync::Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { store, registry, limits, in_flight, present, recording, warnings }) })
     }
 
     /// The images of the store in `dir`, without opening it for use: reads only, for a plan without a daemon.
@@ -108,7 +110,7 @@ impl Images {
             return Ok(BTreeMap::new());
         }
         let store = Store::at(dir);
-        let (records, _) = store.refs()?;
+        let records = store.refs()?.good;
         Ok(records.into_iter().filter_map(|(image, record)| Some((image, whole(&store, &record).ok()?))).collect())
     }
 
@@ -136,10 +138,10 @@ impl Images {
         let machine = resolve::this_machine();
         let wanted = platform.unwrap_or(&machine);
         let pulled = Pull { store, limits, in_flight, image, wanted, progress }.run(registry).await?;
-        self.record(image, wanted, &pulled).map_err(|e| PullError::store(image, e))
+        self.record(image, wanted, pulled).await.map_err(|e| PullError::store(image, e))
     }
 
-    fn record(&self, image: &ImageReference, platform: &Platform, pulled: &Pulled) -> Result<Present, StoreError> {
+    async fn record(&self, image: &ImageReference, platform: &Platform, pulled: Pulled) -> Result<Present, StoreError> {
         let record = RefRecord {
             reference: image.to_string(),
             manifest: pulled.manifest.to_string(),
@@ -149,16 +151,17 @@ impl Images {
             bytes: pulled.bytes,
             pulled_at_ms: now().millis(),
         };
-        // A file of a few hundred bytes; the lock keeps disk and memory in the same order.
-        let mut all = self.inner.present.write().unwrap_or_else(PoisonError::into_inner);
-        self.inner.store.put_ref(image, &record)?;
         let present = Present {
-            digest: pulled.manifest.clone(),
-            top: pulled.top.clone(),
+            digest: pulled.manifest,
+            top: pulled.top,
             bytes: pulled.bytes,
             pulled_at: Timestamp(record.pulled_at_ms),
         };
-        all.insert(image.clone(), present.clone());
+        let _turn = self.inner.recording.lock().await;
+        let (store, name) = (Arc::clone(&self.inner.store), image.clone());
+        let written = tokio::task::spawn_blocking(move || store.put_ref(&name, &record)).await;
+        written.map_err(|_| StoreError::Missing { digest: present.digest.clone() }).flatten()?;
+        self.inner.present.write().unwrap_or_else(PoisonError::into_inner).insert(image.clone(), present.clone());
         Ok(present)
     }
 

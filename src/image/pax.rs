@@ -104,7 +104,7 @@ mod tests {
     fn records_are_read_and_wrong_lengths_refused() {
         let read = parse(b"11 path=abc\n20 mtime=1.5000000001\n".as_slice());
         assert!(read.is_err(), "the second length is wrong: {read:?}");
-        let read = parse(b"12 path=abc\n13 mtime=-1.5\n").expect("well formed");
+        let read = parse(b"12 path=abc\n14 mtime=-1.5\n").expect("well formed");
         assert_eq!(read.path.as_deref(), Some(&b"abc"[..]));
         assert_eq!(read.mtime, Some((-2, 500_000_000)));
         for bad in [&b"0 a=b\n"[..], b"6 ab=\n7", b"x", b"99 a=b\n", b"6 a=bc", b"5 =a\n", b"-6 a=b\n"] {

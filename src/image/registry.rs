@@ -4,115 +4,24 @@
 //! No credential goes to another host: they are given to oci-client, which asks the token server the registry names,
 //! and reqwest drops `Authorization` when a redirect leads elsewhere. Nothing in here retries, but for one new token.
 
-use std::net::IpAddr;
-use std::time::Duration;
-
 use hyper::body::Bytes;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
+use oci_client::client::ClientProtocol;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Reference, RegistryOperation};
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 
 use super::error::{OpenError, line};
 use super::hash::digest_like;
+use super::http::{basic, chain, client_config, endpoint, http_client, retry_after, speaks_plain};
 use super::manifest::{self, Descriptor};
+use super::registry_error::{RegistryError, Said};
 use super::settings::Settings;
 use crate::model::{Digest, ImageReference};
 
-/// Redirects from one request.
-const REDIRECTS: usize = 10;
 /// Bytes of an error answer that are looked at.
 const ERROR_BYTES: usize = 16 << 10;
-
-/// Why a registry did not give what was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// No connection: refused, unknown host, no route, bad certificate. The source says which.
-    #[error("cannot connect to registry {registry}")]
-    Connect {
-        registry: String,
-        #[source]
-        source: reqwest::Error,
-    },
-    /// It is there but silent.
-    #[error("registry {registry} stopped answering for {} s", waited.as_secs_f32())]
-    Timeout { registry: String, waited: Duration },
-    /// Sent from one place to another without end, or from HTTPS to HTTP.
-    #[error("registry {registry} redirects more than {REDIRECTS} times, or away from HTTPS")]
-    Redirects { registry: String },
-    /// The connection broke, or what came is not HTTP.
-    #[error("the answer of registry {registry} broke off or is not HTTP")]
-    Broken {
-        registry: String,
-        #[source]
-        source: reqwest::Error,
-    },
-    /// No such image.
-    #[error("image {image} does not exist in registry {registry}")]
-    Unknown { registry: String, image: String },
-    /// The image names content the registry does not have.
-    #[error("registry {registry} does not have {digest}, which the image consists of")]
-    Incomplete { registry: String, digest: Digest },
-    /// A login is needed, or the one there is does not do.
-    #[error("registry {registry} refuses access (HTTP {status}){said}; is the name right, and is a login needed?")]
-    Denied { registry: String, status: u16, said: Said },
-    /// Too many questions.
-    #[error("registry {registry} asks to slow down (HTTP 429){said}")]
-    TooManyRequests { registry: String, said: Said, retry_after: Option<Duration> },
-    /// Its own trouble.
-    #[error("registry {registry} fails (HTTP {status}){said}")]
-    Unavailable { registry: String, status: u16, said: Said, retry_after: Option<Duration> },
-    /// Any other answer.
-    #[error("registry {registry} answers with HTTP {status}{said}")]
-    Unexpected { registry: String, status: u16, said: Said },
-    /// Content that is not what its name says.
-    #[error("registry {registry} sent {got} where {expected} was asked for")]
-    WrongDigest { registry: String, expected: Digest, got: String },
-    /// Content longer or shorter than announced.
-    #[error("registry {registry} sent {got} bytes of {digest}, which has {expected}")]
-    WrongSize { registry: String, digest: Digest, expected: u64, got: u64 },
-    /// Content beyond its limit.
-    #[error("registry {registry} sends more than the {limit} bytes allowed for {what}")]
-    TooLarge { registry: String, what: &'static str, limit: u64 },
-}
-
-/// The registry's own words, made fit for one line; empty where it said nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said(String);
-
-impl std::fmt::Display for Said {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
-    }
-}
-
-impl RegistryError {
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::TooManyRequests { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
-            _ => None,
-        }
-    }
-    pub(super) fn permanent(&self) -> bool {
-        match self {
-            Self::Unknown { .. }
-            | Self::Incomplete { .. }
-            | Self::Denied { .. }
-            | Self::Unexpected { .. }
-            | Self::Redirects { .. }
-            | Self::TooLarge { .. } => true,
-            Self::Connect { .. }
-            | Self::Timeout { .. }
-            | Self::Broken { .. }
-            | Self::TooManyRequests { .. }
-            | Self::Unavailable { .. }
-            | Self::WrongDigest { .. }
-            | Self::WrongSize { .. } => false,
-        }
-    }
-}
 
 /// The clients for all registries.
 pub(super) struct Registry {
@@ -141,54 +50,6 @@ impl Registry {
         let plain = speaks_plain(&self.settings, image.registry());
         Session { registry: self, image, plain, login: tokio::sync::RwLock::new(Login::default()) }
     }
-}
-
-fn client_config(settings: &Settings, protocol: ClientProtocol) -> ClientConfig {
-    let pem = |data: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() };
-    ClientConfig {
-        protocol,
-        extra_root_certificates: settings.extra_roots_pem.iter().map(pem).collect(),
-        read_timeout: Some(settings.timeouts.progress),
-        connect_timeout: Some(settings.timeouts.connect),
-        user_agent: AGENT,
-        ..ClientConfig::default()
-    }
-}
-
-const AGENT: &str = concat!("longshore/", env!("CARGO_PKG_VERSION"));
-
-fn http_client(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
-    let roots = settings.extra_roots_pem.iter().map(|pem| reqwest::Certificate::from_pem(pem));
-    let roots = roots.collect::<Result<Vec<_>, _>>()?;
-    let mut builder = reqwest::Client::builder()
-        .user_agent(AGENT)
-        .connect_timeout(settings.timeouts.connect)
-        .read_timeout(settings.timeouts.progress)
-        .redirect(reqwest::redirect::Policy::custom(follow));
-    if !roots.is_empty() {
-        builder = builder.tls_certs_merge(roots);
-    }
-    builder.build()
-}
-
-fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
-    let downgraded = attempt.url().scheme() == "http" && attempt.previous().iter().any(|u| u.scheme() == "https");
-    if attempt.previous().len() > REDIRECTS || downgraded {
-        attempt.error("too many redirects, or one away from HTTPS")
-    } else {
-        attempt.follow()
-    }
-}
-
-/// Whether a registry is spoken to without TLS.
-fn speaks_plain(settings: &Settings, registry: &str) -> bool {
-    let host = match registry.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => registry.split(':').next().unwrap_or(registry),
-    };
-    let named = |list: &[String]| list.iter().any(|h| h == registry || h == host);
-    let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    named(&settings.insecure_hosts) || loopback && !named(&settings.secure_hosts)
 }
 
 /// What goes into `Authorization`, and how often it was asked for.
@@ -444,75 +305,5 @@ impl Session<'_> {
 
     fn host(&self) -> String {
         self.image.registry().to_owned()
-    }
-}
-
-/// Docker Hub answers under another name than the one people write.
-fn endpoint(image: &ImageReference) -> &str {
-    if image.registry() == "docker.io" { "registry-1.docker.io" } else { image.registry() }
-}
-
-/// Seconds only: the form with a date needs a clock that agrees with the registry's.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.min(24 * 3600)))
-}
-
-fn basic(user: &str, password: &str) -> String {
-    const TABLE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::from("Basic ");
-    for group in format!("{user}:{password}").as_bytes().chunks(3) {
-        let word = (0..3).fold(0u32, |w, at| (w << 8) | u32::from(group.get(at).copied().unwrap_or(0)));
-        for at in 0..4 {
-            let symbol = char::from(TABLE[(word >> (18 - 6 * at)) as usize & 63]);
-            out.push(if at <= group.len() { symbol } else { '=' });
-        }
-    }
-    out
-}
-
-/// An error and all below it, where the one above hides what matters.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loopback_is_plain_unless_it_is_said_to_be_secure() {
-        let settings = Settings {
-            insecure_hosts: vec!["lab.example".into(), "10.0.0.1:5000".into()],
-            secure_hosts: vec!["127.0.0.1:5443".into()],
-            ..Settings::default()
-        };
-        let table = [
-            ("localhost:5000", true),
-            ("127.0.0.2:5000", true),
-            ("[::1]:5000", true),
-            ("127.0.0.1:5443", false),
-            ("lab.example:8080", true),
-            ("10.0.0.1:5000", true),
-            ("10.0.0.1", false),
-            ("docker.io", false),
-            ("localhost.example", false),
-        ];
-        for (registry, plain) in table {
-            assert_eq!(speaks_plain(&settings, registry), plain, "{registry}");
-        }
-    }
-
-    #[test]
-    fn basic_credentials_are_encoded() {
-        assert_eq!(basic("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
-        assert_eq!(basic("a", "b"), "Basic YTpi");
     }
 }

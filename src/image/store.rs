@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::hash::{digest_like, sha256_hex};
-use super::ingest::{Ingest, remove_tree};
+use super::ingest::{Ingest, Occupied, remove_tree};
 use super::layer::Unpacking;
 use crate::model::{Digest, ImageReference};
 
@@ -42,6 +42,13 @@ pub(super) struct RefRecord {
     pub(super) platform: String,
     pub(super) bytes: u64,
     pub(super) pulled_at_ms: u64,
+}
+
+/// All references that were read, and for each broken one a sentence.
+#[derive(Debug, Default)]
+pub(super) struct Refs {
+    pub(super) good: Vec<(ImageReference, RefRecord)>,
+    pub(super) broken: Vec<String>,
 }
 
 /// What `meta.json` of a layer holds.
@@ -118,10 +125,13 @@ impl Store {
         write_synced(&meta, &json(&record, &meta)?).map_err(StoreError::io(&meta))?;
         sync_dir(ingest.path()).map_err(StoreError::io(ingest.path()))?;
         let target = self.layer_path(diff_id);
-        if !self.has_layer(diff_id) {
-            // Something without its record is not a layer.
+        // A pull that was given up may still end well beside us, so what stands there is looked at only when it is in
+        // the way; without its record it is not a layer.
+        if let Err(Occupied(ingest)) = ingest.keep_as(&target).map_err(StoreError::io(&target))?
+            && !self.has_layer(diff_id)
+        {
             remove_tree(&target).map_err(StoreError::io(&target))?;
-            ingest.keep_as(&target).map_err(StoreError::io(&target))?;
+            let _ = ingest.keep_as(&target).map_err(StoreError::io(&target))?;
         }
         let layers = self.dir.join("layers");
         sync_dir(&layers).map_err(StoreError::io(&layers))
@@ -156,20 +166,20 @@ impl Store {
         self.replace(&path, &json(record, &path)?)
     }
 
-    /// All references, and for each broken one a sentence.
-    pub(super) fn refs(&self) -> io::Result<(Vec<(ImageReference, RefRecord)>, Vec<String>)> {
-        let (mut good, mut broken) = (Vec::new(), Vec::new());
+    /// Reads all references; a broken one never hides the others.
+    pub(super) fn refs(&self) -> io::Result<Refs> {
+        let mut refs = Refs::default();
         for entry in fs::read_dir(self.dir.join("refs"))? {
             let path = entry?.path();
             if path.extension().is_none_or(|e| e != "json") {
                 continue;
             }
             match self.read_ref(&path) {
-                Ok(found) => good.push(found),
-                Err(reason) => broken.push(format!("{} is not used: {reason}", path.display())),
+                Ok(found) => refs.good.push(found),
+                Err(reason) => refs.broken.push(format!("{} is not used: {reason}", path.display())),
             }
         }
-        Ok((good, broken))
+        Ok(refs)
     }
 
     fn read_ref(&self, path: &Path) -> Result<(ImageReference, RefRecord), String> {

@@ -112,8 +112,8 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shim::entry::{LONGEST, PIECE, Stream, encode, encode_lost};
-    use crate::shim::lines::{Ending, Lines};
+    use crate::logs::entry::{LONGEST, PIECE, Stream, encode, encode_lost};
+    use crate::logs::lines::{Ending, Lines};
 
     fn round(bytes: &[u8], ending: Ending) -> LogLine {
         let mut out = vec![0; LONGEST];

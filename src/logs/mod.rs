@@ -2,7 +2,9 @@
 //!
 //! A container's log folder holds `log` and, older with rising number, `log.1`, `log.2`, … Every line is one record.
 
+pub mod entry;
 mod line;
+pub mod lines;
 mod read;
 
 pub use line::{LogLine, LogStream};
@@ -23,7 +25,7 @@ pub fn prepare(folder: &Path) -> io::Result<u64> {
             Err(error) => return Err(error),
         };
         let len = file.metadata()?.len();
-        file.seek(SeekFrom::Start(len.saturating_sub(2 * crate::shim::entry::LONGEST as u64)))?;
+        file.seek(SeekFrom::Start(len.saturating_sub(2 * entry::LONGEST as u64)))?;
         let mut end = Vec::new();
         file.read_to_end(&mut end)?;
         let whole = end.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);

@@ -113,7 +113,7 @@ impl Reader {
         let mut reader = Self { folder, file: None, rest: Vec::new() };
         reader.file = match tail {
             None => reader.oldest()?,
-            Some(tail) => reader.from_end(tail)?,
+            Some(tail) => reader.last(tail)?,
         };
         Ok(reader)
     }
@@ -197,7 +197,7 @@ impl Reader {
     }
 
     /// Positioned so that `tail` lines are left.
-    fn from_end(&self, tail: usize) -> io::Result<Option<File>> {
+    fn last(&self, tail: usize) -> io::Result<Option<File>> {
         let mut left = tail;
         let mut found = None;
         for number in 0..MOST_FILES {

@@ -230,12 +230,11 @@ impl<'a> Planner<'a> {
             };
             return self.wait(slot, on, None);
         }
-        if let Some(failure) = self.facts.memory.failures.get(&key) {
-            if failure.retry_at > self.facts.now {
-                let on =
-                    WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };
-                return self.wait(slot, on, Some(failure.retry_at));
-            }
+        if let Some(failure) = self.facts.memory.failures.get(&key)
+            && failure.retry_at > self.facts.now
+        {
+            let on = WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };
+            return self.wait(slot, on, Some(failure.retry_at));
         }
         let pull = matches!(action, Action::Pull { .. });
         let (count, limit) = if pull {

@@ -168,10 +168,10 @@ impl World {
 
     /// The shim of a running container is killed.
     pub(super) fn orphan(&mut self, id: &ContainerId) {
-        if let Some(container) = self.containers.get_mut(id) {
-            if let ContainerState::Running { since, .. } = container.state {
-                container.state = ContainerState::Orphaned { started: since };
-            }
+        if let Some(container) = self.containers.get_mut(id)
+            && let ContainerState::Running { since, .. } = container.state
+        {
+            container.state = ContainerState::Orphaned { started: since };
         }
     }
 

@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     /// Takes in what a look saw.
-    pub fn absorb(&mut self, look: Look, now: Timestamp) -> Changes {
+    pub fn absorb(&mut self, look: &Look, now: Timestamp) -> Changes {
         let mut changes = Changes::default();
         self.warnings = look.warnings.clone();
         if let Err(reason) = &look.folder {
@@ -75,17 +75,17 @@ impl Ledger {
             return changes;
         }
         self.looked = true;
-        self.note_refused(&look);
-        let claims = claims(&look);
-        self.take_over_moved(&claims, &look, &mut changes);
-        self.settle_conflicts(&claims, &look);
+        self.note_refused(look);
+        let claims = claims(look);
+        self.take_over_moved(&claims, look, &mut changes);
+        self.settle_conflicts(&claims, look);
         for (path, read) in look.files.iter() {
             if let Read::Good(file) = read {
                 self.apply(path, file, &mut changes);
             }
         }
-        self.find_lost(&look);
-        self.remove_absent(&look, now, &mut changes);
+        self.find_lost(look);
+        self.remove_absent(look, now, &mut changes);
         changes
     }
 
@@ -283,7 +283,7 @@ impl Ledger {
                 .entry(name)
                 .and_modify(|first| {
                     if had {
-                        first.clone_from(&owner)
+                        first.clone_from(&owner);
                     }
                 })
                 .or_insert(owner);

@@ -73,7 +73,7 @@ impl Reconciler {
     }
 
     /// The folder was looked at.
-    pub fn looked(&mut self, look: Look, now: Timestamp) -> Noted {
+    pub fn looked(&mut self, look: &Look, now: Timestamp) -> Noted {
         let changes = self.ledger.absorb(look, now);
         self.absent = changes.look_again;
         let mut noted = Noted::default();

@@ -95,7 +95,7 @@ impl<H: Host> Loop<H> {
             let wake = self.wake();
             // Every arm may be cancelled: what it waits for stays where it is until it is taken.
             tokio::select! {
-                look = self.source.next() => self.looked(look),
+                look = self.source.next() => self.looked(&look),
                 Some(done) = self.actions.join_next() => self.finished(done),
                 Some(saved) = self.saves.join_next() => self.saved(saved),
                 command = self.channels.commands.recv() => match command {
@@ -142,7 +142,7 @@ impl<H: Host> Loop<H> {
         self.publish();
     }
 
-    fn looked(&mut self, look: crate::source::Look) {
+    fn looked(&mut self, look: &crate::source::Look) {
         let noted = self.reconciler.looked(look, self.clock.now());
         self.source.answered(&noted.changes.answered);
         if noted.changes.look_again {

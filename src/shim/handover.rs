@@ -43,8 +43,8 @@ impl Handover {
             return Err(io::Error::last_os_error());
         }
         for (fd, place) in fds.into_iter().zip(3..) {
-            // SAFETY: the descriptor is valid; what was at the place belongs to nobody who still runs.
             let result = match &fd {
+                // SAFETY: the descriptor is valid; what was at the place belongs to nobody who still runs.
                 Some(fd) => unsafe { libc::dup2(fd.as_raw_fd(), place) },
                 None => 0,
             };

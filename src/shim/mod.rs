@@ -12,8 +12,6 @@
 //!
 //! The **follower** is a tiny program of its own (`follower/`) that shares the files `entry`, `lines` and `supervise` with the library.
 
-pub mod entry;
-pub mod lines;
 pub mod seccomp;
 pub mod supervise;
 
@@ -36,8 +34,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, setsid};
 
+// Named `entry` for `supervise`, which the follower compiles with the file beside it.
 use crate::container::link::{EXIT, EXIT_DRAFT, EXIT_LEN, LOGS, Order, Report, START, StartRecord};
 use crate::container::process::start_ticks;
+use crate::logs::entry;
 use crate::model::ProcessId;
 use handover::Handover;
 use stage::{Stage, write_whole};

@@ -105,6 +105,7 @@ fn write_config(
         cgroup: &order.cgroup,
         init: &order.init,
         host_name: &host_name(),
+        masked: &thermal_throttles(),
         nofile_hard,
         embedded,
     };
@@ -117,6 +118,16 @@ fn write_config(
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
     Ok(bundle)
+}
+
+/// One per processor, on machines that tell: a container could watch its neighbours by them.
+fn thermal_throttles() -> Vec<String> {
+    let path = |cpu: usize| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
+    (0..)
+        .take_while(|cpu| Path::new(&format!("/sys/devices/system/cpu/cpu{cpu}")).exists())
+        .map(path)
+        .filter(|path| Path::new(path).exists())
+        .collect()
 }
 
 fn host_name() -> String {

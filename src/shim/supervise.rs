@@ -104,3 +104,24 @@ impl Supervisor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_waits_for_both_streams_but_not_for_ever() {
+        let exit = Exit::from_wait(3 << 8);
+        assert_eq!((exit, Exit::from_wait(9)), (Exit::Code(3), Exit::Signal(9)));
+        let mut one = Supervisor::new(true, true);
+        assert_eq!(one.handle(Input::Closed(Stream::Stdout), 0), Output::Wait);
+        assert!(!one.reads(Stream::Stdout) && one.reads(Stream::Stderr));
+        assert_eq!(one.handle(Input::InitEnded(exit), 1000), Output::WaitAtMost(DRAIN_MS));
+        assert_eq!(one.handle(Input::TimeOver, 1000 + DRAIN_MS - 1), Output::WaitAtMost(1));
+        assert_eq!(one.handle(Input::TimeOver, 1000 + DRAIN_MS), Output::Done(exit));
+        let mut two = Supervisor::new(true, true);
+        two.handle(Input::Closed(Stream::Stderr), 0);
+        assert_eq!(two.handle(Input::Closed(Stream::Stdout), 0), Output::Wait, "a container may be silent");
+        assert_eq!(two.handle(Input::InitEnded(exit), 5), Output::Done(exit));
+    }
+}

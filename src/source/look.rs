@@ -176,11 +176,12 @@ impl Looker {
         if task.writing.contains(path) {
             return self.known.get(path).map_or(Read::Writing, |known| known.read.clone());
         }
-        if let Some(known) = self.known.get(path) {
-            if !task.everything && !concerns(&task.touched, path, known) {
-                watch_known(&self.root, path, known, after);
-                return known.read.clone();
-            }
+        if let Some(known) = self.known.get(path)
+            && !task.everything
+            && !concerns(&task.touched, path, known)
+        {
+            watch_known(&self.root, path, known, after);
+            return known.read.clone();
         }
         let content = match folder.read(path) {
             Ok(content) => content,

@@ -175,7 +175,7 @@ impl Source {
             self.settle.forget_unlinked(|_| false);
             self.watched.clear();
         }
-        if self.watch(after.watch) {
+        if self.watch(&after.watch) {
             // A folder that is watched only now may have changed since it was read.
             self.settle.note(Hint::Anything, self.now());
         }
@@ -193,9 +193,9 @@ impl Source {
     }
 
     /// Watches exactly these folders; true where one is new.
-    fn watch(&mut self, wanted: BTreeSet<PathBuf>) -> bool {
+    fn watch(&mut self, wanted: &BTreeSet<PathBuf>) -> bool {
         let Ok(watcher) = &mut self.watcher else { return false };
-        for gone in self.watched.difference(&wanted).cloned().collect::<Vec<_>>() {
+        for gone in self.watched.difference(wanted).cloned().collect::<Vec<_>>() {
             // It may be gone itself; then there is nothing to unwatch.
             if watcher.unwatch(&gone).is_err() {
                 tracing::trace!(folder = %gone.display(), "no longer there to unwatch");

@@ -3,9 +3,9 @@
 //! What passes here can be read without asking again what kind of value it is.
 
 use super::duration::{self, Units};
-use super::keys::{Shape, Table};
+use super::keys::{DEPLOY, FILE, SERVICE, Shape, Table};
 use super::nearest::nearest;
-use super::node::{Kind, Node, Scalar, Value};
+use super::node::{Key, Kind, Node, Scalar, Value};
 use super::report::Report;
 
 /// Checks one value. `key` is its dotted path.
@@ -37,19 +37,30 @@ fn keys(node: &Node, table: &Table, key: &str, report: &mut Report<'_>) {
         match table.rule(&name.text) {
             Some(rule) => check(value, &rule.shape, &inner, report),
             None if name.text.starts_with("x-") => {}
-            None => {
-                let near = nearest(&name.text, table.rules.iter().map(|rule| rule.name));
-                let place =
-                    if table.name == "file" { "a Compose file".to_owned() } else { format!("`{}`", table.name) };
-                let message = format!("unknown key {:?} in {place}", name.text);
-                let noted = report.error(name.at, &inner, message);
-                match near {
-                    Some(near) => noted.hint(format!("did you mean `{near}`?")),
-                    None => noted.hint("keys of your own begin with `x-`"),
-                }
-            }
+            None => unknown(name, table, &inner, report),
         }
     }
+}
+
+fn unknown(name: &Key, table: &Table, key: &str, report: &mut Report<'_>) {
+    let place = if table.name == FILE.name { "a Compose file".to_owned() } else { format!("`{}`", table.name) };
+    let shown: String = name.text.chars().take(80).collect();
+    let hint = if report.full() { None } else { meant(&name.text, table) };
+    let noted = report.error(name.at, key, format!("unknown key {shown:?} in {place}"));
+    noted.hint(hint.unwrap_or_else(|| "keys of your own begin with `x-`".to_owned()));
+}
+
+/// The nearest key of this map, else the key of another map that it could have slipped out of.
+fn meant(word: &str, table: &Table) -> Option<String> {
+    let near = |table: &Table| nearest(word, table.rules.iter().map(|rule| rule.name));
+    if let Some(near) = near(table) {
+        return Some(format!("did you mean `{near}`?"));
+    }
+    let others = [&SERVICE, &DEPLOY, &FILE].into_iter().filter(|other| other.name != table.name);
+    others.into_iter().find_map(|other| {
+        let near = near(other)?;
+        Some(format!("did you mean `{near}`? it belongs into a `{}`; look at the indentation", other.name))
+    })
 }
 
 /// A dotted path; what a name may not hold is shown escaped.

@@ -2,6 +2,8 @@
 //!
 //! What is wrong is told by line only. Such a file holds secrets, and its path is chosen by whoever writes the state file.
 
+use std::collections::HashMap;
+
 use super::interpolate::{Lone, interpolate};
 
 /// How values are read.
@@ -20,14 +22,15 @@ pub(super) struct Line {
     pub(super) value: Option<String>,
 }
 
-/// What a file says, and the variables it uses that have no value, with their lines.
+/// What a file says, and the lines that use a variable without a value. Which one is not told: it may be a piece of a
+/// password that holds a dollar sign.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Lines {
     pub(super) lines: Vec<Line>,
-    pub(super) unset: Vec<(u32, String)>,
+    pub(super) unset: Vec<u32>,
 }
 
-/// What is wrong, and on which line. Never holds anything of the file but names of variables.
+/// What is wrong, and on which line. Never holds anything of the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) line: u32,
@@ -42,7 +45,7 @@ pub(super) fn read(bytes: &[u8], format: Format, outer: &dyn Fn(&str) -> Option<
         Fault { line: u32::try_from(line).unwrap_or(u32::MAX), message: "it is not UTF-8".to_owned() }
     })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { rest: text, line: 1, outer, out: Lines::default() };
+    let mut reader = Reader { rest: text, line: 1, outer, set: HashMap::new(), out: Lines::default() };
     while !reader.rest.is_empty() {
         reader.entry(format)?;
     }
@@ -53,6 +56,7 @@ struct Reader<'t> {
     rest: &'t str,
     line: u32,
     outer: &'t dyn Fn(&str) -> Option<String>,
+    set: HashMap<String, String>,
     out: Lines,
 }
 
@@ -96,6 +100,9 @@ impl<'t> Reader<'t> {
                 None
             }
         };
+        if let Some(value) = &value {
+            self.set.insert(name.to_owned(), value.clone());
+        }
         self.out.lines.push(Line { name: name.to_owned(), value });
         Ok(())
     }
@@ -158,12 +165,12 @@ impl<'t> Reader<'t> {
         if text.contains('\0') {
             return Err(Fault { line, message: "it holds a NUL byte".to_owned() });
         }
-        let own = |name: &str| {
-            let set = self.out.lines.iter().rev().find(|entry| entry.name == name);
-            set.and_then(|entry| entry.value.clone()).or_else(|| (self.outer)(name))
-        };
-        let filled = interpolate(text, Lone::Kept, &own).map_err(|fault| Fault { line, message: fault.message })?;
-        self.out.unset.extend(filled.unset.into_iter().map(|name| (line, name)));
+        let own = |name: &str| self.set.get(name).cloned().or_else(|| (self.outer)(name));
+        let filled = interpolate(text, Lone::Kept, &own)
+            .map_err(|_| Fault { line, message: "a variable in its value cannot be filled in".to_owned() })?;
+        if !filled.unset.is_empty() {
+            self.out.unset.push(line);
+        }
         Ok(filled.text)
     }
 }
@@ -250,6 +257,7 @@ mod tests {
             (b"A=1\nB=\xffsecret", 2),
             (b"A=secret\0", 1),
             (b"A=${secret", 1),
+            (b"A=${B:?secret}", 1),
         ] {
             let fault = read(text, Format::Compose, &|_| None).unwrap_err();
             assert_eq!(fault.line, line, "{text:?}");

@@ -1,6 +1,6 @@
 //! A service's environment: `env_file`, then `environment` over it; and the other `KEY=value` lists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::check::path;
@@ -12,7 +12,7 @@ use crate::model::EnvVar;
 
 /// The resolved environment, each name once, in the file's order.
 pub(super) fn read(service: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Vec<EnvVar> {
-    let mut all = Vec::new();
+    let mut all = Environment::default();
     if let Some(files) = service.given("env_file") {
         let key = path(key, "env_file");
         match &files.value {
@@ -29,10 +29,10 @@ pub(super) fn read(service: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Ve
         for Pair { name, value, at } in pairs(node) {
             check_name(&name, at, &key, reader);
             let value = value.or_else(|| reader.variable(&name));
-            set(&mut all, EnvVar { name, value });
+            all.set(EnvVar { name, value });
         }
     }
-    all
+    all.variables
 }
 
 /// Labels, annotations: names with text.
@@ -72,14 +72,25 @@ fn check_name(name: &str, at: Span, key: &str, reader: &mut Reader<'_, '_>) {
     }
 }
 
-fn set(all: &mut Vec<EnvVar>, variable: EnvVar) {
-    match all.iter_mut().find(|other| other.name == variable.name) {
-        Some(other) => other.value = variable.value,
-        None => all.push(variable),
+/// Variables in the order in which they were first named, each once.
+#[derive(Default)]
+struct Environment {
+    variables: Vec<EnvVar>,
+    places: HashMap<String, usize>,
+}
+
+impl Environment {
+    fn set(&mut self, variable: EnvVar) {
+        let next = self.variables.len();
+        let place = *self.places.entry(variable.name.clone()).or_insert(next);
+        match self.variables.get_mut(place) {
+            Some(known) => known.value = variable.value,
+            None => self.variables.push(variable),
+        }
     }
 }
 
-fn env_file(node: &Node, key: &str, reader: &mut Reader<'_, '_>, all: &mut Vec<EnvVar>) {
+fn env_file(node: &Node, key: &str, reader: &mut Reader<'_, '_>, all: &mut Environment) {
     let name = node.given("path").unwrap_or(node);
     let required = node.given("required").and_then(Node::truth).unwrap_or(true);
     let format = match node.given("format").and_then(Node::text) {
@@ -105,15 +116,14 @@ fn env_file(node: &Node, key: &str, reader: &mut Reader<'_, '_>, all: &mut Vec<E
             reader.report.error(name.at, key, message);
         }
         Ok(read) => {
-            for (line, unset) in read.unset {
-                let message =
-                    format!("the variable {unset} is not set; it is taken as empty (line {line} of {text:?})");
-                reader.report.warning(name.at, key, message);
+            for line in read.unset {
+                let message = format!("line {line} of {text:?} uses a variable that is not set; it is taken as empty");
+                reader.report.warning(name.at, key, message).hint("a value with a dollar sign needs single quotes");
             }
             for line in read.lines {
                 // Only a name: the value comes from `.env`, and without one there the line says nothing.
                 if let Some(value) = line.value.or_else(|| reader.variable(&line.name)) {
-                    set(all, EnvVar { name: line.name, value: Some(value) });
+                    all.set(EnvVar { name: line.name, value: Some(value) });
                 }
             }
         }

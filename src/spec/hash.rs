@@ -7,7 +7,6 @@
 //! `stop_*`, and the reasons for a hold. A setting that has its default is not written into the canonical text, so that a
 //! key that later versions learn does not make every container again on their first start.
 
-use super::keys::SERVICE;
 use crate::model::{NetworkMode, Service, SpecHash};
 
 /// The hash of a service whose other fields are complete.
@@ -17,7 +16,7 @@ pub(super) fn of(service: &Service) -> SpecHash {
 
 /// Lines of `key` and values, each value preceded by its length so that no two services give the same text.
 fn canonical(service: &Service) -> Vec<u8> {
-    let mut text = Canonical(format!("longshore {} 1\n", SERVICE.name).into_bytes());
+    let mut text = Canonical(b"longshore service 1\n".to_vec());
     let process = &service.process;
     text.option("image", service.image.as_ref().map(ToString::to_string).as_deref());
     text.option("platform", service.platform.as_ref().map(ToString::to_string).as_deref());

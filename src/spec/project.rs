@@ -14,18 +14,35 @@ use super::source_text::{MAX_BYTES, Source, Span};
 use super::{Document, FileError, Files, Input, service, substitute, tree};
 use crate::model::{Hold, Location, Problem, Project, ProjectName, Service, ServiceName};
 
+/// Far more than one host runs; it bounds what is told about one file.
+const MAX_SERVICES: usize = 1000;
+
 /// What reading a service needs from around it.
 pub(super) struct Reader<'r, 'a> {
     pub(super) report: &'r mut Report<'a>,
     files: &'a dyn Files,
-    variables: BTreeMap<String, String>,
-    project: String,
+    variables: Variables,
     references: BTreeSet<PathBuf>,
 }
 
+/// They come from the `.env` file beside the state file alone: what is true must come from files, not from the environment
+/// that the daemon happens to be started in.
+#[derive(Default)]
+struct Variables {
+    values: BTreeMap<String, String>,
+    project: String,
+}
+
+impl Variables {
+    fn value(&self, name: &str) -> Option<String> {
+        let own = || (name == "COMPOSE_PROJECT_NAME").then(|| self.project.clone());
+        self.values.get(name).cloned().or_else(own)
+    }
+}
+
 pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
-    let source = Source::read(input.path, input.text).map_err(|problem| vec![problem])?;
-    let mut root = tree::read(&source).map_err(|problem| vec![problem])?;
+    let source = Source::read(input.path, input.text).map_err(|problem| vec![*problem])?;
+    let mut root = tree::read(&source).map_err(|problem| vec![*problem])?;
     let mut report = Report::new(&source);
     if !matches!(root.value, Value::Map(_)) {
         let message = format!("a state file is a map with `services:`, and this is {}", root.kind_name());
@@ -35,8 +52,7 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
     let mut reader = Reader {
         report: &mut report,
         files: input.files,
-        variables: BTreeMap::new(),
-        project: String::new(),
+        variables: Variables::default(),
         references: BTreeSet::new(),
     };
     reader.dotenv(input.path);
@@ -50,11 +66,9 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
 }
 
 impl Reader<'_, '_> {
-    /// A variable's value. They come from the `.env` file beside the state file alone: what is true must come from files,
-    /// not from the environment that the daemon happens to be started in.
+    /// A variable's value.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
-        let own = || (name == "COMPOSE_PROJECT_NAME").then(|| self.project.clone());
-        self.variables.get(name).cloned().or_else(own)
+        self.variables.value(name)
     }
 
     /// The content of a file that the state file names at `at`. A problem with it is told there, without its content.
@@ -90,24 +104,21 @@ impl Reader<'_, '_> {
                 self.report.add(Problem::error(Location::at(file, fault.line, 1), fault.message));
             }
             Ok(read) => {
-                for (line, unset) in read.unset {
-                    let message = format!("the variable {unset} is not set above this line; it is taken as empty");
-                    self.report.add(Problem::warning(Location::at(&file, line, 1), message));
+                for line in read.unset {
+                    let message = "a variable on this line is not set above it; it is taken as empty";
+                    let hint = "a value with a dollar sign needs single quotes";
+                    self.report.add(Problem::warning(Location::at(&file, line, 1), message)).hint(hint);
                 }
                 let set = read.lines.into_iter().filter_map(|line| line.value.map(|value| (line.name, value)));
-                self.variables = set.collect();
+                self.variables.values = set.collect();
             }
         }
     }
 
     fn project(&mut self, input: &Input<'_>, root: &mut Node) -> Option<Project> {
-        self.project = self.name_text(root).unwrap_or_else(|| normalised(input.default_name));
-        let variables = (&self.variables, &self.project);
-        let lookup = |name: &str| {
-            let own = || (name == "COMPOSE_PROJECT_NAME").then(|| variables.1.clone());
-            variables.0.get(name).cloned().or_else(own)
-        };
-        substitute::substitute(root, &lookup, self.report);
+        self.variables.project = self.name_text(root).unwrap_or_else(|| normalised(input.default_name));
+        let variables = &self.variables;
+        substitute::substitute(root, &|name| variables.value(name), self.report);
         check(root, &Shape::Object(&FILE), "", self.report);
         let name = self.name(input, root);
         // What has the wrong shape would only be complained about once more.
@@ -115,14 +126,17 @@ impl Reader<'_, '_> {
             return None;
         }
         effects::beside_services(root, &FILE, self.report);
-        let services = self.services(root, name.as_ref()?);
-        Some(Project { name: name?, file: input.path.to_owned(), services })
+        let name = name?;
+        let services = self.services(root);
+        Some(Project { name, file: input.path.to_owned(), services })
     }
 
     /// The name as the file gives it, before anything else is filled in.
     fn name_text(&self, root: &Node) -> Option<String> {
         let text = root.given("name")?.text()?;
-        interpolate(text, Lone::Refused, &|name| self.variables.get(name).cloned()).ok().map(|filled| filled.text)
+        interpolate(text, Lone::Refused, &|name| self.variables.values.get(name).cloned())
+            .ok()
+            .map(|filled| filled.text)
     }
 
     fn name(&mut self, input: &Input<'_>, root: &Node) -> Option<ProjectName> {
@@ -143,7 +157,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn services(&mut self, root: &Node, project: &ProjectName) -> BTreeMap<ServiceName, Service> {
+    fn services(&mut self, root: &Node) -> BTreeMap<ServiceName, Service> {
         let given = root.given("services").map(Node::entries).unwrap_or_default();
         let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
         if given.is_empty() && included.is_none() {
@@ -151,11 +165,16 @@ impl Reader<'_, '_> {
             let noted = self.report.error(at, "services", "there is no service in the file");
             noted.hint("write at least one below `services:`; to remove a project, remove its file");
         }
+        if given.len() > MAX_SERVICES {
+            let at = given.get(MAX_SERVICES).map_or_else(Span::default, |(key, _)| key.at);
+            self.report.error(at, "services", format!("a file may have at most {MAX_SERVICES} services"));
+            return BTreeMap::new();
+        }
         let all = self.holds_for_all(root);
         let mut services = BTreeMap::new();
         for (name, body) in given {
             let key = path("services", &name.text);
-            let Some(mut service) = service::read(name, body, &key, project, self) else { continue };
+            let Some(mut service) = service::read(name, body, &key, self) else { continue };
             service.holds.extend(all.iter().cloned());
             services.insert(service.name.clone(), service);
         }
@@ -184,6 +203,7 @@ impl Reader<'_, '_> {
 
     /// `depends_on` names services of the same file.
     fn dependencies(&mut self, services: &[(Key, Node)]) {
+        let known: BTreeSet<&str> = services.iter().map(|(key, _)| key.text.as_str()).collect();
         for (name, body) in services {
             let Some(node) = body.given("depends_on") else { continue };
             let listed = node.items().iter().filter_map(|item| Some((item.text()?, item.at, true)));
@@ -191,7 +211,7 @@ impl Reader<'_, '_> {
                 (key.text.as_str(), key.at, value.given("required").and_then(Node::truth).unwrap_or(true))
             });
             for (other, at, required) in listed.chain(mapped) {
-                if required && !services.iter().any(|(key, _)| key.text == other) {
+                if required && !known.contains(other) {
                     let key = format!("{}.depends_on", path("services", &name.text));
                     self.report.error(at, &key, format!("there is no service {other:?} in the file"));
                 }

@@ -36,14 +36,28 @@ impl<'a> Report<'a> {
         Self { source, problems: Vec::new(), seen: BTreeSet::new(), left_out: 0, failed: false }
     }
 
+    /// Whether further problems are only counted. To explain ninety thousand unknown keys would take seconds.
+    pub(super) fn full(&self) -> bool {
+        self.problems.len() >= MAX_PROBLEMS
+    }
+
     /// The file as a whole will not be used.
     pub(super) fn error(&mut self, at: Span, key: &str, message: impl Into<String>) -> Noted<'_> {
+        if self.full() {
+            self.failed = true;
+            self.left_out += 1;
+            return Noted(None);
+        }
         let problem = self.problem(Severity::Error, at, key, message);
         self.add(problem)
     }
 
     /// The owner should know.
     pub(super) fn warning(&mut self, at: Span, key: &str, message: impl Into<String>) -> Noted<'_> {
+        if self.full() {
+            self.left_out += 1;
+            return Noted(None);
+        }
         let problem = self.problem(Severity::Warning, at, key, message);
         self.add(problem)
     }
@@ -64,7 +78,8 @@ impl<'a> Report<'a> {
         if !self.seen.insert((problem.location.clone(), problem.message.clone())) {
             return Noted(None);
         }
-        if self.problems.len() >= MAX_PROBLEMS {
+        // An error that is not shown still counts; the first hundred are shown in full.
+        if self.full() {
             self.left_out += 1;
             return Noted(None);
         }

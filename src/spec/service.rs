@@ -7,17 +7,11 @@ use super::process::flag;
 use super::project::Reader;
 use super::{effects, environment, hash, policy, process};
 use crate::model::{
-    ContainerName, Hold, ImageReference, NetworkMode, Platform, ProjectName, PullPolicy, Service, ServiceName, SpecHash,
+    ContainerName, Hold, ImageReference, NetworkMode, Platform, PullPolicy, Service, ServiceName, Severity, SpecHash,
 };
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
-pub(super) fn read(
-    name: &Key,
-    body: &Node,
-    key: &str,
-    project: &ProjectName,
-    reader: &mut Reader<'_, '_>,
-) -> Option<Service> {
+pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<Service> {
     let parsed = ServiceName::parse(&name.text);
     if let Err(error) = &parsed {
         reader.report.error(name.at, key, error.to_string());
@@ -51,7 +45,8 @@ pub(super) fn read(
         network,
         read_only: flag(body, "read_only"),
         holds,
-        hash: SpecHash::of(project.as_str().as_bytes()),
+        // Taken below, over all of the above.
+        hash: SpecHash::of(b""),
     };
     mode(body, key, reader);
     service.hash = hash::of(&service);
@@ -103,7 +98,11 @@ fn image(
     match ImageReference::parse(node.text().unwrap_or_default()) {
         Ok(image) => Some(image),
         Err(error) => {
-            reader.report.error(node.at, &path(key, "image"), error.to_string());
+            let filled_in = reader.report.source.line(node.at.line).is_some_and(|line| line.contains('$'));
+            let noted = reader.report.error(node.at, &path(key, "image"), error.to_string());
+            if filled_in {
+                noted.hint("its variables come from the `.env` file beside the state file; is one of them not set?");
+            }
             None
         }
     }
@@ -124,7 +123,7 @@ fn discarded_ports(network: NetworkMode, key: &str, holds: &mut Vec<Hold>, reade
     let ports = path(key, "ports");
     let Some(at) = holds.iter().position(|hold| hold.problem.key.as_ref() == Some(&ports)) else { return };
     let mut problem = holds.remove(at).problem;
-    problem.severity = crate::model::Severity::Warning;
+    problem.severity = Severity::Warning;
     problem.message = format!("`{ports}` has no effect with `network_mode: host`");
     problem.hint = Some("remove it; the service's ports are the host's".to_owned());
     reader.report.add(problem);
@@ -138,7 +137,7 @@ fn platform(body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<Platf
     };
     let parts: Vec<&str> = text.split('/').collect();
     match parts.as_slice() {
-        [os, architecture, rest @ ..] if rest.len() < 2 && parts.iter().all(|p| part(p)) => {
+        [os, architecture, rest @ ..] if rest.len() < 2 && parts.iter().all(part) => {
             let architecture = match architecture.to_ascii_lowercase().as_str() {
                 "x86_64" | "x86-64" => "amd64".to_owned(),
                 "aarch64" => "arm64".to_owned(),

@@ -12,6 +12,9 @@ pub(super) const MAX_BYTES: usize = 1024 * 1024;
 /// How much of a line a snippet shows.
 const WINDOW: usize = 120;
 
+/// A line in which characters are counted.
+const SHORT: usize = 4096;
+
 /// A stretch of the text: a line, a column and a width, counted in characters from 1. The default is "the file as a whole".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Span {
@@ -30,12 +33,12 @@ pub(super) struct Source<'a> {
 
 impl<'a> Source<'a> {
     /// Checks size and encoding. A byte order mark is dropped.
-    pub(super) fn read(path: &'a Path, bytes: &'a [u8]) -> Result<Self, Problem> {
+    pub(super) fn read(path: &'a Path, bytes: &'a [u8]) -> Result<Self, Box<Problem>> {
         if bytes.len() > MAX_BYTES {
             let message =
                 format!("the file has {} bytes; a state file may have at most {MAX_BYTES} (1 MiB)", bytes.len());
-            return Err(Problem::error(Location::whole(path), message)
-                .with_hint("split it into several projects, or move data out of it"));
+            let problem = Problem::error(Location::whole(path), message);
+            return Err(Box::new(problem.with_hint("split it into several projects, or move data out of it")));
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::of_text(path, text),
@@ -52,7 +55,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn of_text(path: &'a Path, text: &'a str) -> Result<Self, Problem> {
+    fn of_text(path: &'a Path, text: &'a str) -> Result<Self, Box<Problem>> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some((good, _)) = text.split_once('\0') {
             let source = Self::split(path, good);
@@ -69,11 +72,12 @@ impl<'a> Source<'a> {
         Self { path, text, lines }
     }
 
-    fn problem_at_end(&self, message: String, hint: &str) -> Problem {
+    fn problem_at_end(&self, message: String, hint: &str) -> Box<Problem> {
         let last = self.lines.last().map_or(0, |line| line.chars().count());
         let line = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
         let span = Span { line, column: u32::try_from(last + 1).unwrap_or(u32::MAX), width: 1 };
-        Problem::error(self.location(span), message).with_hint(hint).with_snippet(self.snippet(span))
+        let problem = Problem::error(self.location(span), message);
+        Box::new(problem.with_hint(hint).with_snippet(self.snippet(span)))
     }
 
     /// The place as the model names it.
@@ -88,19 +92,29 @@ impl<'a> Source<'a> {
     }
 
     /// The line with a marker below it, as rustc shows it. Empty for a place that is no line of the file.
+    ///
+    /// A file may be one line of a megabyte with a problem at every tenth byte, so this must not read the whole line: in
+    /// ASCII a column is an offset, and a line that is long and not ASCII is not shown.
     pub(super) fn snippet(&self, at: Span) -> String {
         let Some(line) = self.line(at.line) else { return String::new() };
         let column = usize::try_from(at.column).unwrap_or(1).max(1) - 1;
-        let width = usize::try_from(at.width).unwrap_or(1).max(1);
-        // A line of a megabyte must not become a message of a megabyte.
         let from = if column > WINDOW - 20 { column - 40 } else { 0 };
-        let shown: String = line.chars().skip(from).take(WINDOW).map(printable).collect();
+        let start = if line.len() <= SHORT {
+            line.char_indices().nth(from).map_or(line.len(), |(start, _)| start)
+        } else if line.get(..from + 2 * WINDOW).unwrap_or(line).is_ascii() {
+            from
+        } else {
+            return String::new();
+        };
+        let rest = line.get(start..).unwrap_or_default();
+        let shown: String = rest.chars().take(WINDOW).map(printable).collect();
+        let (lead, pad) = if from > 0 { ("…", " ") } else { ("", "") };
+        let tail = if rest.chars().nth(WINDOW).is_some() { "…" } else { "" };
         let room = shown.chars().count().saturating_sub(column - from).max(1);
+        let width = usize::try_from(at.width).unwrap_or(1).max(1).min(room);
         let number = at.line.to_string();
         let gutter = " ".repeat(number.len());
-        let (lead, pad) = (if from > 0 { "…" } else { "" }, if from > 0 { " " } else { "" });
-        let tail = if line.chars().count() > from + WINDOW { "…" } else { "" };
-        let marker = format!("{pad}{}{}", " ".repeat(column - from), "^".repeat(width.min(room)));
+        let marker = format!("{pad}{}{}", " ".repeat(column - from), "^".repeat(width));
         format!("{gutter} |\n{number} | {lead}{shown}{tail}\n{gutter} | {marker}")
     }
 }
@@ -118,7 +132,7 @@ fn printable(c: char) -> char {
 mod tests {
     use super::*;
 
-    fn refused(bytes: &[u8]) -> Problem {
+    fn refused(bytes: &[u8]) -> Box<Problem> {
         Source::read(Path::new("a.yaml"), bytes).unwrap_err()
     }
 
@@ -137,6 +151,13 @@ mod tests {
         let snippet = source.snippet(Span { line: 2, column: 1, width: 5 });
         assert_eq!(snippet, "  |\n2 | imgae: y\n  | ^^^^^");
         assert_eq!(source.line(1), Some("é: x"));
+    }
+
+    #[test]
+    fn a_long_line_that_is_not_ascii_is_not_shown() {
+        let text = format!("a: {}", "é".repeat(10_000));
+        let source = Source::read(Path::new("a.yaml"), text.as_bytes()).unwrap();
+        assert_eq!(source.snippet(Span { line: 1, column: 5_000, width: 9 }), "");
     }
 
     #[test]

@@ -93,8 +93,10 @@ impl Filler<'_, '_> {
 
     /// The place inside a scalar, where the text stands in the file as it is; else the scalar's.
     fn inside(&self, scalar: &Scalar, at: Span, offset: usize) -> Span {
+        // Counting characters in a long line, for each of many mistakes, would take minutes.
+        let Some(line) = self.report.source.line(at.line).filter(|line| line.len() < 4096) else { return at };
         let start = usize::try_from(at.column).unwrap_or(1).saturating_sub(1);
-        let line: String = self.report.source.line(at.line).unwrap_or_default().chars().skip(start).collect();
+        let line: String = line.chars().skip(start).collect();
         let quoted = line.strip_prefix(['"', '\'']).is_some_and(|inner| inner.starts_with(&scalar.text));
         if !quoted && !line.starts_with(&scalar.text) {
             return at;

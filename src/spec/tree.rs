@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span as ParserSpan, Tag};
+use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, Span as ParserSpan, Tag};
 
 use super::node::{Key, Node, Scalar, Value};
 use super::source_text::{Source, Span};
@@ -21,26 +21,34 @@ const MAX_NODES: usize = 300_000;
 const MAX_TEXT: usize = 8 * 1024 * 1024;
 
 /// Reads the one document of a file.
-pub(super) fn read(source: &Source<'_>) -> Result<Node, Problem> {
+pub(super) fn read(source: &Source<'_>) -> Result<Node, Box<Problem>> {
     // In JSON a tab may stand wherever a space may, in YAML it may not indent. Inside a JSON string it is not allowed.
     let spaced = is_json(source).then(|| source.text.replace('\t', " "));
     let text = spaced.as_deref().unwrap_or(source.text);
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
         let (event, at) = event.map_err(|error| tree_errors::of_parser(source, &error))?;
-        tree.take(event, span(&at), at.tag_start.is_some()).map_err(|fault| tree_errors::of_fault(source, fault))?;
+        let tag = at.tag_start.map(|tag| place(&tag));
+        tree.take(event, span(&at), tag).map_err(|fault| tree_errors::of_fault(source, fault))?;
     }
-    tree.root.ok_or_else(|| tree_errors::nothing(source))
+    tree.root.filter(|root| !root.is_null()).ok_or_else(|| tree_errors::nothing(source))
 }
 
 fn is_json(source: &Source<'_>) -> bool {
     source.path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn place(mark: &Marker) -> Span {
+    Span { line: number(mark.line()), column: number(mark.col() + 1), width: 1 }
+}
+
 fn span(at: &ParserSpan) -> Span {
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let width = if at.start.line() == at.end.line() { at.end.col().saturating_sub(at.start.col()) } else { usize::MAX };
-    Span { line: number(at.start.line()), column: number(at.start.col() + 1), width: number(width.max(1)) }
+    Span { width: number(width.max(1)), ..place(&at.start) }
 }
 
 /// What is being built.
@@ -82,19 +90,19 @@ struct Weight {
 }
 
 impl Tree {
-    fn take(&mut self, event: Event<'_>, at: Span, tagged: bool) -> Result<(), Fault> {
+    fn take(&mut self, event: Event<'_>, at: Span, tag_at: Option<Span>) -> Result<(), Fault> {
         match event {
             Event::DocumentStart(..) => self.document(at),
             Event::Scalar(text, style, anchor, tag) => {
-                let scalar = scalar(text.into_owned(), style, tag.as_deref(), at)?;
-                self.scalar(scalar, at, style == ScalarStyle::Plain && !tagged, anchor)
+                let scalar = scalar(text.into_owned(), style, tag.as_deref(), tag_at.unwrap_or(at))?;
+                self.scalar(scalar, at, style == ScalarStyle::Plain && tag_at.is_none(), anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                check_tag(tag.as_deref(), "seq", at)?;
+                check_tag(tag.as_deref(), "seq", tag_at.unwrap_or(at))?;
                 self.open(at, anchor, Inside::List(Vec::new()))
             }
             Event::MappingStart(_, anchor, tag) => {
-                check_tag(tag.as_deref(), "map", at)?;
+                check_tag(tag.as_deref(), "map", tag_at.unwrap_or(at))?;
                 self.open(at, anchor, Inside::Map(OpenMap::default()))
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),

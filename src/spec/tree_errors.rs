@@ -22,12 +22,13 @@ pub(super) enum Fault {
 }
 
 /// The file holds no value at all.
-pub(super) fn nothing(source: &Source<'_>) -> Problem {
-    Problem::error(Location::whole(source.path), "there is nothing in the file")
-        .with_hint("a state file needs at least `services:` with one service; to remove a project, remove its file")
+pub(super) fn nothing(source: &Source<'_>) -> Box<Problem> {
+    let problem = Problem::error(Location::whole(source.path), "there is nothing in the file");
+    let hint = "a state file needs at least `services:` with one service; to remove a project, remove its file";
+    Box::new(problem.with_hint(hint))
 }
 
-pub(super) fn of_fault(source: &Source<'_>, fault: Fault) -> Problem {
+pub(super) fn of_fault(source: &Source<'_>, fault: Fault) -> Box<Problem> {
     let (at, message, hint) = match fault {
         Fault::SecondDocument(at) => (
             at,
@@ -69,7 +70,7 @@ fn tag_hint(tag: &str) -> Option<String> {
     Some(hint.to_owned())
 }
 
-pub(super) fn of_parser(source: &Source<'_>, error: &ScanError) -> Problem {
+pub(super) fn of_parser(source: &Source<'_>, error: &ScanError) -> Box<Problem> {
     let mark = error.marker();
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let at = Span { line: number(mark.line()), column: number(mark.col() + 1), width: 1 };
@@ -82,6 +83,18 @@ pub(super) fn of_parser(source: &Source<'_>, error: &ScanError) -> Problem {
             at,
             format!("the text ends too early: {}", error.info()),
             Some("was the file written completely? a bracket or a quote is not closed".to_owned()),
+        ),
+        ErrorKind::UnclosedQuotedScalar => problem(
+            source,
+            at,
+            "the quote that begins here is not closed".to_owned(),
+            Some("close it; was the file written completely?".to_owned()),
+        ),
+        ErrorKind::UnclosedFlowCollection { open } => problem(
+            source,
+            at,
+            format!("the bracket `{open}` is not closed"),
+            Some("close it; was the file written completely?".to_owned()),
         ),
         ErrorKind::UnknownAnchor => problem(
             source,
@@ -114,7 +127,7 @@ fn tab_in_indentation(source: &Source<'_>, line: u32) -> Option<Span> {
     })
 }
 
-fn tabs(source: &Source<'_>, at: Span) -> Problem {
+fn tabs(source: &Source<'_>, at: Span) -> Box<Problem> {
     problem(
         source,
         at,
@@ -123,10 +136,10 @@ fn tabs(source: &Source<'_>, at: Span) -> Problem {
     )
 }
 
-fn problem(source: &Source<'_>, at: Span, message: String, hint: Option<String>) -> Problem {
+fn problem(source: &Source<'_>, at: Span, message: String, hint: Option<String>) -> Box<Problem> {
     let problem = Report::new(source).problem(Severity::Error, at, "", message);
-    match hint {
+    Box::new(match hint {
         Some(hint) => problem.with_hint(hint),
         None => problem,
-    }
+    })
 }

@@ -42,8 +42,8 @@ fn a_deleted_emptied_or_garbled_database_is_set_aside_and_said() {
     let garble = |bytes: &mut Vec<u8>| bytes.iter_mut().enumerate().for_each(|(i, b)| *b = (i * 7) as u8);
     let truncate = |bytes: &mut Vec<u8>| bytes.truncate(bytes.len() / 2);
     let empty = |bytes: &mut Vec<u8>| bytes.clear();
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 3] =
-        [("garbled", &garble), ("truncated", &truncate), ("emptied", &empty)];
+    type Damage<'a> = (&'a str, &'a dyn Fn(&mut Vec<u8>));
+    let damages: [Damage<'_>; 3] = [("garbled", &garble), ("truncated", &truncate), ("emptied", &empty)];
     for (name, damage) in damages {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path());

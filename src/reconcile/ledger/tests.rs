@@ -61,7 +61,7 @@ impl Folder {
     }
     fn look_with(&mut self, folder: Result<crate::source::FolderId, String>) -> Changes {
         let look = Look { folder, files: self.files.clone(), warnings: Vec::new(), unlinked: self.unlinked.clone() };
-        self.ledger.absorb(look, self.now)
+        self.ledger.absorb(&look, self.now)
     }
     fn look(&mut self) -> Changes {
         let id = crate::source::FolderId::default();

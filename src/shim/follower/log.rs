@@ -18,12 +18,13 @@ pub struct Log {
     len: usize,
     records: u64,
     lost: u64,
+    full: bool,
 }
 
 impl Log {
     /// All zero, so that it takes no room in the file; `open` comes first.
     pub const fn new() -> Self {
-        Self { fd: 0, size: 0, max_bytes: 0, files: 0, next: 0, batch: [0; BATCH + LONGEST], len: 0, records: 0, lost: 0 }
+        Self { fd: 0, size: 0, max_bytes: 0, files: 0, next: 0, batch: [0; BATCH + LONGEST], len: 0, records: 0, lost: 0, full: false }
     }
 
     pub fn open(&mut self, max_bytes: u64, files: u64, next: u64) {
@@ -33,15 +34,30 @@ impl Log {
         self.reopen();
     }
 
+    /// Before each chunk of output: a disk that was full is tried again. Not for each record, which would cost the container
+    /// its speed.
+    pub fn try_again(&mut self) {
+        self.full = false;
+    }
+
     pub fn write(&mut self, at: u64, stream: Stream, piece: &[u8], ending: Ending) {
+        if self.full {
+            self.lost += 1;
+            self.next += 1;
+            return;
+        }
         self.say_lost(at);
+        if self.full {
+            return self.write(at, stream, piece, ending);
+        }
         let len = entry::encode(&mut self.batch[self.len..], at, stream, self.next, piece, ending);
         self.add(len);
     }
 
-    pub fn flush(&mut self) {
+    /// Writes the batch; false where it was lost (then it is counted).
+    pub fn flush(&mut self) -> bool {
         if self.len == 0 {
-            return;
+            return true;
         }
         if self.size > 0 && self.size + self.len as u64 > self.max_bytes {
             self.rotate();
@@ -55,16 +71,18 @@ impl Log {
                 Ok(n) => done += n,
                 Err(sys::EINTR) => {}
                 Err(_) => {
-                    // No space, or no file: the batch is lost, and counted. What was torn is cut off.
+                    // No space, or no file. What was torn is cut off.
                     sys::truncate(self.fd, self.size);
                     self.lost += self.records;
+                    self.full = true;
                     (self.len, self.records) = (0, 0);
-                    return;
+                    return false;
                 }
             }
         }
         self.size += self.len as u64;
         (self.len, self.records) = (0, 0);
+        true
     }
 
     fn add(&mut self, len: usize) {
@@ -76,27 +94,17 @@ impl Log {
         }
     }
 
-    /// Before the first record after a loss, says how much is missing. Only where a byte can be written again, so that a full
-    /// disk does not count the same loss twice.
+    /// Before the first record after a loss, says how much is missing. It counts as no record itself, so that a disk that is
+    /// still full does not count the same loss twice.
     fn say_lost(&mut self, at: u64) {
-        if self.lost == 0 {
+        if self.lost == 0 || !self.flush() {
             return;
         }
-        let lost = self.lost;
-        self.flush();
-        let len = entry::encode_lost(&mut self.batch, at, self.next, lost);
-        self.len = len;
-        self.lost = 0;
-        self.next += 1;
-        self.flush();
-        // A failed flush counted nothing (`records` is 0): the old count stays in force.
-        if self.size == 0 || self.failed_last() {
-            self.lost += lost;
+        self.len = entry::encode_lost(&mut self.batch, at, self.next, self.lost);
+        if self.flush() {
+            self.lost = 0;
+            self.next += 1;
         }
-    }
-
-    fn failed_last(&self) -> bool {
-        sys::size(self.fd) != Some(self.size)
     }
 
     fn reopen(&mut self) {

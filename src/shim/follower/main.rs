@@ -9,10 +9,10 @@
 #![no_std]
 #![no_main]
 
-#[path = "../entry.rs"]
+#[path = "../../logs/entry.rs"]
 mod entry;
 mod init;
-#[path = "../lines.rs"]
+#[path = "../../logs/lines.rs"]
 mod lines;
 mod log;
 mod memory;
@@ -63,7 +63,7 @@ fn follow(args: &sys::Args, memory: &mut Memory) -> ! {
     let mut output = reap(pid, &mut supervisor);
     loop {
         let timeout = match output {
-            Output::Done(exit) => finish(args, memory, exit),
+            Output::Done(exit) => finish(args, memory, &mut supervisor, exit),
             Output::Wait => None,
             Output::WaitAtMost(ms) => Some(ms),
         };
@@ -88,27 +88,29 @@ fn follow(args: &sys::Args, memory: &mut Memory) -> ! {
     }
 }
 
-/// Takes one chunk from a stream.
-fn read(memory: &mut Memory, supervisor: &mut Supervisor, stream: Stream) {
+/// Takes one chunk from a stream; whether there was one.
+fn read(memory: &mut Memory, supervisor: &mut Supervisor, stream: Stream) -> bool {
     let (fd, lines) = match stream {
         Stream::Stdout => (STDOUT, &mut memory.stdout),
         Stream::Stderr => (STDERR, &mut memory.stderr),
     };
     let log = &mut memory.log;
+    log.try_again();
     match sys::read(fd, &mut memory.chunk) {
         Ok(0) => {}
         Ok(n) => {
             let now = sys::realtime_ns();
             lines.push(&memory.chunk[..n], &mut |piece, ending| log.write(now, stream, piece, ending));
-            return;
+            return true;
         }
-        Err(sys::EAGAIN | sys::EINTR) => return,
+        Err(sys::EAGAIN | sys::EINTR) => return false,
         // A terminal whose last user is gone answers EIO.
         Err(_) => {}
     }
     let now = sys::realtime_ns();
     lines.finish(&mut |piece, ending| log.write(now, stream, piece, ending));
     supervisor.handle(Input::Closed(stream), sys::monotonic_ms());
+    false
 }
 
 /// Reaps every child that ended: the container's init, and whatever was orphaned to us (we are its subreaper).
@@ -121,9 +123,19 @@ fn reap(init: i32, supervisor: &mut Supervisor) -> Output {
     supervisor.next(sys::monotonic_ms())
 }
 
-fn finish(args: &sys::Args, memory: &mut Memory, exit: Exit) -> ! {
+fn finish(args: &sys::Args, memory: &mut Memory, supervisor: &mut Supervisor, exit: Exit) -> ! {
+    // The time may be over although output waits: this machine is slow. What the pipes hold is still read, and no more: they
+    // hold 1 MiB at most.
+    for stream in [Stream::Stdout, Stream::Stderr] {
+        for _ in 0..2 * 1024 * 1024 / PIECE {
+            if !supervisor.reads(stream) || !read(memory, supervisor, stream) {
+                break;
+            }
+        }
+    }
     let now = sys::realtime_ns();
     let log = &mut memory.log;
+    log.try_again();
     memory.stdout.finish(&mut |piece, ending| log.write(now, Stream::Stdout, piece, ending));
     memory.stderr.finish(&mut |piece, ending| log.write(now, Stream::Stderr, piece, ending));
     log.flush();

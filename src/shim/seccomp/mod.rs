@@ -8,6 +8,8 @@ mod load;
 mod numbers;
 mod profile;
 
+use std::collections::HashSet;
+
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArgBuilder, LinuxSeccompBuilder, LinuxSeccompOperator,
@@ -48,15 +50,13 @@ pub fn program(capabilities: u64) -> Vec<Instruction> {
 }
 
 fn tables(aarch64: bool, capabilities: u64) -> Vec<Table> {
+    let rules = rules(capabilities);
     let column = |at: usize, bit: u32| {
         let number = move |numbers: [u32; 4]| (numbers[at] != NONE).then(|| numbers[at] | bit);
-        let mut rules: Vec<(u32, Rule)> = NUMBERS
-            .iter()
-            .filter_map(|(name, numbers)| Some((number(*numbers)?, rule(name, capabilities))))
-            .filter(|(_, rule)| *rule != Rule::Refused)
-            .collect();
-        rules.sort_by_key(|(number, _)| *number);
-        rules
+        let of = |(_, numbers, rule): &(_, _, Rule)| Some((number(*numbers)?, *rule));
+        let mut column: Vec<(u32, Rule)> = rules.iter().filter_map(of).filter(|(_, r)| *r != Rule::Refused).collect();
+        column.sort_by_key(|(number, _)| *number);
+        column
     };
     if aarch64 {
         return vec![Table { arch: AUDIT_AARCH64, rules: column(3, 0) }];
@@ -67,32 +67,37 @@ fn tables(aarch64: bool, capabilities: u64) -> Vec<Table> {
     vec![Table { arch: AUDIT_X86_64, rules: both }, Table { arch: AUDIT_X86, rules: column(1, 0) }]
 }
 
-fn rule(name: &str, capabilities: u64) -> Rule {
-    let listed = |text: &str| text.split_ascii_whitespace().any(|n| n == name);
-    let by_capability = WITH_CAPABILITY
-        .iter()
-        .chain(&WITH_NEWER_CAPABILITY)
-        .any(|(bit, names)| capabilities >> bit & 1 == 1 && listed(names));
-    if by_capability || listed(profile::ALLOWED) {
-        return Rule::Allowed;
+/// Every call the profile names, with its numbers and its answer.
+fn rules(capabilities: u64) -> Vec<(&'static str, [u32; 4], Rule)> {
+    let mut allowed: HashSet<&str> = profile::ALLOWED.split_ascii_whitespace().collect();
+    for (bit, names) in WITH_CAPABILITY.iter().chain(&WITH_NEWER_CAPABILITY) {
+        if capabilities >> bit & 1 == 1 {
+            allowed.extend(names.split_ascii_whitespace());
+        }
     }
-    if name == UNKNOWN {
-        return Rule::Unknown;
-    }
-    CONDITIONAL.iter().find(|(n, _)| *n == name).map_or(Rule::Refused, |(_, tests)| Rule::If(tests))
+    let rule = |name: &str| {
+        if allowed.contains(name) {
+            return Rule::Allowed;
+        }
+        if name == UNKNOWN {
+            return Rule::Unknown;
+        }
+        CONDITIONAL.iter().find(|(n, _)| *n == name).map_or(Rule::Refused, |(_, tests)| Rule::If(tests))
+    };
+    NUMBERS.iter().map(|(name, numbers)| (*name, *numbers, rule(name))).collect()
 }
 
 /// The same profile as an external runtime reads it.
 pub fn oci(capabilities: u64) -> Result<LinuxSeccomp, OciSpecError> {
     let mut allowed = Vec::new();
     let mut calls: Vec<LinuxSyscall> = Vec::new();
-    for (name, _) in &NUMBERS {
-        match rule(name, capabilities) {
-            Rule::Allowed => allowed.push((*name).to_owned()),
+    for (name, _, rule) in rules(capabilities) {
+        match rule {
+            Rule::Allowed => allowed.push(name.to_owned()),
             Rule::Refused => {}
             Rule::Unknown => calls.push(
                 LinuxSyscallBuilder::default()
-                    .names([(*name).to_owned()])
+                    .names([name.to_owned()])
                     .action(LinuxSeccompAction::ScmpActErrno)
                     .errno_ret(38_u32)
                     .build()?,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `t` | when it was read, RFC 3339 in UTC with nanoseconds |
 //! | `s` | `stdout` or `stderr` |
-//! | `n` | number of the record: without gaps over the whole life of the container |
+//! | `n` | number of the record over the whole life of the container; a gap is as long as a `lost` after it says |
 //! | `m` | the text, where it is UTF-8 |
 //! | `b` | the bytes in base64, where they are not UTF-8 or escaping them would cost more |
 //! | `p` | `true`: the line goes on in the next record of the stream |
