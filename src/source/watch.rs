@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use super::look::{Look, Looker};
+use super::look::{Aftermath, Look, Looker};
 use super::settle::{Hint, QUIET_MS, Settle};
 
 /// A full look by content at least this often, whatever the events say.
@@ -46,6 +47,15 @@ pub struct Source {
     watcher: Result<notify::RecommendedWatcher, String>,
     watched: BTreeSet<PathBuf>,
     missing: bool,
+    looking: Option<Looking>,
+}
+
+/// A look that is under way. It is kept here, not in the future that waits for it: who drops that future loses no look.
+#[derive(Debug)]
+struct Looking {
+    done: JoinHandle<(Looker, Look, Aftermath)>,
+    begun: Instant,
+    everything: bool,
 }
 
 impl Source {
@@ -74,6 +84,7 @@ impl Source {
             watcher,
             watched: BTreeSet::new(),
             missing: false,
+            looking: None,
         }
     }
 
@@ -94,14 +105,18 @@ impl Source {
         self.settle.look_at(at);
     }
 
-    /// Waits until there is something to look at, and looks. Dropping the future loses no hint.
+    /// Waits until there is something to look at, and looks. Dropping the future loses neither a hint nor a look that has begun.
     pub async fn next(&mut self) -> Look {
         loop {
+            if self.looking.is_some() {
+                return self.looked().await;
+            }
             let full_at = self.last_full.map_or_else(Instant::now, |last| last + self.period());
             let due_at = self.settle.due().map(|due| self.begun + Duration::from_millis(due));
             let at = due_at.map_or(full_at, |due| due.min(full_at));
             if at <= Instant::now() {
-                return self.look(full_at <= Instant::now()).await;
+                self.begin_look(full_at <= Instant::now());
+                continue;
             }
             tokio::select! {
                 // Both arms may be cancelled: a hint is either received and noted, or still in the channel.
@@ -121,19 +136,28 @@ impl Source {
         }
     }
 
-    async fn look(&mut self, full: bool) -> Look {
+    fn begin_look(&mut self, full: bool) {
         let begun = Instant::now();
         let mut task = self.settle.begin(self.now(), self.took);
         task.everything |= full;
         let events = self.watcher.is_ok() && self.last_full.is_some();
         let mut looker = self.looker.take().unwrap_or_else(|| Looker::new(&self.root));
-        // Once begun, the blocking part ends by itself; a look that is dropped meanwhile begins with a fresh looker.
         let everything = task.everything;
         let done = tokio::task::spawn_blocking(move || {
             let (look, after) = looker.look_at(&task, events);
             (looker, look, after)
         });
-        let Ok((looker, look, after)) = done.await else {
+        self.looking = Some(Looking { done, begun, everything });
+    }
+
+    async fn looked(&mut self) -> Look {
+        // The only wait; it may be cancelled, what it waits for stays. What was looked at is taken in without a further one.
+        let done = match &mut self.looking {
+            Some(looking) => (&mut looking.done).await.ok().map(|done| (done, looking.begun, looking.everything)),
+            None => None,
+        };
+        self.looking = None;
+        let Some(((looker, look, after), begun, everything)) = done else {
             self.last_full = None;
             return Look {
                 folder: Err("looking at the folder failed an internal check".to_owned()),
@@ -235,4 +259,33 @@ fn hints_of(event: notify::Result<notify::Event>, root: &Path) -> Vec<Hint> {
 /// Whether an event outside the folder is about the folder itself, or about a file that a link in it leads to.
 fn concerns_root(path: &Path, root: &Path) -> bool {
     path == root || root.starts_with(path) || path.parent() != root.parent()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::look::Read;
+    use super::*;
+
+    /// The loop drops the future whenever anything else happens. A look that was lost so was made up for 30 s later; and one that
+    /// takes longer than the pause between two events was never done.
+    #[tokio::test]
+    async fn a_look_is_not_lost_when_who_waits_for_it_is_called_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut source = Source::open(dir.path());
+        for name in ["", "a.yaml", "b.yaml"] {
+            if !name.is_empty() {
+                std::fs::write(dir.path().join(".new"), "services: {a: {image: busybox}}").unwrap();
+                std::fs::rename(dir.path().join(".new"), dir.path().join(name)).unwrap();
+            }
+            let until = Instant::now() + Duration::from_secs(10);
+            let seen = |look: &Look| name.is_empty() || matches!(look.files.get(Path::new(name)), Some(Read::Good(_)));
+            loop {
+                assert!(Instant::now() < until, "{name} is not seen");
+                match tokio::time::timeout(Duration::from_micros(50), source.next()).await {
+                    Ok(look) if seen(&look) => break,
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+    }
 }

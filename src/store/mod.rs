@@ -92,7 +92,7 @@ impl Store {
 
     fn begin_anew(&mut self, stamp: &str, reason: &str) -> (BTreeMap<RecordKey, Record>, Option<String>) {
         self.open = None;
-        let aside = self.dir.join(format!("{DATABASE}.broken-{stamp}"));
+        let aside = self.name_aside(stamp);
         let moved = match std::fs::rename(self.path(), &aside) {
             Ok(()) => format!("set aside as {}", aside.display()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => "gone".to_owned(),
@@ -113,6 +113,16 @@ impl Store {
                 (BTreeMap::new(), Some(format!("{note}; the new one cannot be used: {again}")))
             }
         }
+    }
+
+    /// A name that is free: a daemon that is started again within the same second may find the next database broken.
+    fn name_aside(&self, stamp: &str) -> PathBuf {
+        let name = |n: u32| match n {
+            1 => format!("{DATABASE}.broken-{stamp}"),
+            n => format!("{DATABASE}.broken-{stamp}-{n}"),
+        };
+        let free = |path: &PathBuf| std::fs::symlink_metadata(path).is_err();
+        (1..).map(|n| self.dir.join(name(n))).find(free).expect("a folder does not hold every name")
     }
 
     fn path(&self) -> PathBuf {

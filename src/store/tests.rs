@@ -73,6 +73,17 @@ fn a_database_whose_files_are_gone_is_not_taken_for_a_new_one() {
 }
 
 #[test]
+fn two_databases_broken_within_a_second_are_both_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    for aside in ["db.broken-1", "db.broken-1-2", "db.broken-1-3"] {
+        written(dir.path());
+        std::fs::write(dir.path().join("db/db"), "").unwrap();
+        let note = Store::open(dir.path(), "1").note.unwrap();
+        assert!(note.contains(aside) && dir.path().join(aside).exists(), "{note}");
+    }
+}
+
+#[test]
 fn a_flipped_bit_is_noticed() {
     let mut bytes = encode(&good("services: {}"));
     assert_eq!(decode(&bytes).unwrap(), good("services: {}"));
