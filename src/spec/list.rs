@@ -72,7 +72,8 @@ mod tests {
     #[test]
     fn keys_of_all_kinds_are_listed_once() {
         let keys = keys();
-        let role = |name: &str| keys.iter().filter(|k| k.key == name && k.in_service).map(|k| k.role).collect::<Vec<_>>();
+        let role =
+            |name: &str| keys.iter().filter(|k| k.key == name && k.in_service).map(|k| k.role).collect::<Vec<_>>();
         assert_eq!(role("image"), [KeyRole::Acts]);
         assert!(matches!(role("ports")[..], [KeyRole::Holds(_)]));
         assert!(matches!(role("build")[..], [KeyRole::Holds(_)]));
