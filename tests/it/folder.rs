@@ -99,17 +99,20 @@ fn many_files_that_go_at_once_blow_a_fuse_that_confirm_mends() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_at_the_start_removes_nothing() {
+fn a_folder_that_cannot_be_read_at_the_start_removes_nothing() {
     let mut lab = Lab::new();
     lab.put("a.yaml", &file(&[service("a", IDLE)]));
     let before = lab.running("a-a-1");
     lab.stop();
     fs::rename(lab.state(), lab.dir.join("away")).unwrap();
+    // Not a folder either: it cannot be read by anybody, not even by root.
+    fs::write(lab.state(), "").unwrap();
     // Not ready without a look at the folder; what runs is left alone and the API says why.
     lab.start_unready();
     let reason = lab.wait_for("the folder to be missed", |s| held(s).or_else(|| unready(s)));
     assert!(reason.contains("state"), "{reason}");
     assert!(crate::support::host::alive(before.pid));
+    fs::remove_file(lab.state()).unwrap();
     fs::rename(lab.dir.join("away"), lab.state()).unwrap();
     lab.still("a-a-1", &before);
     lab.finish();

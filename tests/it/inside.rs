@@ -1,7 +1,17 @@
 //! What a service's keys mean to the process in the container.
 
 use crate::support::lab::container;
-use crate::support::{Lab, file, service, with};
+use serde_json::Value;
+
+use crate::support::{Lab, file, service, with, with_both_runtimes};
+
+with_both_runtimes! {
+    the_process_is_who_and_where_the_file_says,
+    a_user_that_is_not_in_the_image_is_named,
+    the_process_has_the_root_and_the_terminal_that_the_file_says,
+    an_init_is_process_1_where_the_file_asks_for_one,
+    without_a_network_there_is_loopback_and_nothing_else,
+}
 
 #[test]
 fn environment_comes_from_the_file_its_env_files_and_dot_env() {
@@ -34,9 +44,8 @@ fn environment_comes_from_the_file_its_env_files_and_dot_env() {
     lab.finish();
 }
 
-#[test]
-fn the_process_is_who_and_where_the_file_says() {
-    let lab = Lab::new();
+fn the_process_is_who_and_where_the_file_says(config: &Value) {
+    let lab = Lab::with(config);
     assert_eq!(lab.seen_inside("[pwd]", &[]), "/tmp", "the image's own");
     assert_eq!(lab.seen_inside("[pwd]", &["working_dir: /etc"]), "/etc");
     assert_eq!(lab.seen_inside("[pwd]", &["working_dir: /made/for/it"]), "/made/for/it");
@@ -51,18 +60,16 @@ fn the_process_is_who_and_where_the_file_says() {
     lab.finish();
 }
 
-#[test]
-fn a_user_that_is_not_in_the_image_is_named() {
-    let lab = Lab::new();
+fn a_user_that_is_not_in_the_image_is_named(config: &Value) {
+    let lab = Lab::with(config);
     lab.put("a.yaml", &file(&[with("a", "[id]", &["user: nobody-here"])]));
     let error = lab.wait_for("the failure", |s| container(s, "a-a-1")?["state"]["error"].as_str().map(str::to_owned));
     assert!(error.contains("nobody-here"), "{error}");
     lab.finish();
 }
 
-#[test]
-fn the_process_has_the_root_and_the_terminal_that_the_file_says() {
-    let lab = Lab::new();
+fn the_process_has_the_root_and_the_terminal_that_the_file_says(config: &Value) {
+    let lab = Lab::with(config);
     let write = "[sh, -c, 'if touch /x 2>/dev/null; then echo yes; else echo no; fi']";
     assert_eq!(lab.seen_inside(write, &[]), "yes");
     assert_eq!(lab.seen_inside(write, &["read_only: true"]), "no");
@@ -75,9 +82,8 @@ fn the_process_has_the_root_and_the_terminal_that_the_file_says() {
     lab.finish();
 }
 
-#[test]
-fn an_init_is_process_1_where_the_file_asks_for_one() {
-    let lab = Lab::new();
+fn an_init_is_process_1_where_the_file_asks_for_one(config: &Value) {
+    let lab = Lab::with(config);
     assert_eq!(lab.seen_inside("[sh, -c, 'echo $$$$']", &[]), "1");
     assert_ne!(lab.seen_inside("[sh, -c, 'echo $$$$']", &["init: true"]), "1");
     // It passes the signal on, so a plain program ends at once instead of after its grace.
@@ -87,9 +93,8 @@ fn an_init_is_process_1_where_the_file_asks_for_one() {
     lab.finish();
 }
 
-#[test]
-fn without_a_network_there_is_loopback_and_nothing_else() {
-    let lab = Lab::new();
+fn without_a_network_there_is_loopback_and_nothing_else(config: &Value) {
+    let lab = Lab::with(config);
     let said = lab.seen_inside("[sh, -c, 'ls /sys/class/net; cat /proc/net/dev | wc -l']", &[]);
     assert_eq!(said, "lo\n3");
     lab.finish();

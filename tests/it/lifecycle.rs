@@ -1,18 +1,17 @@
 //! The main job: a file appears, changes, goes. With both runtimes.
 
 use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::support::{Lab, file, host, service, with};
+use crate::support::{Lab, file, host, service, with, with_both_runtimes};
 
-fn embedded() -> Value {
-    json!({})
+with_both_runtimes! {
+    a_file_comes_changes_and_goes,
+    containers_run_on_when_the_daemon_is_killed_and_are_adopted,
+    a_container_whose_init_is_killed_is_restarted,
 }
-fn runc() -> Value {
-    json!({"runtime": "/usr/sbin/runc"})
-}
 
-fn comes_changes_and_goes(config: &Value) {
+fn a_file_comes_changes_and_goes(config: &Value) {
     let lab = Lab::with(config);
     let (web, db) = (service("web", "[work, graceful, '0']"), service("db", "[work, graceful, '0']"));
     lab.put("shop.yaml", &file(&[web.clone(), db.clone()]));
@@ -33,15 +32,6 @@ fn comes_changes_and_goes(config: &Value) {
     lab.finish();
 }
 
-#[test]
-fn a_file_comes_changes_and_goes() {
-    comes_changes_and_goes(&embedded());
-}
-#[test]
-fn a_file_comes_changes_and_goes_with_runc() {
-    comes_changes_and_goes(&runc());
-}
-
 /// `tick N` for N from 0 upwards: no line is lost or written twice.
 fn ticks(output: &str) -> usize {
     for (at, line) in output.lines().enumerate() {
@@ -50,7 +40,7 @@ fn ticks(output: &str) -> usize {
     output.lines().count()
 }
 
-fn a_killed_daemon_adopts(config: &Value) {
+fn containers_run_on_when_the_daemon_is_killed_and_are_adopted(config: &Value) {
     let mut lab = Lab::with(config);
     lab.put("clock.yaml", &file(&[service("a", "[work, tick, '20']"), service("b", "[work, tick, '20']")]));
     let (a, b) = (lab.running("clock-a-1"), lab.running("clock-b-1"));
@@ -64,16 +54,7 @@ fn a_killed_daemon_adopts(config: &Value) {
     lab.finish();
 }
 
-#[test]
-fn containers_run_on_when_the_daemon_is_killed_and_are_adopted() {
-    a_killed_daemon_adopts(&embedded());
-}
-#[test]
-fn containers_run_on_when_the_daemon_is_killed_and_are_adopted_with_runc() {
-    a_killed_daemon_adopts(&runc());
-}
-
-fn a_container_that_dies_is_restarted(config: &Value) {
+fn a_container_whose_init_is_killed_is_restarted(config: &Value) {
     let lab = Lab::with(config);
     lab.put("a.yaml", &file(&[with("a", "[work, graceful, '0']", &["restart: always"])]));
     let first = lab.running("a-a-1");
@@ -84,13 +65,4 @@ fn a_container_that_dies_is_restarted(config: &Value) {
         (crate::support::lab::container(s, "a-a-1")?["restarts"] == 1).then_some(())
     });
     lab.finish();
-}
-
-#[test]
-fn a_container_whose_init_is_killed_is_restarted() {
-    a_container_that_dies_is_restarted(&embedded());
-}
-#[test]
-fn a_container_whose_init_is_killed_is_restarted_with_runc() {
-    a_container_that_dies_is_restarted(&runc());
 }

@@ -3,15 +3,24 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::support::lab::{container, containers, ended};
-use crate::support::{Lab, file, host, service, with};
+use crate::support::{Lab, file, host, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
 
-#[test]
-fn restart_no_leaves_what_ended_whatever_its_code() {
-    let lab = Lab::new();
+with_both_runtimes! {
+    restart_no_leaves_what_ended_whatever_its_code,
+    a_command_that_is_not_in_the_image_is_named,
+    the_stop_signal_of_the_file_is_sent,
+    who_ignores_the_signal_is_killed_after_the_grace,
+    work_that_must_run_once_never_runs_twice_while_its_shim_and_its_daemon_are_killed,
+    who_crashes_is_told_with_its_signal_and_what_it_left_dies_with_it,
+}
+
+fn restart_no_leaves_what_ended_whatever_its_code(config: &Value) {
+    let lab = Lab::with(config);
     lab.put(
         "a.yaml",
         &file(&[service("good", "[work, exit, '0']"), with("bad", "[work, exit, '3']", &["restart: 'no'"])]),
@@ -88,9 +97,8 @@ fn a_changed_policy_acts_without_another_container() {
     lab.finish();
 }
 
-#[test]
-fn a_command_that_is_not_in_the_image_is_named() {
-    let lab = Lab::new();
+fn a_command_that_is_not_in_the_image_is_named(config: &Value) {
+    let lab = Lab::with(config);
     lab.put("a.yaml", &file(&[service("a", "[no-such-command, x]"), service("b", IDLE)]));
     let c = lab.wait_for("the failure", |s| {
         let c = container(s, "a-a-1")?;
@@ -106,9 +114,8 @@ fn a_command_that_is_not_in_the_image_is_named() {
     lab.finish();
 }
 
-#[test]
-fn the_stop_signal_of_the_file_is_sent() {
-    let lab = Lab::new();
+fn the_stop_signal_of_the_file_is_sent(config: &Value) {
+    let lab = Lab::with(config);
     let command = "[sh, -c, \"trap 'echo usr1; exit 0' USR1; echo up; while :; do sleep 0.05; done\"]";
     lab.put("a.yaml", &file(&[with("a", command, &["stop_signal: SIGUSR1", "stop_grace_period: 20s"])]));
     lab.running("a-a-1");
@@ -124,9 +131,8 @@ fn the_stop_signal_of_the_file_is_sent() {
     lab.finish();
 }
 
-#[test]
-fn who_ignores_the_signal_is_killed_after_the_grace() {
-    let lab = Lab::new();
+fn who_ignores_the_signal_is_killed_after_the_grace(config: &Value) {
+    let lab = Lab::with(config);
     lab.put("a.yaml", &file(&[with("a", "[work, stubborn]", &["stop_grace_period: 700ms"])]));
     let before = lab.running("a-a-1");
     lab.says("a-a-1", "stubborn");
@@ -183,9 +189,8 @@ fn the_shim_of_a_container_is_killed_and_it_comes_back_once() {
     lab.finish();
 }
 
-#[test]
-fn work_that_must_run_once_never_runs_twice_while_its_shim_and_its_daemon_are_killed() {
-    let mut lab = Lab::new();
+fn work_that_must_run_once_never_runs_twice_while_its_shim_and_its_daemon_are_killed(config: &Value) {
+    let mut lab = Lab::with(config);
     lab.put(
         "a.yaml",
         &file(&[with("a", "[work, serial, /tmp/serial]", &["restart: always", "stop_grace_period: 0s"])]),
@@ -211,9 +216,8 @@ fn work_that_must_run_once_never_runs_twice_while_its_shim_and_its_daemon_are_ki
     lab.finish();
 }
 
-#[test]
-fn who_crashes_is_told_with_its_signal_and_what_it_left_dies_with_it() {
-    let lab = Lab::new();
+fn who_crashes_is_told_with_its_signal_and_what_it_left_dies_with_it(config: &Value) {
+    let lab = Lab::with(config);
     lab.put(
         "a.yaml",
         &file(&[

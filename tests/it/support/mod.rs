@@ -9,3 +9,16 @@ pub(crate) mod registry;
 
 pub(crate) use compose::{file, service, with};
 pub(crate) use lab::Lab;
+
+/// Makes two tests of each function: with the built-in runtime and with Debian's runc.
+macro_rules! with_both_runtimes {
+    ($($name:ident),* $(,)?) => {
+        mod embedded {
+            $(#[test] fn $name() { super::$name(&serde_json::json!({})); })*
+        }
+        mod runc {
+            $(#[test] fn $name() { super::$name(&serde_json::json!({"runtime": "/usr/sbin/runc"})); })*
+        }
+    };
+}
+pub(crate) use with_both_runtimes;
