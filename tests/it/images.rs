@@ -38,8 +38,7 @@ fn a_registry_that_is_down_is_asked_again_until_it_is_up() {
     let later = format!("127.0.0.1:{port}/it/box:latest");
     lab.put("a.yaml", &file(&[of("a", &later, ""), service("b", IDLE)]));
     lab.put("c.yaml", &file(&[service("c", IDLE)]));
-    let state =
-        lab.wait_for("two attempts", |s| failed(s, "it/box:latest").filter(|f| f["attempts"].as_u64() >= Some(2)));
+    let state = lab.wait_for("two attempts", |s| failed(s, &later).filter(|f| f["attempts"].as_u64() >= Some(2)));
     assert!(state["next_attempt"].is_string(), "{state}");
     for name in ["a-b-1", "c-c-1"] {
         lab.wait_for(name, |s| (container(s, name)?["state"]["status"] == "running").then_some(()));
