@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint clean-tests
+.PHONY: demo build test lint clean-tests soak
 
 TOOLS = tests/tools/install.sh
 
@@ -15,6 +15,11 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --lib --bins -- -D warnings
 	cargo clippy --locked --tests -- -D warnings -A clippy::unwrap_used
+
+# The long and hostile runs; `make test` does not do them. LONGSHORE names another program than the release build.
+soak: build
+	$(TOOLS) gcc busybox-static docker-registry curl python3 runc podman conmon e2fsprogs iproute2 util-linux
+	for run in kill adopt store power evil start; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
 
 test:
 	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace

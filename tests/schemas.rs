@@ -80,6 +80,18 @@ fn the_readme_knows_every_route_and_command() {
     }
 }
 
+#[test]
+fn every_file_that_the_documents_name_is_there() {
+    let named = |word: &&str| ["src/", "tests/", "examples/", "state-schema/"].iter().any(|top| word.starts_with(top));
+    for document in ["README.md", "CONTRIBUTING.md"] {
+        let text = read(document);
+        let words = text.split(|c: char| c.is_whitespace() || "()[]`,:|".contains(c)).filter(named);
+        for name in words.map(|word| word.trim_end_matches('.')).filter(|word| !word.contains(['*', '<'])) {
+            assert!(file(name).exists(), "{document} names {name}");
+        }
+    }
+}
+
 /// `text` with the part between `<!-- name -->` and `<!-- /name -->` replaced.
 fn filled(text: &str, name: &str, content: &str) -> String {
     let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));

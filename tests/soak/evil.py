@@ -59,7 +59,7 @@ class Seen:
     def refresh(self):
         self.status = self.host.status() or {'projects': [], 'problems': [], 'folder': {'held': None}}
         self.projects = {p['name']: p for p in self.status['projects']}
-        self.now = start_times({n: p for n, p in self.host.pids().items() if os.path.exists('/proc/%d' % p)})
+        self.now = start_times(self.host.pids())
 
     def must(self, holds, what):
         if not holds:

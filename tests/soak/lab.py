@@ -396,8 +396,14 @@ def sync_folder(path):
 
 
 def start_times(pids):
-    """What a pid alone does not say: that it is still the same process."""
-    return {name: (pid, open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()[19]) for name, pid in pids.items()}
+    """What a pid alone does not say: that it is still the same process. What has ended meanwhile is left out."""
+    found = {}
+    for name, pid in pids.items():
+        try:
+            found[name] = (pid, open('/proc/%d/stat' % pid).read().rsplit(')', 1)[1].split()[19])
+        except OSError:
+            continue
+    return found
 
 
 def pss_kb(pid):

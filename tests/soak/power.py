@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""power.py - power cuts at random moments: what the status had called applied is there after the boot.
+
+  power.py [--cuts N] [--seed S]
+
+The machine is tests/tools/pocket: namespaces and a loop-mounted ext4 whose file system stops at once. State folder and data directory
+lie on it. Each project has one service whose container_name carries the version of its file, so that the status itself says which
+version it calls applied. After each boot the daemon starts without a registry: every project must run at least the version that
+was called applied; then the registry comes back, and everything must match the folder.
+"""
+import argparse, os, random, re, subprocess, threading, time
+from lab import LONGSHORE, TOOLS, Daemon, Failed, Lab, close_with, half_layers, median, say, wait_for
+
+FILE = '''name: %(project)s
+services:
+  run:
+    image: %(image)s
+    container_name: %(project)s-v%(version)d
+    network_mode: none
+    restart: always
+    stop_grace_period: 1s
+    command: [work, tick, "200"]
+'''
+POCKET = os.path.join(TOOLS, 'pocket')
+
+
+class Machine(Daemon):
+    """A daemon in a pocket."""
+
+    def __init__(self, lab):
+        self.name, self.lab, self.arguments, self.child, self.up = 'soak%d' % os.getpid(), lab, [], None, False
+        self.environment = {**os.environ, 'POCKET_DIR': lab.path('pockets')}
+        self.dir = lab.path('pocket')
+        os.makedirs(self.dir)
+        self.log = os.path.join(self.dir, 'log')
+        self.pocket('make', '3000')
+
+    def pocket(self, verb, *args):
+        done = subprocess.run([POCKET, verb, self.name, *args], env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            raise Failed('pocket %s: %s' % (verb, done.stdout + done.stderr))
+
+    def boot(self):
+        self.pocket('boot', 'true')
+        self.up = True
+        root = '/proc/%s/root' % open(self.lab.path('pockets', self.name, 'pid')).read().strip()
+        self.root, self.state, self.data = root, root + '/pocket/state', root + '/pocket/data'
+        self.socket = root + '/run/longshore/longshore.sock'
+        os.makedirs(self.state, exist_ok=True)
+
+    def inside(self, *command, log):
+        with open(log, 'a') as out:
+            return subprocess.Popen([POCKET, 'in', self.name, *command], env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+
+    def start(self):
+        self.started = time.monotonic()
+        self.child = self.inside(LONGSHORE, 'daemon', '--state-dir', '/pocket/state', '--data-dir', '/pocket/data', '--run-dir', '/run/longshore', log=self.log)
+        return self
+
+    def registry(self, port):
+        self.inside(os.path.join(TOOLS, 'registry.sh'), str(port), self.lab.path('registry'), log=self.lab.path('registry.log'))
+
+    def cut(self):
+        self.up = False
+        self.pocket('cut')
+        if self.child:
+            self.child.wait(20)
+        self.child = None
+
+    def destroy(self):
+        if self.up:
+            self.cut()
+        self.pocket('rm')
+
+    def confirm(self):
+        subprocess.run([POCKET, 'in', self.name, LONGSHORE, '--socket', '/run/longshore/longshore.sock', 'confirm'], env=self.environment, capture_output=True)
+
+    def versions(self):
+        """{project: version} of the processes that run, as the status names them and the kernel shows them."""
+        found = {}
+        for name, pid in self.pids().items():
+            project, version = name.rsplit('-v', 1)
+            if os.path.exists('%s/proc/%d' % (self.root, pid)):
+                found[project] = max(found.get(project, 0), int(version))
+        return found
+
+    def written(self):
+        """{project: version} of the files on the disk."""
+        text = {f[:-5]: open(os.path.join(self.state, f)).read() for f in os.listdir(self.state) if f.endswith('.yaml') and not f.startswith('.')}
+        return {p: int(re.search(r'-v(\d+)\n', t).group(1)) for p, t in text.items()}
+
+
+class Poll(threading.Thread):
+    """Notes what the status calls applied, until the power is gone."""
+
+    def __init__(self, machine):
+        super().__init__(daemon=True)
+        self.machine, self.applied, self.polls, self.stop = machine, {}, 0, False
+
+    def run(self):
+        while not self.stop:
+            status = self.machine.status()
+            self.polls += status is not None
+            for project in (status or {'projects': []})['projects']:
+                for service in project['services']:
+                    if project['phase'] == service['phase'] == 'applied' and len(service['containers']) == 1:
+                        version = int(service['containers'][0]['name'].rsplit('-v', 1)[1])
+                        self.applied[project['name']] = max(version, self.applied.get(project['name'], 0))
+            time.sleep(0.005)
+
+
+def edit(machine, dice, images, counter, counts):
+    """One durable edit: the editor syncs file and folder."""
+    here = machine.written()
+    kind = dice.choice(['edit', 'edit', 'edit', 'add', 'add', 'remove'])
+    if kind == 'remove' and len(here) > 5:
+        machine.remove(dice.choice(sorted(here)) + '.yaml', durable=True)
+    else:
+        absent = [p for p in ('p%d' % i for i in range(9)) if p not in here]
+        kind = 'add' if absent and (kind == 'add' or not here) else 'edit'
+        project = dice.choice(absent if kind == 'add' else sorted(here))
+        counter[0] += 1
+        machine.put(project + '.yaml', FILE % {'project': project, 'image': dice.choice(images), 'version': counter[0]}, durable=True)
+    counts[kind] = counts.get(kind, 0) + 1
+
+
+def main():
+    options = argparse.ArgumentParser(description='power cuts at random moments')
+    options.add_argument('--cuts', type=int, default=20)
+    options.add_argument('--seed', type=int, default=1)
+    options = options.parse_args()
+    dice, counter, counts = random.Random(options.seed), [0], {}
+    failures, ready, notes, called, behind = [], [], [], 0, 0
+    with Lab() as lab:
+        say('making images')
+        images = [lab.image('soak/small', tag='v%d' % i, marker='%d' % i) for i in range(3)]
+        late = [lab.large_image('soak/large', 'v%d' % i, 40, ['work.c'], '%d' % i) for i in range(max(1, options.cuts // 2))]
+        port = int(lab.address.split(':')[1])
+        lab.stop_registry()
+        machine = Machine(lab)
+        lab.daemons.append(machine)
+        machine.boot()
+        applied = {}
+        for cut in range(options.cuts + 1):
+            machine.start()
+            ready.append(machine.ready(20))
+            # Without a registry: what was applied needs none.
+            on_disk = machine.written()
+            must = {p: v for p, v in applied.items() if p in on_disk}
+
+            def there():
+                runs = machine.versions()
+                return all(runs.get(p, 0) >= v for p, v in must.items())
+            begun = time.monotonic()
+            try:
+                wait_for('what was applied', 15, there, 0.02)
+            except Failed:
+                runs = machine.versions()
+                failures += ['cut %d: %s had been applied as v%d, runs as v%s, the file says v%d' % (cut, p, v, runs.get(p), on_disk[p])
+                             for p, v in must.items() if runs.get(p, 0) < v]
+            back = time.monotonic() - begun
+            gone = [p for p in applied if p not in on_disk and p in machine.versions()]
+            note = (machine.status() or {'store': {'note': 'no status'}})['store']['note']
+            notes += [note] if note else []
+            bad = half_layers(machine.data)
+            failures += ['cut %d: half a layer: %s' % (cut, b) for b in bad]
+            called += len(must)
+            behind += sum(applied[p] < on_disk[p] for p in must)
+            if cut:
+                say('cut %2d: ready after %4.0f ms, %d of %d applied projects are there after %.1f s, %d half layers%s%s' % (
+                    cut, ready[-1] * 1000, sum(machine.versions().get(p, 0) >= v for p, v in must.items()), len(must), back, len(bad),
+                    ', being removed: %s' % gone if gone else '', ', note: ' + note if note else ''))
+            machine.registry(port)
+
+            def as_written():
+                held = (machine.status() or {'folder': {'held': None}})['folder']['held']
+                if held and held['confirmable']:
+                    machine.confirm()
+                return machine.versions() == machine.written() and machine.settled()
+            try:
+                wait_for('the machine matches the folder', 90, as_written, 0.05)
+            except Failed:
+                failures.append('cut %d: runs %s, written %s' % (cut, machine.versions(), machine.written()))
+            if cut == options.cuts:
+                break
+            poll = Poll(machine)
+            poll.start()
+            until = time.monotonic() + dice.uniform(0.2, 2.5)
+            available = images + late[:1 + cut // 2]
+            while time.monotonic() < until:
+                edit(machine, dice, available, counter, counts)
+                time.sleep(max(0, min(dice.expovariate(6), until - time.monotonic())))
+            machine.cut()
+            poll.stop = True
+            poll.join()
+            applied = poll.applied
+            machine.boot()
+        log = machine.log_text()
+        if 'panicked' in log:
+            failures.append('the daemon panicked: ' + log.split('panicked', 1)[1][:300])
+        say('')
+        say('%-34s %d' % ('power cuts', options.cuts))
+        say('%-34s %d (%s)' % ('durable edits', sum(counts.values()), ', '.join('%s %d' % i for i in sorted(counts.items()))))
+        say('%-34s %d, of which %d had a newer file on disk' % ('projects called applied before cuts', called, behind))
+        say('%-34s median %.0f ms, max %.0f ms' % ('ready after boot', median(ready[1:]) * 1000, max(ready[1:]) * 1000))
+        say('%-34s %d%s' % ('databases set aside', len(notes), ': ' + notes[0] if notes else ''))
+        close_with(failures, 'power.py: %d power cuts, %d applied projects, %d lost' % (options.cuts, called, sum('had been applied' in f for f in failures)))
+
+
+main()
