@@ -193,7 +193,7 @@ mod tests {
         working: 1 under way, 1 waiting
 
         PROJECT  SERVICE  PHASE    RUNNING  IMAGE                     REMARK
-        blog     web      failing  0/1      nginx:1.29                waits for its image
+        blog     web      failing  0/1      nginx:1.29                its image
         shop     cache    applied  2/2      redis:8
         shop     db       held     0/1      ghcr.io/shop/postgres:17  volumes are not supported yet
 
