@@ -14,11 +14,11 @@ with_both_runtimes! {
 fn a_file_comes_changes_and_goes(config: &Value) {
     let lab = Lab::with(config);
     let (web, db) = (service("web", "[work, graceful, '0']"), service("db", "[work, graceful, '0']"));
-    lab.put("shop.yaml", &file(&[web.clone(), db.clone()]));
+    lab.put("shop.yaml", &file(&[web, db.clone()]));
     let (web1, db1) = (lab.running("shop-web-1"), lab.running("shop-db-1"));
     assert!(lab.pids_of(&web1).contains(&web1.pid));
     let edited = with("web", "[work, graceful, '0']", &["environment: {COLOUR: blue}"]);
-    lab.put("shop.yaml", &file(&[edited.clone(), db.clone()]));
+    lab.put("shop.yaml", &file(&[edited.clone(), db]));
     let web2 = lab.replaced("shop-web-1", &web1);
     assert!(!host::alive(web1.pid));
     lab.still("shop-db-1", &db1);
