@@ -304,9 +304,10 @@ impl Drop for Lab {
             eprintln!("-- status\n{:#}\n-- log\n{}", self.status(), tail.join("\n"));
         }
         if let Some(mut daemon) = self.daemon.take()
-            && daemon.kill().and_then(|()| daemon.wait()).is_err() {
-                eprintln!("the daemon of {} did not end", self.dir.display());
-            }
+            && daemon.kill().and_then(|()| daemon.wait()).is_err()
+        {
+            eprintln!("the daemon of {} did not end", self.dir.display());
+        }
         let swept = Command::new(tool("sweep.sh")).arg(&self.dir).status();
         assert!(std::thread::panicking() || swept.is_ok_and(|s| s.success()), "swept");
     }
