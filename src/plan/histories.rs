@@ -421,3 +421,34 @@ fn the_successor_is_pulled_and_made_before_the_old_one_stops() {
     assert_eq!(world.alive_slots().len(), 1);
     assert!(world.images.contains_key(&ImageReference::parse("other").unwrap()));
 }
+
+/// Found by a power cut: the image of the newest version could not be pulled, and of two older containers it was the one that had
+/// never run that was looked after, so that none ran.
+#[test]
+fn what_ran_before_runs_again_while_its_successors_successor_cannot_be_made() {
+    for n in 0..10 {
+        let mut world = one_service(RestartPolicy::Always);
+        let ran = world.containers.keys().next().unwrap().clone();
+        web(&mut world).hash = SpecHash::of(format!("made, and never started {n}").as_bytes());
+        world.step();
+        let create: Vec<Key> = world.under_way.keys().cloned().collect();
+        create.iter().for_each(|key| world.finish(key, Outcome::Succeeds));
+        assert_eq!(world.containers.len(), 2);
+        world.reboots();
+        world.registry_up = false;
+        web(&mut world).hash = SpecHash::of(b"cannot be made");
+        web(&mut world).image = Some(ImageReference::parse("other").unwrap());
+        for _ in 0..5 {
+            world.step();
+            let keys: Vec<Key> = world.under_way.keys().cloned().collect();
+            keys.iter().for_each(|key| world.finish(key, Outcome::Succeeds));
+            world.now = world.now.plus_ms(1000);
+        }
+        assert!(world.containers[&ran].state.alive(), "{n}");
+    }
+}
+
+fn web(world: &mut World) -> &mut Service {
+    let project = world.desired.projects.values_mut().next().unwrap();
+    project.services.values_mut().next().unwrap()
+}

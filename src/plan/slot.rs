@@ -50,14 +50,7 @@ fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContaine
 
 /// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
 fn keep(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
-    let alive = containers.iter().find(|c| may_run(c, planner.facts.under_way));
-    match alive.or(containers.first()) {
-        Some(container) if !matches!(container.state, ContainerState::Created) => {
-            let service = &container.spec.service;
-            supervise(planner, slot, container, service.restart);
-        }
-        Some(_) | None => {}
-    }
+    keep_running(planner, slot, containers);
     planner.wait(slot, WaitingOn::Held, None);
 }
 
@@ -105,15 +98,25 @@ fn current<'a>(
         .or_else(|| matching().next())
 }
 
-/// While the successor is not made yet, the old container is looked after as before.
+/// While no successor is made, the old container is looked after as before.
 fn keep_running(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
-    let alive = containers.iter().find(|c| may_run(c, planner.facts.under_way));
-    if let Some(container) = alive.or(containers.first()) {
-        let started_before = !matches!(container.state, ContainerState::Created | ContainerState::StartFailed { .. });
-        if started_before {
-            supervise(planner, slot, container, container.spec.service.restart);
-        }
+    if let Some(container) = incumbent(planner, containers) {
+        supervise(planner, slot, container, container.spec.service.restart);
     }
+}
+
+/// The container that runs, else the one that ran last. A successor that was made and never started is not it: its own successor may
+/// not come for long.
+fn incumbent<'a>(planner: &Planner<'_>, containers: &[&'a ObservedContainer]) -> Option<&'a ObservedContainer> {
+    let alive = containers.iter().copied().find(|c| may_run(c, planner.facts.under_way));
+    let ran = |c: &ObservedContainer| match c.state {
+        ContainerState::Exited { started, .. } => Some(started),
+        ContainerState::Created
+        | ContainerState::Running { .. }
+        | ContainerState::Orphaned { .. }
+        | ContainerState::StartFailed { .. } => None,
+    };
+    alive.or_else(|| containers.iter().copied().filter(|c| ran(c).is_some()).max_by_key(|c| ran(c)))
 }
 
 /// The digest to create from, or the step that brings it.

@@ -17,6 +17,8 @@ use crate::source::{GoodFile, Look, Read};
 
 /// A file counts as removed when it was absent for this long: replacing it by unlink and write is no removal.
 pub(super) const ABSENT_MS: u64 = 300;
+/// Removals that follow each other are settled together, so that the fuse sees them all; but none waits longer than this for others.
+const TOGETHER_MS: u64 = 5_000;
 
 /// What is in force.
 #[derive(Debug, Default)]
@@ -186,8 +188,9 @@ impl Ledger {
         }
         self.held = None;
         self.lost.retain(|_| self.confirmed.is_none());
+        let quiet = self.absent_since.values().max().is_none_or(|last| now.since(*last) >= ABSENT_MS);
         for path in &gone {
-            if self.absent_since.get(path).is_some_and(|since| now.since(*since) >= ABSENT_MS) {
+            if quiet || self.absent_since.get(path).is_some_and(|since| now.since(*since) >= TOGETHER_MS) {
                 self.drop_good(path, changes);
             } else {
                 changes.look_again = true;

@@ -18,12 +18,15 @@ use std::fs::File;
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mark::Mark;
 pub use record::{Good, History, Record, RecordKey, Reference, Settings};
 use record::{decode, encode};
 
 const DATABASE: &str = "db";
+/// A held lock of the database is waited for so long.
+const LOCKED: Duration = Duration::from_secs(2);
 
 /// The open database. One owner; blocking.
 #[derive(Debug)]
@@ -234,7 +237,15 @@ struct Content {
 
 fn open_quietly(path: &Path) -> Result<(sled::Db, Result<Content, String>), Broken> {
     let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(4 << 20);
-    let db = config.open().map_err(|error| match error {
+    let until = Instant::now() + LOCKED;
+    let opened = loop {
+        match config.open() {
+            Err(error) if locked(&error) && Instant::now() < until => std::thread::sleep(Duration::from_millis(20)),
+            opened => break opened,
+        }
+    };
+    let db = opened.map_err(|error| match error {
+        error if locked(&error) => Broken::Unavailable(error.to_string()),
         sled::Error::Io(e) if e.kind() != io::ErrorKind::InvalidData && e.kind() != io::ErrorKind::UnexpectedEof => {
             if e.kind() == io::ErrorKind::Other {
                 Broken::Damaged(e.to_string())
@@ -246,6 +257,12 @@ fn open_quietly(path: &Path) -> Result<(sled::Db, Result<Content, String>), Brok
     })?;
     let content = read_all(&db);
     Ok((db, content))
+}
+
+/// Its lock is held: by a thread of a database that was just closed, or by a child of a killed daemon that is about to become another
+/// program. The directory's own lock is ours, so it is nobody who stays. It is no damage.
+fn locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
 fn read_all(db: &sled::Db) -> Result<Content, String> {

@@ -84,6 +84,21 @@ fn two_databases_broken_within_a_second_are_both_set_aside() {
 }
 
 #[test]
+fn a_database_whose_lock_is_held_for_a_moment_is_waited_for_and_not_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    written(dir.path());
+    let first = Store::open(dir.path(), "1");
+    let closing = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(first);
+    });
+    let second = Store::open(dir.path(), "2");
+    closing.join().unwrap();
+    assert_eq!(second.note, None);
+    assert_eq!(second.records.len(), 201);
+}
+
+#[test]
 fn a_flipped_bit_is_noticed() {
     let mut bytes = encode(&good("services: {}"));
     assert_eq!(decode(&bytes).unwrap(), good("services: {}"));

@@ -239,6 +239,8 @@ def main():
         say('%-28s %.0f s' % ('took', time.monotonic() - begun))
         failures += ['conflict: ' + c for c in reports.conflicts[:5] + sampler.conflicts[:5]]
         failures += ['left over, %s: %s' % (k, v[:5]) for k, v in left.items() if v]
+        if 'the database' in daemon.log_text():
+            failures.append('the database: ' + daemon.log_text().split('the database', 1)[1][:200])
         if 'panicked' in daemon.log_text():
             failures.append('the daemon panicked: ' + daemon.log_text().split('panicked', 1)[1][:300])
         close_with(failures, 'kill.py: %d kills, %d edits, %d conflicts, %d left over' % (

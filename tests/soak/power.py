@@ -8,7 +8,7 @@ lie on it. Each project has one service whose container_name carries the version
 version it calls applied. After each boot the daemon starts without a registry: every project must run at least the version that
 was called applied; then the registry comes back, and everything must match the folder.
 """
-import argparse, os, random, re, subprocess, threading, time
+import argparse, json, os, random, re, subprocess, threading, time
 from lab import LONGSHORE, TOOLS, Daemon, Failed, Lab, close_with, half_layers, median, say, wait_for
 
 FILE = '''name: %(project)s
@@ -29,6 +29,7 @@ class Machine(Daemon):
 
     def __init__(self, lab):
         self.name, self.lab, self.arguments, self.child, self.up = 'soak%d' % os.getpid(), lab, [], None, False
+        self.removed = {}  # {project: the last version that its removal speaks of}
         self.environment = {**os.environ, 'POCKET_DIR': lab.path('pockets')}
         self.dir = lab.path('pocket')
         os.makedirs(self.dir)
@@ -84,6 +85,12 @@ class Machine(Daemon):
                 found[project] = max(found.get(project, 0), int(version))
         return found
 
+    def describe(self, projects):
+        """What status and log say of projects that are not as they should be."""
+        status = self.status() or {'projects': []}
+        text = [json.dumps(p) for p in status['projects'] if p['name'] in projects] + [json.dumps(status.get(k)) for k in ('waiting', 'under_way', 'problems')]
+        return '\n'.join(text + [line for line in self.log_text().splitlines()[-200:] if 'longshore is up' in line or any(p in line for p in projects)])
+
     def written(self):
         """{project: version} of the files on the disk."""
         text = {f[:-5]: open(os.path.join(self.state, f)).read() for f in os.listdir(self.state) if f.endswith('.yaml') and not f.startswith('.')}
@@ -95,16 +102,17 @@ class Poll(threading.Thread):
 
     def __init__(self, machine):
         super().__init__(daemon=True)
-        self.machine, self.applied, self.polls, self.stop = machine, {}, 0, False
+        self.machine, self.applied, self.ids, self.stop = machine, {}, {}, False
 
     def run(self):
         while not self.stop:
             status = self.machine.status()
-            self.polls += status is not None
             for project in (status or {'projects': []})['projects']:
                 for service in project['services']:
                     if project['phase'] == service['phase'] == 'applied' and len(service['containers']) == 1:
-                        version = int(service['containers'][0]['name'].rsplit('-v', 1)[1])
+                        container = service['containers'][0]
+                        version = int(container['name'].rsplit('-v', 1)[1])
+                        self.ids[container['name']] = container['id']
                         self.applied[project['name']] = max(version, self.applied.get(project['name'], 0))
             time.sleep(0.005)
 
@@ -114,7 +122,9 @@ def edit(machine, dice, images, counter, counts):
     here = machine.written()
     kind = dice.choice(['edit', 'edit', 'edit', 'add', 'add', 'remove'])
     if kind == 'remove' and len(here) > 5:
-        machine.remove(dice.choice(sorted(here)) + '.yaml', durable=True)
+        project = dice.choice(sorted(here))
+        machine.remove(project + '.yaml', durable=True)
+        machine.removed[project] = counter[0]
     else:
         absent = [p for p in ('p%d' % i for i in range(9)) if p not in here]
         kind = 'add' if absent and (kind == 'add' or not here) else 'edit'
@@ -140,13 +150,13 @@ def main():
         machine = Machine(lab)
         lab.daemons.append(machine)
         machine.boot()
-        applied = {}
+        applied, ids, same, kept = {}, {}, 0, 0
         for cut in range(options.cuts + 1):
             machine.start()
             ready.append(machine.ready(20))
             # Without a registry: what was applied needs none.
             on_disk = machine.written()
-            must = {p: v for p, v in applied.items() if p in on_disk}
+            must = {p: v for p, v in applied.items() if p in on_disk and v > machine.removed.get(p, 0)}
 
             def there():
                 runs = machine.versions()
@@ -158,7 +168,13 @@ def main():
                 runs = machine.versions()
                 failures += ['cut %d: %s had been applied as v%d, runs as v%s, the file says v%d' % (cut, p, v, runs.get(p), on_disk[p])
                              for p, v in must.items() if runs.get(p, 0) < v]
+                say(failures[-1] + '\n' + machine.describe([p for p, v in must.items() if runs.get(p, 0) < v]))
             back = time.monotonic() - begun
+            # The container itself, with its log: not another one made from the file again.
+            now = {name: c['id'] for name, c in machine.containers().items()}
+            unchanged = {'%s-v%d' % (p, v) for p, v in must.items() if on_disk[p] == v}
+            kept += len(unchanged)
+            same += sum(now.get(name) == ids[name] for name in unchanged)
             gone = [p for p in applied if p not in on_disk and p in machine.versions()]
             note = (machine.status() or {'store': {'note': 'no status'}})['store']['note']
             notes += [note] if note else []
@@ -193,7 +209,7 @@ def main():
             machine.cut()
             poll.stop = True
             poll.join()
-            applied = poll.applied
+            applied, ids = poll.applied, poll.ids
             machine.boot()
         log = machine.log_text()
         if 'panicked' in log:
@@ -202,6 +218,8 @@ def main():
         say('%-34s %d' % ('power cuts', options.cuts))
         say('%-34s %d (%s)' % ('durable edits', sum(counts.values()), ', '.join('%s %d' % i for i in sorted(counts.items()))))
         say('%-34s %d, of which %d had a newer file on disk' % ('projects called applied before cuts', called, behind))
+        say('%-34s %d of %d whose file had not changed' % ('the very same container', same, kept))
+        failures += ['%d applied containers were lost and made again' % (kept - same)] if same < kept else []
         say('%-34s median %.0f ms, max %.0f ms' % ('ready after boot', median(ready[1:]) * 1000, max(ready[1:]) * 1000))
         say('%-34s %d%s' % ('databases set aside', len(notes), ': ' + notes[0] if notes else ''))
         close_with(failures, 'power.py: %d power cuts, %d applied projects, %d lost' % (options.cuts, called, sum('had been applied' in f for f in failures)))

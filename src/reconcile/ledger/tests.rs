@@ -104,6 +104,30 @@ fn a_removed_file_is_removed_after_a_moment_and_a_replaced_one_is_not() {
 }
 
 #[test]
+fn a_slow_removal_of_most_files_blows_the_fuse_too() {
+    let mut folder = Folder::new().with(10);
+    for n in 0..8 {
+        folder.unlink(&format!("p{n}.yaml"));
+        folder.look();
+        folder.now = folder.now.plus_ms(ABSENT_MS - 50);
+    }
+    assert_eq!(folder.look_later(), Changes::default());
+    assert_eq!(folder.projects().len(), 10);
+    assert!(folder.ledger.held().is_some());
+}
+
+#[test]
+fn an_endless_row_of_removals_is_followed() {
+    let mut folder = Folder::new().with(100);
+    for n in 0..40 {
+        folder.unlink(&format!("p{n}.yaml"));
+        folder.look();
+        folder.now = folder.now.plus_ms(ABSENT_MS - 50);
+    }
+    assert!(folder.projects().len() < 90, "{}", folder.projects().len());
+}
+
+#[test]
 fn the_only_file_is_removed_where_its_unlinking_was_seen() {
     let mut folder = Folder::new().with(1);
     folder.files.clear();
