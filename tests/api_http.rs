@@ -98,7 +98,9 @@ async fn a_confirmation_reaches_the_one_who_decides() {
     for said in [Ok(()), Err("nothing is held".to_owned())] {
         let stream = served.connect().await;
         let (answer, ()) = tokio::join!(served::ask(stream, ask), async {
-            let Some(Command::Confirm { reply }) = within(served.commands.recv()).await else { panic!("not confirmed") };
+            let Some(Command::Confirm { reply }) = within(served.commands.recv()).await else {
+                panic!("not confirmed")
+            };
             reply.send(said.clone()).unwrap();
         });
         assert_eq!(answer.status, if said.is_ok() { 200 } else { 409 }, "{}", answer.body);
