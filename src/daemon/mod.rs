@@ -18,6 +18,7 @@ mod systemd;
 mod trace;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use config::{Config, ConfigFile, Flags, schema};
 pub use offline::{check, plan};
@@ -38,7 +39,12 @@ pub fn main(flags: &Flags, validate: bool) -> ExitCode {
     let trace = trace::begin(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let served = match runtime {
-        Ok(runtime) => runtime.block_on(start::serve(config, flags.clone(), trace)),
+        Ok(runtime) => {
+            let served = runtime.block_on(start::serve(config, flags.clone(), trace));
+            // Blocking work that is still under way is taken up again at the next start; nobody waits for it.
+            runtime.shutdown_timeout(Duration::from_millis(300));
+            served
+        }
         Err(error) => Err(start::StartError::Runtime(error)),
     };
     match served {

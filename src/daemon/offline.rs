@@ -82,10 +82,7 @@ mod planning {
     fn observe(data_dir: &Path) -> Result<Observed, String> {
         let containers = peek(data_dir).map_err(|e| format!("{}: {e}", data_dir.display()))?;
         let images = Images::peek(&data_dir.join("images")).map_err(|e| format!("{}: {e}", data_dir.display()))?;
-        Ok(Observed {
-            images: images.into_iter().map(|(image, present)| (image, present.digest)).collect(),
-            containers,
-        })
+        Ok(crate::host::join(images, containers))
     }
 
     fn planned(look: &Look, observed: &Observed, state_dir: &Path) -> PlanReport {

@@ -89,6 +89,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     if !uid.is_root() {
         return Err(StartError::NotRoot { uid: uid.as_raw() });
     }
+    raise_open_files();
     let _data = DirectoryLock::take(&config.data_dir, 0o700)?;
     let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
     let mut signals = Signals::listen().map_err(StartError::Runtime)?;
@@ -182,6 +183,16 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler
     Ok((Arc::new(host), reconciler))
 }
 
+/// Two descriptors for each container, and some for each pull and client: as many as we may.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// Resolves when the daemon is told to stop, or is gone.
 async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that nobody can tell any more: the same.
@@ -217,13 +228,18 @@ fn doors(
         }
     });
     let version = env!("CARGO_PKG_VERSION").to_owned();
+    let seen = view.clone();
+    let counters = move || {
+        let changes = f64::from(u32::try_from(seen.borrow().revision).unwrap_or(u32::MAX));
+        vec![api::Metric::single("status_changes", "How often the status changed", api::MetricKind::Counter, changes)]
+    };
     Doors {
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
         commands: asked,
         release: Release { version, commit: None, pid: std::process::id(), started: now() },
-        counters: Arc::new(Vec::new),
+        counters: Arc::new(counters),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One arm for each action.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use futures_util::future::join_all;
 
 use super::LinuxHost;
 use crate::container::ImageDefaults;
-use crate::image::Progress;
-use crate::model::{Action, ContainerSpec, ContainerState, ImageReference, Platform, sentence};
+use crate::image::{Progress, StoreError};
+use crate::model::{Action, ContainerSpec, ImageReference, Platform, ProjectName, sentence};
 use crate::reconcile::ActionError;
 
 impl LinuxHost {
@@ -37,8 +38,13 @@ impl LinuxHost {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), ActionError> {
-        let layers = self.images.layers(&spec.image_digest).map_err(|e| failed(&e))?;
-        let config = self.images.config(&spec.image_digest).map_err(|e| failed(&e))?;
+        let damaged = |error: StoreError| {
+            self.images.forget(&spec.image);
+            self.changed.notify_one();
+            failed(&error)
+        };
+        let layers = self.images.layers(&spec.image_digest).map_err(damaged)?;
+        let config = self.images.config(&spec.image_digest).map_err(damaged)?;
         let defaults = ImageDefaults {
             entrypoint: config.entrypoint,
             command: config.cmd,
@@ -50,22 +56,22 @@ impl LinuxHost {
         self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))
     }
 
-    /// Stops everything that runs, last project first, each as its file asks for.
+    /// Stops everything that is alive: one project after the other, the last one first, each container as its file asked for.
     pub async fn stop_all(&self) {
-        let mut running: Vec<_> = self
-            .containers
-            .observe()
-            .into_values()
-            .filter(|c| matches!(c.state, ContainerState::Running { .. }))
-            .collect();
-        running.sort_by(|a, b| b.spec.slot.cmp(&a.spec.slot));
-        let stops = running.iter().map(|container| async {
-            let policy = container.spec.service.stop;
-            if let Err(error) = self.containers.stop(&container.spec.id, policy.signal, policy.grace_ms).await {
-                tracing::error!(container = %container.spec.name, error = sentence(&error), "it could not be stopped");
-            }
-        });
-        join_all(stops).await;
+        let mut projects: BTreeMap<ProjectName, Vec<ContainerSpec>> = BTreeMap::new();
+        for container in self.containers.observe().into_values().filter(|c| c.state.alive()) {
+            projects.entry(container.spec.slot.project.clone()).or_default().push(container.spec);
+        }
+        for (_, containers) in projects.into_iter().rev() {
+            join_all(containers.iter().map(|spec| self.stop_one(spec))).await;
+        }
+    }
+
+    async fn stop_one(&self, spec: &ContainerSpec) {
+        let policy = spec.service.stop;
+        if let Err(error) = self.containers.stop(&spec.id, policy.signal, policy.grace_ms).await {
+            tracing::error!(container = %spec.name, error = sentence(&error), "it could not be stopped");
+        }
     }
 }
 

@@ -6,6 +6,8 @@ mod apply;
 mod observe;
 mod remember;
 
+pub use observe::join;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

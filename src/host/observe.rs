@@ -1,13 +1,26 @@
 //! What is: every room's own view, joined.
 
+use std::collections::BTreeMap;
+
 use super::LinuxHost;
+use crate::image::{Images, Present};
+use crate::model::{ContainerId, ImageReference, ObservedContainer};
 use crate::plan::Observed;
 use crate::reconcile::{Gauges, Transfer};
 
+/// Joins what two rooms see.
+pub fn join(
+    present: BTreeMap<ImageReference, Present>,
+    containers: BTreeMap<ContainerId, ObservedContainer>,
+) -> Observed {
+    let platforms = present.iter().map(|(image, present)| (image.clone(), present.platform.clone())).collect();
+    let images = present.into_iter().map(|(image, present)| (image, present.digest)).collect();
+    Observed { images, platforms, machine: Images::machine().to_string(), containers }
+}
+
 impl LinuxHost {
     pub(super) fn look(&self) -> Observed {
-        let images = self.images.present().into_iter().map(|(image, present)| (image, present.digest)).collect();
-        Observed { images, containers: self.containers.observe() }
+        join(self.images.present(), self.containers.observe())
     }
 
     pub(super) fn measure(&self) -> Gauges {

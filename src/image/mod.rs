@@ -75,6 +75,8 @@ pub struct Present {
     pub digest: Digest,
     /// What the registry had under the name: the same, or the index it was chosen from.
     pub top: Digest,
+    /// The platform that was asked for when it was pulled.
+    pub platform: String,
     /// Compressed bytes of its layers.
     pub bytes: u64,
     /// When it was pulled last.
@@ -112,6 +114,17 @@ impl Images {
         let store = Store::at(dir);
         let records = store.refs()?.good;
         Ok(records.into_iter().filter_map(|(image, record)| Some((image, whole(&store, &record).ok()?))).collect())
+    }
+
+    /// What is pulled where nobody names a platform.
+    #[must_use]
+    pub fn machine() -> Platform {
+        resolve::this_machine()
+    }
+
+    /// No longer counts the image as here: what it was made of is damaged. It is pulled again.
+    pub fn forget(&self, image: &ImageReference) {
+        self.inner.present.write().unwrap_or_else(PoisonError::into_inner).remove(image);
     }
 
     /// What was found broken when the store was opened.
@@ -154,6 +167,7 @@ impl Images {
         let present = Present {
             digest: pulled.manifest,
             top: pulled.top,
+            platform: record.platform.clone(),
             bytes: pulled.bytes,
             pulled_at: Timestamp(record.pulled_at_ms),
         };
@@ -203,7 +217,13 @@ fn whole(store: &Store, record: &RefRecord) -> Result<Present, String> {
     let config = config::read(&config).map_err(|e| e.to_string())?;
     match config.diff_ids.iter().find(|id| !store.has_layer(id)) {
         Some(missing) => Err(format!("its layer {} is missing", missing.short())),
-        None => Ok(Present { digest: manifest, top, bytes: record.bytes, pulled_at: Timestamp(record.pulled_at_ms) }),
+        None => Ok(Present {
+            digest: manifest,
+            top,
+            platform: record.platform.clone(),
+            bytes: record.bytes,
+            pulled_at: Timestamp(record.pulled_at_ms),
+        }),
     }
 }
 

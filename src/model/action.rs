@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ContainerId, ContainerSpec, ImageReference, Platform, Signal, Slot};
+use super::{ContainerId, ContainerSpec, ImageReference, Platform, Signal};
 
 /// What an action, a wait or a failure is about. At most one action is under way for each key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,8 +11,6 @@ pub enum Key {
     Image(ImageReference),
     /// A container.
     Container(ContainerId),
-    /// A place for a container that is not made yet.
-    Slot(Slot),
 }
 
 impl fmt::Display for Key {
@@ -20,7 +18,6 @@ impl fmt::Display for Key {
         match self {
             Self::Image(image) => write!(f, "image {image}"),
             Self::Container(id) => write!(f, "container {}", id.short()),
-            Self::Slot(slot) => write!(f, "slot {slot}"),
         }
     }
 }

@@ -215,7 +215,7 @@ pub(super) fn check_plan(world: &World, observed: &Observed, plan: &Plan) {
         assert!(!world.under_way.contains_key(&key), "a second action for {key} while one is under way");
         assert!(keys.insert(key.clone()), "two actions for {key} in one plan");
         assert!(!step.reason.is_empty(), "{key}: no reason");
-        if let Some(failure) = world.memory.failures.get(&key) {
+        if let Some(failure) = world.memory.failures.get(&key).filter(|f| f.verb == step.action.verb()) {
             assert!(failure.retry_at <= world.now, "{key} is retried before its back-off is over");
         }
         check_action(world, observed, plan, &step.action);

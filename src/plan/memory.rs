@@ -83,15 +83,16 @@ impl Memory {
     /// An action failed; it may be tried again after the back-off, or after `at_least_ms` where that is longer.
     pub fn failed(&mut self, action: &Action, error: String, at_least_ms: Option<u64>, now: Timestamp) {
         let key = action.key();
-        let attempts = self.failures.get(&key).map_or(0, |f| f.attempts).saturating_add(1);
+        let same = self.failures.get(&key).filter(|f| f.verb == action.verb());
+        let attempts = same.map_or(0, |f| f.attempts).saturating_add(1);
         let delay = failure_delay_ms(&key, attempts, now).max(at_least_ms.unwrap_or(0));
         let failure = Failure { verb: action.verb(), error, attempts, at: now, retry_at: now.plus_ms(delay) };
         self.failures.insert(key, failure);
     }
 
     /// The owner did something: what failed may be tried at once.
-    pub fn retry_now(&mut self, keep: impl Fn(&Key) -> bool) {
-        self.failures.retain(|key, _| keep(key));
+    pub fn retry_now(&mut self) {
+        self.failures.clear();
     }
 }
 

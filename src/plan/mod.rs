@@ -45,6 +45,10 @@ pub struct Desired {
 pub struct Observed {
     /// Images that are here, and the manifest each resolves to.
     pub images: BTreeMap<ImageReference, Digest>,
+    /// For which platform each of them was pulled, as it was asked for.
+    pub platforms: BTreeMap<ImageReference, String>,
+    /// The platform that is meant where the file names none.
+    pub machine: String,
     /// Containers that we made.
     pub containers: BTreeMap<ContainerId, ObservedContainer>,
 }
@@ -231,6 +235,7 @@ impl<'a> Planner<'a> {
             return self.wait(slot, on, None);
         }
         if let Some(failure) = self.facts.memory.failures.get(&key)
+            && failure.verb == action.verb()
             && failure.retry_at > self.facts.now
         {
             let on = WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };

@@ -65,7 +65,7 @@ impl World {
     }
 
     pub(super) fn observed(&self) -> Observed {
-        Observed { images: self.images.clone(), containers: self.containers.clone() }
+        Observed { images: self.images.clone(), containers: self.containers.clone(), ..Observed::default() }
     }
 
     /// Looks, plans, and puts the steps under way.
@@ -92,7 +92,7 @@ impl World {
         let Some(action) = self.under_way.remove(key) else { return };
         let before = match key {
             Key::Container(id) => self.containers.get(id).map(|c| c.state.clone()),
-            Key::Image(_) | Key::Slot(_) => None,
+            Key::Image(_) => None,
         };
         let possible = match outcome {
             Outcome::Fails => Err("it failed".to_owned()),
@@ -101,6 +101,9 @@ impl World {
         if let (Ok(()), Outcome::Succeeds, Action::Start { spec }) = (&possible, outcome, &action) {
             let again = matches!(before, Some(ContainerState::Exited { .. }));
             *self.counted.entry(spec.id.clone()).or_default() += u32::from(again);
+        }
+        if let (Err(_), Action::Start { spec }) = (&possible, &action) {
+            self.fail_start(&spec.id);
         }
         match (possible, outcome) {
             (Ok(()), Outcome::Succeeds) => self.memory.succeeded(&action, before.as_ref(), self.now),
@@ -152,6 +155,16 @@ impl World {
             *self.starts.entry(id.clone()).or_default() += 1;
         }
         Ok(())
+    }
+
+    /// Its command could not be run.
+    fn fail_start(&mut self, id: &ContainerId) {
+        let at = self.now;
+        if let Some(container) = self.containers.get_mut(id)
+            && !container.state.alive()
+        {
+            container.state = ContainerState::StartFailed { error: "no such command".to_owned(), at };
+        }
     }
 
     pub(super) fn end(&mut self, id: &ContainerId, status: ExitStatus) {

@@ -126,7 +126,9 @@ fn resolved<'a>(
     service: &Service,
     image: &ImageReference,
 ) -> Option<&'a Digest> {
-    let here = planner.facts.observed.images.get(image);
+    let observed = planner.facts.observed;
+    let platform = service.platform.as_ref().map_or_else(|| observed.machine.clone(), ToString::to_string);
+    let here = observed.images.get(image).filter(|_| observed.platforms.get(image).is_none_or(|of| *of == platform));
     let fresh = |within: u64| {
         let asked = planner.facts.memory.asked.get(image);
         asked.is_some_and(|at| planner.facts.now.since(*at) <= within)
@@ -180,7 +182,7 @@ fn retire(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer,
     let id = container.spec.id.clone();
     let action = match container.state {
         ContainerState::Running { .. } => {
-            let StopPolicy { signal, grace_ms } = container.spec.service.stop;
+            let StopPolicy { signal, grace_ms } = stop_policy(planner, slot, container);
             Action::Stop { id, signal, grace_ms }
         }
         ContainerState::Orphaned { .. } => kill(id),
@@ -189,6 +191,12 @@ fn retire(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer,
         }
     };
     planner.step(slot, action, reason.to_owned());
+}
+
+/// As the file says now; as the container was made where the file says nothing any more.
+fn stop_policy(planner: &Planner<'_>, slot: &Slot, container: &ObservedContainer) -> StopPolicy {
+    let project = planner.facts.desired.projects.get(&slot.project);
+    project.and_then(|p| p.services.get(&slot.service)).map_or(container.spec.service.stop, |service| service.stop)
 }
 
 const fn kill(id: ContainerId) -> Action {

@@ -37,7 +37,8 @@ pub struct Ledger {
     frozen: BTreeSet<PathBuf>,
     warnings: Vec<Problem>,
     names: BTreeMap<ContainerName, (ProjectName, ServiceName)>,
-    looked: bool,
+    /// The files of the last look.
+    present: BTreeSet<PathBuf>,
 }
 
 /// What a look changed.
@@ -47,6 +48,8 @@ pub struct Changes {
     pub applied: Vec<PathBuf>,
     /// Documents that are no longer in force.
     pub removed: Vec<PathBuf>,
+    /// A file is still being written.
+    pub writing: bool,
     /// Something is absent that may be back in a moment: look again soon.
     pub look_again: bool,
     /// Absences that are settled.
@@ -76,18 +79,22 @@ impl Ledger {
             self.hold(reason, false, now);
             return changes;
         }
-        self.looked = true;
         self.note_refused(look);
         let claims = claims(look);
         self.take_over_moved(&claims, look, &mut changes);
         self.settle_conflicts(&claims, look);
-        for (path, read) in look.files.iter() {
+        // Files that are in force first: what they give up is free for the others.
+        let known = |path: &PathBuf| self.good.contains_key(path);
+        let (before, new): (Vec<_>, Vec<_>) = look.files.iter().partition(|(path, _)| known(path));
+        for (path, read) in before.into_iter().chain(new) {
             if let Read::Good(file) = read {
                 self.apply(path, file, &mut changes);
             }
         }
         self.find_lost(look);
         self.remove_absent(look, now, &mut changes);
+        self.present = look.files.keys().cloned().collect();
+        changes.writing = look.files.values().any(|read| matches!(read, Read::Writing));
         changes
     }
 
@@ -106,7 +113,11 @@ impl Ledger {
             .good
             .iter()
             .filter(|(path, good)| {
-                !look.files.contains_key(*path) && claims.get(&good.document.project.name).is_some_and(|c| c.len() == 1)
+                // A file that was there before is no new name of this one, but in conflict with it.
+                let new = |claim: &BTreeSet<&Path>| {
+                    claim.len() == 1 && claim.iter().all(|path| !self.present.contains(*path))
+                };
+                self.absent(path, look) && claims.get(&good.document.project.name).is_some_and(new)
             })
             .map(|(path, _)| path.clone())
             .collect();
@@ -151,7 +162,9 @@ impl Ledger {
 
     fn apply(&mut self, path: &Path, file: &GoodFile, changes: &mut Changes) {
         self.absent_since.remove(path);
-        if !self.frozen.contains(path) && self.good.get(path) != Some(file) {
+        // The file that has the project may be back in a moment.
+        let taken = self.owner(&file.document.project.name).is_some_and(|owner| owner != path);
+        if !taken && !self.frozen.contains(path) && self.good.get(path) != Some(file) {
             self.good.insert(path.to_owned(), file.clone());
             changes.applied.push(path.to_owned());
         }
@@ -171,8 +184,7 @@ impl Ledger {
     }
 
     fn remove_absent(&mut self, look: &Look, now: Timestamp, changes: &mut Changes) {
-        let gone: BTreeSet<PathBuf> =
-            self.good.keys().filter(|path| !look.files.contains_key(*path)).cloned().collect();
+        let gone: BTreeSet<PathBuf> = self.good.keys().filter(|path| self.absent(path, look)).cloned().collect();
         self.absent_since.retain(|path, _| gone.contains(path));
         for path in &gone {
             self.absent_since.entry(path.clone()).or_insert(now);
@@ -196,6 +208,11 @@ impl Ledger {
                 changes.look_again = true;
             }
         }
+    }
+
+    /// Whether the file is really not there: a folder that cannot be listed does not say so.
+    fn absent(&self, path: &Path, look: &Look) -> bool {
+        !look.files.contains_key(path) && !look.unreadable.iter().any(|folder| path.starts_with(folder))
     }
 
     /// Why the absences are not taken for removals; none where they are what the owner wants.
@@ -238,12 +255,6 @@ impl Ledger {
             Some(held) => Err(format!("this cannot be confirmed: {}", held.reason)),
             None => Err("nothing waits for a confirmation".to_owned()),
         }
-    }
-
-    /// Whether the folder was read at least once.
-    #[must_use]
-    pub fn looked(&self) -> bool {
-        self.looked
     }
 
     /// Why the folder is not followed now.

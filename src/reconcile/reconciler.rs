@@ -75,7 +75,7 @@ impl Reconciler {
     /// The folder was looked at.
     pub fn looked(&mut self, look: &Look, now: Timestamp) -> Noted {
         let changes = self.ledger.absorb(look, now);
-        self.absent = changes.look_again;
+        self.absent = changes.look_again || changes.writing;
         let mut noted = Noted::default();
         for path in &changes.applied {
             let Some(good) = self.ledger.good(path) else { continue };
@@ -92,7 +92,7 @@ impl Reconciler {
         }
         if !(changes.applied.is_empty() && changes.removed.is_empty()) {
             // Who edits a file wants to see now whether it works: what failed is tried at once.
-            self.memory.retry_now(|key| !matches!(key, Key::Image(_)));
+            self.memory.retry_now();
         }
         self.desired = self.ledger.desired();
         self.tell_problems(now, &mut noted);
@@ -177,7 +177,7 @@ impl Reconciler {
                 self.reasons.insert(id.clone(), format!("{}: {}", step.action.verb(), step.reason));
                 self.observed.containers.get(id).map(|c| c.state.clone())
             }
-            Key::Image(_) | Key::Slot(_) => None,
+            Key::Image(_) => None,
         };
         let (action, reason) = (step.action.clone(), step.reason.clone());
         self.under_way.insert(key, UnderWay { action, reason, since: now, before });

@@ -114,19 +114,30 @@ pub(super) struct Referred<'a> {
     pub(super) folder: &'a OpenFolder,
     pub(super) base: &'a Path,
     pub(super) seen: std::cell::RefCell<Vec<(PathBuf, Option<Vec<u8>>)>>,
+    /// Where the files really lie, links followed.
+    pub(super) real: std::cell::RefCell<Vec<PathBuf>>,
+}
+
+impl<'a> Referred<'a> {
+    pub(super) fn new(folder: &'a OpenFolder, base: &'a Path) -> Self {
+        Self { folder, base, seen: Default::default(), real: Default::default() }
+    }
 }
 
 impl Files for Referred<'_> {
     fn read(&self, relative: &Path) -> Result<Vec<u8>, FileError> {
         let inside = inside(self.base, relative).ok_or(FileError::Outside);
-        let read = inside.and_then(|path| self.folder.read(&path)).map(|content| content.bytes);
+        let read = inside.and_then(|path| self.folder.read(&path)).map(|content| {
+            self.real.borrow_mut().extend(content.real);
+            content.bytes
+        });
         self.seen.borrow_mut().push((relative.to_owned(), read.as_ref().ok().cloned()));
         read
     }
 }
 
 /// `base/relative` without `.` and `..`; none where it leaves the folder or is absolute.
-fn inside(base: &Path, relative: &Path) -> Option<PathBuf> {
+pub(super) fn inside(base: &Path, relative: &Path) -> Option<PathBuf> {
     use std::path::Component;
     let mut path = base.to_owned();
     for component in relative.components() {

@@ -1,13 +1,12 @@
 //! One look at the folder: every state file read and parsed, or why not.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FileType;
 
-use super::folder::{FolderId, MAX_FILE_BYTES, OpenFolder, Referred};
+use super::folder::{FolderId, MAX_FILE_BYTES, OpenFolder, Referred, inside};
 use super::names::{COMPOSE_FILES, default_name, leftover, state_file};
 use super::settle::{QUIET_MS, Task};
 use crate::model::{Location, Problem};
@@ -22,6 +21,8 @@ pub struct Look {
     pub files: BTreeMap<PathBuf, Read>,
     /// What is odd but stops nothing.
     pub warnings: Vec<Problem>,
+    /// Folders that are there and cannot be listed: what is known of the files in them stays.
+    pub unreadable: BTreeSet<PathBuf>,
     /// Paths (files, or folders above them) that an event reported as unlinked in this very folder.
     pub unlinked: BTreeSet<PathBuf>,
 }
@@ -86,6 +87,7 @@ pub fn read_again(path: &Path, remembered: &Remembered) -> Result<Document, Vec<
 #[derive(Debug)]
 pub struct Looker {
     root: PathBuf,
+    real_root: PathBuf,
     known: BTreeMap<PathBuf, Known>,
     id: Option<FolderId>,
 }
@@ -94,7 +96,10 @@ struct Known {
     read: Read,
     text: Vec<u8>,
     references: Vec<(PathBuf, Option<Vec<u8>>)>,
-    real: Option<PathBuf>,
+    /// Where the file and what it refers to really lie.
+    real: BTreeSet<PathBuf>,
+    /// Something of it is reached by a link: any event may be about it.
+    linked: bool,
 }
 
 impl std::fmt::Debug for Known {
@@ -110,6 +115,8 @@ pub(super) struct Aftermath {
     pub(super) watch: BTreeSet<PathBuf>,
     /// A file was so fresh that it must be looked at again.
     pub(super) again: bool,
+    /// The folder's real path.
+    pub(super) root: Option<PathBuf>,
     /// The folder is another one than last time.
     pub(super) replaced: bool,
 }
@@ -118,7 +125,7 @@ impl Looker {
     /// For the folder at `root`.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), known: BTreeMap::new(), id: None }
+        Self { root: root.to_owned(), real_root: root.to_owned(), known: BTreeMap::new(), id: None }
     }
 
     /// Looks at everything, as if for the first time.
@@ -134,6 +141,7 @@ impl Looker {
             folder: Err(String::new()),
             files: BTreeMap::new(),
             warnings: Vec::new(),
+            unreadable: BTreeSet::new(),
             unlinked: BTreeSet::new(),
         };
         match OpenFolder::open(&self.root) {
@@ -147,8 +155,8 @@ impl Looker {
         look
     }
 
-    /// Looks as far as `task` says. `events` tells whether a fresh file may be waited for.
-    pub(super) fn look_at(&mut self, task: &Task, events: bool) -> (Look, Aftermath) {
+    /// Looks as far as `task` says. `settle` tells whether a fresh file may be waited for.
+    pub(super) fn look_at(&mut self, task: &Task, settle: bool) -> (Look, Aftermath) {
         let mut after = Aftermath::default();
         if let Some(parent) = self.root.parent() {
             after.watch.insert(parent.to_owned());
@@ -157,6 +165,7 @@ impl Looker {
             folder: Err(String::new()),
             files: BTreeMap::new(),
             warnings: Vec::new(),
+            unreadable: BTreeSet::new(),
             unlinked: task.unlinked.clone(),
         };
         let listed = OpenFolder::open(&self.root).and_then(|folder| Ok((folder.list(Path::new(""))?, folder)));
@@ -175,41 +184,55 @@ impl Looker {
         }
         self.id = Some(folder.id);
         look.folder = Ok(folder.id);
-        after.watch.insert(self.root.clone());
-        let paths = state_paths(&folder, entries, &mut look.warnings, &self.root, &mut after.watch);
+        // One name for each folder: the kernel knows a folder by its inode, and tells its events under the last name alone.
+        self.real_root = std::fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        after.root = Some(self.real_root.clone());
+        after.watch.insert(self.real_root.clone());
+        let paths = state_paths(&folder, entries, &mut look, &self.real_root, &mut after.watch);
         self.known.retain(|path, _| paths.contains(path));
         for path in paths {
-            let read = self.read(&folder, &path, task, events, &mut after);
+            let read = self.read(&folder, &path, task, settle, &mut after);
             look.files.insert(path, read);
         }
         (look, after)
     }
 
-    fn read(&mut self, folder: &OpenFolder, path: &Path, task: &Task, events: bool, after: &mut Aftermath) -> Read {
-        if task.writing.contains(path) {
-            return self.known.get(path).map_or(Read::Writing, |known| known.read.clone());
+    fn read(&mut self, folder: &OpenFolder, path: &Path, task: &Task, settle: bool, after: &mut Aftermath) -> Read {
+        let as_known = |known: Option<&Known>| known.map_or(Read::Writing, |known| known.read.clone());
+        let known = self.known.get(path);
+        if let Some(known) = known {
+            watch_known(known, after);
         }
-        if let Some(known) = self.known.get(path)
+        if task.writing.contains(path) || known.is_some_and(|known| being_written(task, path, &known.references)) {
+            return as_known(known);
+        }
+        if let Some(known) = known
             && !task.everything
             && !concerns(&task.touched, path, known)
         {
-            watch_known(&self.root, path, known, after);
             return known.read.clone();
         }
         let content = match folder.read(path) {
             Ok(content) => content,
-            Err(FileError::Missing) if !self.known.contains_key(path) => return Read::Refused(vec![dangling(path)]),
+            Err(FileError::Missing) if known.is_none() => return Read::Refused(vec![dangling(path)]),
             Err(error) => return Read::Refused(vec![unreadable(path, &error)]),
         };
-        let is_new = !self.known.contains_key(path) && !task.whole.contains(path);
+        // Nobody said that it is whole, and it was written to a moment ago: it may still be.
+        let differs = known.is_none_or(|known| known.text != content.bytes);
         let quiet = Duration::from_millis(QUIET_MS);
         let fresh = SystemTime::now().duration_since(content.modified).is_ok_and(|age| age < quiet);
-        if events && is_new && fresh {
+        if settle && differs && fresh && !task.whole.contains(path) {
             after.again = true;
-            return Read::Writing;
+            return as_known(known);
         }
+        let before = known.map(|known| known.read.clone());
         let known = self.parse(folder, path, content.bytes, content.real);
-        watch_known(&self.root, path, &known, after);
+        watch_known(&known, after);
+        if being_written(task, path, &known.references) {
+            after.again = true;
+            self.known.remove(path);
+            return before.unwrap_or(Read::Writing);
+        }
         let read = known.read.clone();
         self.known.insert(path.to_owned(), known);
         read
@@ -218,14 +241,15 @@ impl Looker {
     /// Parses a file, unless neither its text nor anything it refers to changed.
     fn parse(&mut self, folder: &OpenFolder, path: &Path, text: Vec<u8>, real: Option<PathBuf>) -> Known {
         let base = path.parent().unwrap_or(Path::new(""));
-        if let Some(known) = self.known.remove(path) {
-            let files = Referred { folder, base, seen: RefCell::default() };
+        if let Some(known) = self.known.get(path) {
+            let files = Referred::new(folder, base);
             let same = |(path, content): &(PathBuf, Option<Vec<u8>>)| files.read(path).ok() == *content;
             if known.text == text && known.references.iter().all(same) {
-                return Known { real, ..known };
+                let (read, references) = (known.read.clone(), known.references.clone());
+                return self.known(path, read, text, references, real.into_iter().chain(files.real.into_inner()));
             }
         }
-        let files = Referred { folder, base, seen: RefCell::default() };
+        let files = Referred::new(folder, base);
         let default_name = default_name(path);
         let parsed = spec::parse(&Input { path, text: &text, default_name: &default_name, files: &files });
         let mut references = files.seen.into_inner();
@@ -239,39 +263,57 @@ impl Looker {
             }
             Err(problems) => Read::Refused(problems),
         };
-        Known { read, text, references, real }
+        self.known(path, read, text, references, real.into_iter().chain(files.real.into_inner()))
     }
+
+    fn known(
+        &self,
+        path: &Path,
+        read: Read,
+        text: Vec<u8>,
+        references: Vec<(PathBuf, Option<Vec<u8>>)>,
+        real: impl Iterator<Item = PathBuf>,
+    ) -> Known {
+        let mut real: BTreeSet<PathBuf> = real.collect();
+        let meant: BTreeSet<PathBuf> = std::iter::once(path.to_owned())
+            .chain(
+                references
+                    .iter()
+                    .filter_map(|(reference, _)| inside(path.parent().unwrap_or(Path::new("")), reference)),
+            )
+            .map(|below| self.real_root.join(below))
+            .collect();
+        let linked = real.iter().any(|real| !meant.contains(real));
+        // What is missing is waited for in its folder.
+        real.extend(meant);
+        Known { read, text, references, real, linked }
+    }
+}
+
+/// Whether something that the file refers to is being written.
+fn being_written(task: &Task, path: &Path, references: &[(PathBuf, Option<Vec<u8>>)]) -> bool {
+    let base = path.parent().unwrap_or(Path::new(""));
+    references.iter().any(|(reference, _)| inside(base, reference).is_some_and(|at| task.writing.contains(&at)))
 }
 
 /// Whether an event about one of the paths may change what the file means.
 fn concerns(touched: &BTreeSet<PathBuf>, path: &Path, known: &Known) -> bool {
     let base = path.parent().unwrap_or(Path::new(""));
-    let linked = known.real.as_ref().is_some_and(|real| !real.ends_with(path));
     touched.iter().any(|changed| {
-        let referred = known.references.iter().any(|(reference, _)| {
-            let at = base.join(reference.strip_prefix(".").unwrap_or(reference));
-            at == *changed || at.starts_with(changed)
-        });
-        linked || referred || path.starts_with(changed)
+        let about = |at: PathBuf| at.starts_with(changed);
+        let referred = known.references.iter().any(|(reference, _)| inside(base, reference).is_some_and(about));
+        known.linked || referred || path.starts_with(changed)
     })
 }
 
-fn watch_known(root: &Path, path: &Path, known: &Known, after: &mut Aftermath) {
-    if let Some(folder) = known.real.as_deref().and_then(Path::parent) {
-        after.watch.insert(folder.to_owned());
-    }
-    let base = root.join(path.parent().unwrap_or(Path::new("")));
-    for (reference, _) in known.references.iter().filter(|(r, _)| r.is_relative()) {
-        if let Some(folder) = base.join(reference).parent() {
-            after.watch.insert(folder.to_owned());
-        }
-    }
+fn watch_known(known: &Known, after: &mut Aftermath) {
+    after.watch.extend(known.real.iter().filter_map(|real| real.parent()).map(Path::to_owned));
 }
 
 fn state_paths(
     folder: &OpenFolder,
     entries: Vec<(std::ffi::OsString, FileType)>,
-    warnings: &mut Vec<Problem>,
+    look: &mut Look,
     root: &Path,
     watch: &mut BTreeSet<PathBuf>,
 ) -> BTreeSet<PathBuf> {
@@ -284,30 +326,43 @@ fn state_paths(
         match kind {
             FileType::Directory if state_file(&name) => {
                 let message = "this is a folder with the name of a state file; it is not read";
-                warnings.push(Problem::warning(Location::whole(path), message).with_hint("rename the folder"));
+                look.warnings.push(Problem::warning(Location::whole(path), message).with_hint("rename the folder"));
             }
             FileType::Directory => {
                 watch.insert(root.join(&path));
-                paths.extend(project_file(folder, &path, warnings));
+                paths.extend(project_file(folder, &path, true, look));
             }
-            FileType::Symlink if !state_file(&name) => paths.extend(project_file(folder, &path, warnings)),
             _ if state_file(&name) => {
                 paths.insert(path);
             }
+            // Some file systems do not tell the kind.
+            FileType::Symlink | FileType::Unknown => paths.extend(project_file(folder, &path, false, look)),
             _ => {}
         }
     }
     paths
 }
 
-/// The state file of a project folder. A folder that cannot be listed, or a link out of the state folder, holds none.
-fn project_file(folder: &OpenFolder, path: &Path, warnings: &mut Vec<Problem>) -> Option<PathBuf> {
-    let entries = folder.list(path).ok()?;
+/// The state file of a project folder. One that is there and cannot be listed says nothing of its file.
+fn project_file(folder: &OpenFolder, path: &Path, certain: bool, look: &mut Look) -> Option<PathBuf> {
+    let entries = match folder.list(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            look.unreadable.insert(path.to_owned());
+            if certain {
+                let message =
+                    format!("this folder cannot be read ({error}); what is known of its project stays in force");
+                look.warnings.push(Problem::warning(Location::whole(path), message));
+            }
+            return None;
+        }
+    };
     let mut found = COMPOSE_FILES.iter().filter(|name| entries.iter().any(|(entry, _)| entry == *name));
     let chosen = path.join(found.next()?);
     if let Some(other) = found.next() {
         let message = format!("{} is used, {} beside it is not", chosen.display(), path.join(other).display());
-        warnings.push(Problem::warning(Location::whole(path), message).with_hint("keep one of the two"));
+        look.warnings.push(Problem::warning(Location::whole(path), message).with_hint("keep one of the two"));
     }
     Some(chosen)
 }

@@ -100,7 +100,8 @@ impl Settle {
         self.not_before = now + PAUSE_MS.max(took * 2);
         Task {
             everything: std::mem::take(&mut self.everything),
-            touched: std::mem::take(&mut self.touched),
+            // What is still being written is read with a later look.
+            touched: std::mem::replace(&mut self.touched, self.writing.keys().cloned().collect()),
             writing: self.writing.keys().cloned().collect(),
             whole: std::mem::take(&mut self.whole),
             unlinked: self.unlinked.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
@@ -38,6 +39,8 @@ impl std::fmt::Display for Watching {
 #[derive(Debug)]
 pub struct Source {
     root: PathBuf,
+    /// The folder as it was named, and as it really is: events come under either.
+    names: Arc<Mutex<Vec<PathBuf>>>,
     looker: Option<Looker>,
     settle: Settle,
     begun: Instant,
@@ -63,9 +66,12 @@ impl Source {
     #[must_use]
     pub fn open(root: &Path) -> Self {
         let (sender, hints) = mpsc::unbounded_channel();
-        let folder = root.to_owned();
+        let names = Arc::new(Mutex::new(vec![root.to_owned()]));
+        let known_as = Arc::clone(&names);
         let deliver = move |event: notify::Result<notify::Event>| {
-            for hint in hints_of(event, &folder) {
+            // A path is only read or replaced under the lock.
+            let names = known_as.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            for hint in hints_of(event, &names) {
                 // The receiver goes away only with the source itself.
                 if sender.send(hint).is_err() {
                     return;
@@ -75,6 +81,7 @@ impl Source {
         let watcher = notify::recommended_watcher(deliver).map_err(|e| e.to_string());
         Self {
             root: root.to_owned(),
+            names,
             looker: Some(Looker::new(root)),
             settle: Settle::default(),
             begun: Instant::now(),
@@ -128,11 +135,31 @@ impl Source {
 
     fn note(&mut self, hint: Option<Hint>) {
         let now = self.now();
-        if let Some(hint) = hint {
+        let mut next = hint;
+        while let Some(hint) = next {
+            if let Hint::Unlinked(path) = &hint {
+                self.forget_watches(path);
+            }
             self.settle.note(hint, now);
+            next = self.hints.try_recv().ok();
         }
-        while let Ok(hint) = self.hints.try_recv() {
-            self.settle.note(hint, now);
+    }
+
+    /// A folder that was renamed away is watched no more: another one may have taken its name.
+    fn forget_watches(&mut self, path: &Path) {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let gone: Vec<PathBuf> = names.iter().map(|name| name.join(path)).collect();
+        let (lost, kept) = std::mem::take(&mut self.watched)
+            .into_iter()
+            .partition(|watched| gone.iter().any(|gone| watched.starts_with(gone)));
+        self.watched = kept;
+        let lost: BTreeSet<PathBuf> = lost;
+        if let Ok(watcher) = &mut self.watcher {
+            for folder in lost {
+                if watcher.unwatch(&folder).is_err() {
+                    tracing::trace!(folder = %folder.display(), "no longer there to unwatch");
+                }
+            }
         }
     }
 
@@ -140,11 +167,12 @@ impl Source {
         let begun = Instant::now();
         let mut task = self.settle.begin(self.now(), self.took);
         task.everything |= full;
-        let events = self.watcher.is_ok() && self.last_full.is_some();
+        // At the very first look nobody is waited for.
+        let settle = self.last_full.is_some();
         let mut looker = self.looker.take().unwrap_or_else(|| Looker::new(&self.root));
         let everything = task.everything;
         let done = tokio::task::spawn_blocking(move || {
-            let (look, after) = looker.look_at(&task, events);
+            let (look, after) = looker.look_at(&task, settle);
             (looker, look, after)
         });
         self.looking = Some(Looking { done, begun, everything });
@@ -163,6 +191,7 @@ impl Source {
                 folder: Err("looking at the folder failed an internal check".to_owned()),
                 files: Default::default(),
                 warnings: Vec::new(),
+                unreadable: BTreeSet::new(),
                 unlinked: BTreeSet::new(),
             };
         };
@@ -170,6 +199,9 @@ impl Source {
         self.missing = look.folder.is_err();
         if everything {
             self.last_full = Some(Instant::now());
+        }
+        if let Some(root) = after.root {
+            *self.names.lock().unwrap_or_else(PoisonError::into_inner) = vec![self.root.clone(), root];
         }
         if after.replaced || self.missing {
             self.settle.forget_unlinked(|_| false);
@@ -226,19 +258,20 @@ impl Source {
 }
 
 /// What an event hints at. Reading a file raises events too: those are no hints.
-fn hints_of(event: notify::Result<notify::Event>, root: &Path) -> Vec<Hint> {
+fn hints_of(event: notify::Result<notify::Event>, names: &[PathBuf]) -> Vec<Hint> {
     let Ok(event) = event else { return vec![Hint::Anything] };
     if event.need_rescan() {
         return vec![Hint::Anything];
     }
-    let below = |path: &PathBuf| path.strip_prefix(root).ok().filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned);
+    let strip = |path: &PathBuf| names.iter().find_map(|root| path.strip_prefix(root).ok()).map(Path::to_owned);
+    let below = |path: &PathBuf| strip(path).filter(|p| !p.as_os_str().is_empty());
     let paths = event.paths.iter().map(|path| below(path).ok_or(path));
     let hint = |make: fn(PathBuf) -> Hint| {
         // Events beside the folder (its parent is watched, and folders that links lead to) say only "look".
         paths
             .clone()
             .filter_map(|p| {
-                p.map_or_else(|other| concerns_root(other, root).then_some(Hint::Anything), |p| Some(make(p)))
+                p.map_or_else(|other| concerns_root(other, names).then_some(Hint::Anything), |p| Some(make(p)))
             })
             .collect()
     };
@@ -257,8 +290,9 @@ fn hints_of(event: notify::Result<notify::Event>, root: &Path) -> Vec<Hint> {
 }
 
 /// Whether an event outside the folder is about the folder itself, or about a file that a link in it leads to.
-fn concerns_root(path: &Path, root: &Path) -> bool {
-    path == root || root.starts_with(path) || path.parent() != root.parent()
+fn concerns_root(path: &Path, names: &[PathBuf]) -> bool {
+    let about = |root: &PathBuf| path == root || root.starts_with(path);
+    names.iter().any(about) || names.iter().all(|root| path.parent() != root.parent())
 }
 
 #[cfg(test)]

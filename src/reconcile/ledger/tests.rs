@@ -38,12 +38,19 @@ struct Folder {
     ledger: Ledger,
     files: BTreeMap<PathBuf, Read>,
     unlinked: BTreeSet<PathBuf>,
+    unreadable: BTreeSet<PathBuf>,
     now: Timestamp,
 }
 
 impl Folder {
     fn new() -> Self {
-        Self { ledger: Ledger::default(), files: BTreeMap::new(), unlinked: BTreeSet::new(), now: Timestamp(1) }
+        Self {
+            ledger: Ledger::default(),
+            files: BTreeMap::new(),
+            unlinked: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
+            now: Timestamp(1),
+        }
     }
     fn with(mut self, count: usize) -> Self {
         for n in 0..count {
@@ -60,7 +67,13 @@ impl Folder {
         self.unlinked.insert(path.into());
     }
     fn look_with(&mut self, folder: Result<crate::source::FolderId, String>) -> Changes {
-        let look = Look { folder, files: self.files.clone(), warnings: Vec::new(), unlinked: self.unlinked.clone() };
+        let look = Look {
+            folder,
+            files: self.files.clone(),
+            warnings: Vec::new(),
+            unreadable: self.unreadable.clone(),
+            unlinked: self.unlinked.clone(),
+        };
         self.ledger.absorb(&look, self.now)
     }
     fn look(&mut self) -> Changes {
@@ -199,6 +212,30 @@ fn two_files_of_one_project_change_nothing() {
     both_new.put("b.yaml", file("x", 2));
     both_new.look();
     assert!(both_new.projects().is_empty());
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_removes_nothing() {
+    let mut folder = Folder::new();
+    folder.put("shop/compose.yaml", file("shop", 1));
+    folder.put("p.yaml", file("p", 1));
+    folder.look();
+    folder.files.remove(Path::new("shop/compose.yaml"));
+    folder.unreadable.insert("shop".into());
+    assert_eq!(folder.look_later(), Changes::default());
+    assert_eq!(folder.projects(), ["p", "shop"]);
+}
+
+#[test]
+fn a_moment_without_the_owner_does_not_give_its_project_to_the_other_file() {
+    let mut folder = Folder::new().with(1);
+    folder.put("other.yaml", file("p0", 7));
+    folder.look();
+    let owner = folder.files.remove(Path::new("p0.yaml")).unwrap();
+    assert_eq!(folder.look().applied, Vec::<PathBuf>::new());
+    folder.put("p0.yaml", owner);
+    assert_eq!(folder.look_later(), Changes::default());
+    assert_eq!(folder.ledger.good(Path::new("p0.yaml")).unwrap().source.text, "1");
 }
 
 #[test]
