@@ -14,7 +14,7 @@ demo: build
 lint:
 	cargo fmt --check
 	cargo clippy --locked --lib --bins -- -D warnings
-	cargo clippy --locked --tests -- -D warnings -A clippy::unwrap_used
+	cargo clippy --locked --tests -- -D warnings -A clippy::unwrap_used -A clippy::needless_pass_by_value -A clippy::result_large_err
 
 # The long and hostile runs; `make test` does not do them. LONGSHORE names another program than the release build.
 soak: build

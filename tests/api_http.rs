@@ -98,7 +98,9 @@ async fn a_confirmation_reaches_the_one_who_decides() {
     for said in [Ok(()), Err("nothing is held".to_owned())] {
         let stream = served.connect().await;
         let (answer, ()) = tokio::join!(served::ask(stream, ask), async {
-            let Command::Confirm { reply } = within(served.commands.recv()).await.unwrap();
+            let Some(Command::Confirm { reply }) = within(served.commands.recv()).await else {
+                panic!("not confirmed")
+            };
             reply.send(said.clone()).unwrap();
         });
         assert_eq!(answer.status, if said.is_ok() { 200 } else { 409 }, "{}", answer.body);
@@ -106,6 +108,18 @@ async fn a_confirmation_reaches_the_one_who_decides() {
     drop(served.commands);
     let stream = UnixStream::connect(&served.socket).await.unwrap();
     assert_eq!(served::ask(stream, ask).await.code(), (503, "unavailable".into()));
+}
+
+#[tokio::test]
+async fn a_look_is_answered_when_it_is_acted_upon() {
+    let mut served = serve();
+    let ask = "POST /api/v1/look HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+    let stream = served.connect().await;
+    let (answer, ()) = tokio::join!(served::ask(stream, ask), async {
+        let Some(Command::Look { reply }) = within(served.commands.recv()).await else { panic!("not looked") };
+        reply.send(()).unwrap();
+    });
+    assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"looked":true}"#));
 }
 
 #[tokio::test]

@@ -52,4 +52,9 @@ pub enum Command {
         /// The answer; `Err` says why there is nothing to confirm.
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// Look at the folder now.
+    Look {
+        /// Sent once what was seen is acted upon.
+        reply: oneshot::Sender<()>,
+    },
 }

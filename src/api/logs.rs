@@ -91,7 +91,7 @@ fn record(line: io::Result<Named>) -> io::Result<Bytes> {
 fn raw(line: io::Result<Named>) -> io::Result<Bytes> {
     let (_, line) = line?;
     let mut bytes = line.bytes;
-    if !line.partial {
+    if !line.partial && !line.unterminated {
         bytes.push(b'\n');
     }
     Ok(bytes.into())

@@ -60,6 +60,7 @@ mod tests {
             sequence: *t,
             bytes: t.to_string().into_bytes(),
             partial: false,
+            unterminated: false,
         };
         (name.to_owned(), stream::iter(times.iter().map(line).map(Ok).collect::<Vec<_>>()).boxed())
     }

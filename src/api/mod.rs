@@ -16,7 +16,7 @@
 //! [`View`]: crate::reconcile::view::View
 
 mod base64;
-mod confirm;
+mod commands;
 mod containers;
 mod doors;
 mod error;

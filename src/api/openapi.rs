@@ -85,6 +85,13 @@ fn operations() -> Vec<Operation> {
             query: &[],
             answer: Answer::Json(of::<wire::Confirmed>),
         },
+        Operation {
+            path: "/api/v1/look",
+            method: "post",
+            summary: "Looks at the state folder now; answers once what was seen is acted upon",
+            query: &[],
+            answer: Answer::Json(of::<wire::Looked>),
+        },
         get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")),
     ]
 }

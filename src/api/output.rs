@@ -40,6 +40,8 @@ pub struct LogLine {
     pub bytes: Vec<u8>,
     /// Whether the line goes on in the next record of this stream.
     pub partial: bool,
+    /// Whether the stream ended here, with no newline.
+    pub unterminated: bool,
 }
 
 /// Which of the two streams.
@@ -77,6 +79,7 @@ impl LogLine {
             text,
             base64,
             partial: self.partial,
+            unterminated: self.unterminated,
         }
     }
 }

@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
-use super::{Doors, confirm, containers, feed, health, logs, metrics, openapi, plan, status, version};
+use super::{Doors, commands, containers, feed, health, logs, metrics, openapi, plan, status, version};
 
 /// Every route with its handler, and its line in the API's description.
 pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
@@ -20,7 +20,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
         ("/api/v1/events", get(feed::listen)),
         ("/api/v1/version", get(version::show)),
-        ("/api/v1/confirm", post(confirm::confirm)),
+        ("/api/v1/confirm", post(commands::confirm)),
+        ("/api/v1/look", post(commands::look)),
         ("/api/v1/openapi.json", get(openapi::show)),
     ]
 }

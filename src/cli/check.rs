@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
+use super::client::Client;
 use super::failure::Failure;
 use super::out::{Out, Paint};
 use super::plan::{ChangeRecord, changes_table};
-use super::report::CheckReport;
+use super::report::{Change, CheckReport};
 use super::words::printable;
 use super::{Exit, problems};
-use crate::api::wire::Problem;
+use crate::api::wire::{Container, Problem, Project, Status};
 
 #[derive(Serialize)]
 struct Record {
@@ -24,8 +25,12 @@ struct ProjectRecord {
     services: Vec<String>,
 }
 
-pub(super) fn run(report: &CheckReport, json: bool, out: &mut Out) -> Result<Exit, Failure> {
-    let record = record(report);
+/// Where a daemon answers, what it runs is compared with what was read; where none does, there is nothing to compare with.
+pub(super) async fn run(mut report: CheckReport, client: &Client, json: bool, out: &mut Out) -> Result<Exit, Failure> {
+    if let Ok(status) = client.get::<Status>("/api/v1/status").await {
+        report.changes = Some(changes(&report, &status));
+    }
+    let record = record(&report);
     if json {
         out.json(&record)?;
     } else {
@@ -34,11 +39,39 @@ pub(super) fn run(report: &CheckReport, json: bool, out: &mut Out) -> Result<Exi
     Ok(exit(&record))
 }
 
+fn changes(report: &CheckReport, status: &Status) -> Vec<Change> {
+    let containers: Vec<_> = status.projects.iter().flat_map(|p| &p.services).flat_map(|s| &s.containers).collect();
+    let change =
+        |verb: &str, what: String, reason: &str| Change { verb: verb.to_owned(), what, reason: reason.to_owned() };
+    let mut changes = Vec::new();
+    for project in &report.projects {
+        for service in project.services.iter().filter(|s| s.replicas > 0) {
+            let of_service = |c: &&&Container| c.project == project.name.as_str() && c.service == service.name.as_str();
+            let here = containers.iter().filter(of_service).count();
+            let same = containers.iter().filter(of_service).filter(|c| c.hash == service.hash.as_str()).count();
+            let (what, wanted) = (format!("{}/{}", project.name, service.name), service.replicas as usize);
+            if here == 0 {
+                changes.push(change("create", what, "the daemon has none of it"));
+            } else if same < here.min(wanted) {
+                changes.push(change("replace", what, "its specification differs from what runs"));
+            } else if here != wanted {
+                changes.push(change("scale", what, &format!("{here} here, {wanted} asked for")));
+            }
+        }
+    }
+    if report.whole_folder {
+        let named = |p: &Project| report.projects.iter().any(|read| read.name.as_str() == p.name);
+        let gone = status.projects.iter().filter(|p| !named(p));
+        changes.extend(gone.map(|p| change("remove", p.name.clone(), "the folder does not name it")));
+    }
+    changes
+}
+
 fn record(report: &CheckReport) -> Record {
     let projects = report.projects.iter().map(|p| ProjectRecord {
         name: p.name.to_string(),
         file: p.file.display().to_string(),
-        services: p.services.iter().map(ToString::to_string).collect(),
+        services: p.services.iter().map(|s| s.name.to_string()).collect(),
     });
     Record {
         projects: projects.collect(),
@@ -79,16 +112,20 @@ fn summary(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::report::{Change, CheckedProject};
-    use crate::model::{self, Location, ProjectName, ServiceName};
+    use crate::cli::report::{CheckedProject, CheckedService};
+    use crate::model::{self, Location, ProjectName, ServiceName, SpecHash};
+
+    fn service(name: &str) -> CheckedService {
+        CheckedService { name: ServiceName::parse(name).unwrap(), hash: SpecHash::of(name.as_bytes()), replicas: 1 }
+    }
 
     fn report() -> CheckReport {
         let project = CheckedProject {
             name: ProjectName::parse("shop").unwrap(),
             file: "shop.yaml".into(),
-            services: vec![ServiceName::parse("db").unwrap(), ServiceName::parse("web").unwrap()],
+            services: ["db", "web"].map(service).into(),
         };
-        CheckReport { projects: vec![project], problems: Vec::new(), changes: None }
+        CheckReport { projects: vec![project], ..CheckReport::default() }
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl Printer {
         Self { timestamps: args.timestamps, names, paint, open: HashSet::new() }
     }
 
+    /// Whether what the container wrote is shown byte for byte; with names and times every record ends its line.
+    fn plain(&self) -> bool {
+        self.names.is_none() && !self.timestamps
+    }
+
     fn print(&mut self, line: &[u8], out: &mut Out) -> Result<(), Failure> {
         let record: LogRecord = serde_json::from_slice(line).map_err(|err| ended(line, &err))?;
         let stderr = record.stream == "stderr";
@@ -111,7 +116,7 @@ impl Printer {
         text.extend(bytes.unwrap_or_else(|| record.text.unwrap_or_default().into_bytes()));
         if record.partial {
             self.open.insert(key);
-        } else {
+        } else if !(record.unterminated && self.plain()) {
             text.push(b'\n');
         }
         text
@@ -145,6 +150,7 @@ mod tests {
             text: Some(text.into()),
             base64: None,
             partial,
+            unterminated: false,
         }
     }
 

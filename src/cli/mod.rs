@@ -35,7 +35,7 @@ use failure::Failure;
 use out::Out;
 
 pub use args::DaemonArgs;
-pub use report::{Change, CheckReport, CheckedProject, PlanReport};
+pub use report::{Change, CheckReport, CheckedProject, CheckedService, PlanReport};
 
 /// What commands need of other rooms.
 #[derive(Clone, Copy)]
@@ -99,7 +99,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
     let socket = arguments.socket;
     match arguments.command {
         Command::Daemon(daemon) => return Ok((rooms.daemon)(DaemonArgs { socket, ..daemon })),
-        Command::Check(args) => check::run(&(rooms.check)(&args.path), args.json, out),
+        Command::Check(args) => wait_for(check::run((rooms.check)(&args.path), &Client::new(socket), args.json, out)),
         Command::Plan(args) => match args.folders() {
             Some((state, data)) => plan::offline(&(rooms.plan)(state, data), args.json, out),
             None => wait_for(plan::run(&Client::new(socket), &args, out)),

@@ -37,7 +37,7 @@ fn render(plan: &Plan, paint: Paint, now: Timestamp) -> String {
     }
     text.push_str(&match (plan.settled, plan.under_way.len(), plan.waiting.len()) {
         (true, _, 0) => "nothing to do\n".to_owned(),
-        (true, _, held) => format!("nothing to do; {held} held until a problem is mended\n"),
+        (true, _, left) => format!("nothing to do; {left} left to their owner\n"),
         (false, steps, waiting) => format!("{steps} under way, {waiting} waiting\n"),
     });
     text

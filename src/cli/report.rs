@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Problem, ProjectName, ServiceName};
+use crate::model::{Problem, ProjectName, ServiceName, SpecHash};
 
 /// What was found in a folder or a file.
 #[derive(Debug, Clone, Default)]
 pub struct CheckReport {
     /// The projects that could be read.
     pub projects: Vec<CheckedProject>,
+    /// Whether a whole folder was read: what it does not name would be removed.
+    pub whole_folder: bool,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// What would change on this machine, where that was asked for and could be known.
@@ -23,7 +25,18 @@ pub struct CheckedProject {
     /// The file that defines it.
     pub file: PathBuf,
     /// Its services.
-    pub services: Vec<ServiceName>,
+    pub services: Vec<CheckedService>,
+}
+
+/// A service of it.
+#[derive(Debug, Clone)]
+pub struct CheckedService {
+    /// Its name.
+    pub name: ServiceName,
+    /// What its containers are known by.
+    pub hash: SpecHash,
+    /// How many there would be; none for one that would be held.
+    pub replicas: u32,
 }
 
 /// One thing that would be done.

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::table::{Table, plain};
 use super::words::{age, bytes, image, printable, until};
 use super::{Exit, problems};
-use crate::api::wire::{Image, ImageState, Phase, Problem, Project, Service, Status};
+use crate::api::wire::{Image, ImageState, Looked, Phase, Problem, Project, Service, Status};
 use crate::model::Timestamp;
 
 pub(super) async fn run(client: &Client, args: &StatusArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -29,6 +29,8 @@ pub(super) async fn run(client: &Client, args: &StatusArgs, out: &mut Out) -> Re
 async fn settle(client: &Client, limit: Duration, out: &mut Out) -> Result<Status, Failure> {
     let end = Instant::now() + limit;
     let mut progress = Progress::new(out.watched);
+    // What was put into the folder a moment ago may not have been noticed yet.
+    let _: Looked = client.post("/api/v1/look").await?;
     let mut status: Status = client.get("/api/v1/status").await?;
     while !(status.ready && status.settled) && Instant::now() < end {
         progress.draw(&status)?;
@@ -119,7 +121,7 @@ fn phase(phase: Phase) -> (String, Ink) {
 /// The first thing that keeps a service from being as it should.
 fn remark(project: &Project, service: &Service) -> String {
     let hold = service.holds.first().map(|p| p.message.clone());
-    let wait = || service.waiting.first().map(|w| format!("waits for {}", w.reason));
+    let wait = || service.waiting.first().map(|w| w.reason.clone());
     let attempt = || service.containers.iter().find(|c| c.next_attempt.is_some()).map(|c| c.reason.clone());
     hold.or_else(wait).or_else(attempt).unwrap_or_else(|| remark_of(project).to_owned())
 }
@@ -191,7 +193,7 @@ mod tests {
         working: 1 under way, 1 waiting
 
         PROJECT  SERVICE  PHASE    RUNNING  IMAGE                     REMARK
-        blog     web      failing  0/1      nginx:1.29                waits for its image
+        blog     web      failing  0/1      nginx:1.29                its image
         shop     cache    applied  2/2      redis:8
         shop     db       held     0/1      ghcr.io/shop/postgres:17  volumes are not supported yet
 

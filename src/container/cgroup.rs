@@ -24,6 +24,7 @@ struct Hierarchy {
     mount: PathBuf,
     unified: bool,
     memory: bool,
+    devices: bool,
 }
 
 /// Processes are left although they were killed again and again.
@@ -46,6 +47,12 @@ impl Cgroups {
     #[must_use]
     pub fn path(&self, id: &ContainerId) -> PathBuf {
         self.parent.join(id.as_str())
+    }
+
+    /// Whether the device controller of cgroup v1 can refuse devices. On v2 that takes a program of one's own.
+    #[must_use]
+    pub fn guard_devices(&self) -> bool {
+        self.hierarchies.iter().any(|hierarchy| hierarchy.devices)
     }
 
     /// The file that counts processes killed for want of memory.
@@ -182,8 +189,9 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
         if !matches!(*kind, "cgroup" | "cgroup2") || found.iter().any(|(d, _)| d == device) {
             continue;
         }
-        let memory = options.split(',').any(|o| o == "memory");
-        found.push(((*device).to_owned(), Hierarchy { mount: mount.into(), unified: *kind == "cgroup2", memory }));
+        let controls = |name: &str| options.split(',').any(|o| o == name);
+        let (memory, devices, unified) = (controls("memory"), controls("devices"), *kind == "cgroup2");
+        found.push(((*device).to_owned(), Hierarchy { mount: mount.into(), unified, memory, devices }));
     }
     found.into_iter().map(|(_, hierarchy)| hierarchy).collect()
 }

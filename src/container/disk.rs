@@ -100,10 +100,8 @@ impl Folders {
         for (name, mode) in [(LOGS, 0o700), ("upper", 0o755), ("work", 0o700)] {
             fs::DirBuilder::new().mode(mode).create(draft.join(name))?;
         }
-        write_synced(&draft.join(CONTAINER), record)?;
-        sync(&draft)?;
-        fs::rename(&draft, self.container(id))?;
-        sync(&self.containers)
+        fs::write(draft.join(CONTAINER), serde_json::to_vec(record)?)?;
+        fs::rename(&draft, self.container(id))
     }
 
     /// Clears the records of the last start, and makes an empty run folder.
@@ -118,16 +116,19 @@ impl Folders {
         fs::DirBuilder::new().mode(0o700).create(self.run(id))
     }
 
-    /// The shim wrote it; here it is made to last.
+    /// The container's record and the shim's are made to last, while the container runs already: nothing is reported before.
+    /// A power cut before this leaves no folder, or one whose record is torn and which is cleared away.
     pub(super) fn sync_start(&self, id: &ContainerId) -> io::Result<()> {
         let folder = self.container(id);
+        File::open(folder.join(CONTAINER))?.sync_all()?;
         // Not there any more where the container has ended meanwhile and was started by nobody else.
         match File::open(folder.join(START)) {
             Ok(file) => file.sync_all()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        sync(&folder)
+        sync(&folder)?;
+        sync(&self.containers)
     }
 
     pub(super) fn write_failed(&self, id: &ContainerId, record: &FailedRecord) -> io::Result<()> {

@@ -103,6 +103,7 @@ fn spawn(inner: &Inner, id: &ContainerId) -> io::Result<Child> {
     let settings = &inner.settings;
     let order = Order {
         folder: inner.folders.container(id),
+        device_guard: matches!(settings.runtime, Runtime::External(_)) || inner.cgroups.guard_devices(),
         run: inner.folders.run(id),
         cgroup: inner.cgroups.path(id),
         oom_counter: inner.cgroups.oom_counter(id),

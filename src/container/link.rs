@@ -27,6 +27,9 @@ pub const LOGS: &str = "logs";
 pub struct Order {
     /// The container's folder in the data directory.
     pub folder: PathBuf,
+    /// Whether the runtime refuses the devices that are not meant for containers. Where nothing does, none can be made
+    /// (`CAP_MKNOD` is left out) and none of the image can be opened (its root is mounted with `nodev`).
+    pub device_guard: bool,
     /// Its folder in the run directory.
     pub run: PathBuf,
     /// Its cgroup, absolute within each hierarchy.

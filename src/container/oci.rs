@@ -34,10 +34,14 @@ const NOFILE: (u64, u64) = (1024, 524_288);
 /// Where the init is put in a container that asks for one.
 pub const INIT: &str = "/.longshore-init";
 
-/// The default capabilities as a bit mask.
+/// The default capabilities as a bit mask; see [`Surroundings::device_guard`].
 #[must_use]
-pub fn capability_mask() -> u64 {
-    CAPABILITIES.iter().fold(0, |mask, (number, _)| mask | 1 << number)
+pub fn capability_mask(device_guard: bool) -> u64 {
+    granted(device_guard).fold(0, |mask, (number, _)| mask | 1 << number)
+}
+
+fn granted(device_guard: bool) -> impl Iterator<Item = (u8, &'static str)> {
+    CAPABILITIES.into_iter().filter(move |(_, name)| device_guard || *name != "CAP_MKNOD")
 }
 
 /// Who the command runs as: looked up in the image's root.
@@ -70,6 +74,8 @@ pub struct Surroundings<'a> {
     pub masked: &'a [String],
     /// The most open files we may allow.
     pub nofile_hard: u64,
+    /// Whether devices that are not meant for containers are refused; where nothing does, none can be made.
+    pub device_guard: bool,
     /// Whether our own executor starts the command (it looks it up, and loads the seccomp program).
     pub embedded: bool,
 }
@@ -123,7 +129,7 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
             "args": args,
             "env": environment(process, image, host_name, &who.home),
             "cwd": working_dir(process, image),
-            "capabilities": capabilities(who.uid == 0, around.embedded),
+            "capabilities": capabilities(who.uid == 0, around),
             "rlimits": [{
                 "type": "RLIMIT_NOFILE",
                 "soft": NOFILE.0.min(around.nofile_hard),
@@ -166,8 +172,9 @@ pub const MASKED: [&str; 12] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-fn capabilities(root: bool, embedded: bool) -> Value {
-    let mut names: Vec<&str> = CAPABILITIES.iter().map(|(_, name)| *name).collect();
+fn capabilities(root: bool, around: &Surroundings<'_>) -> Value {
+    let embedded = around.embedded;
+    let mut names: Vec<&str> = granted(around.device_guard).map(|(_, name)| name).collect();
     if embedded {
         names.push(WHILE_LOADING);
     }
@@ -252,6 +259,7 @@ mod tests {
             host_name: "host",
             masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
             nofile_hard: 20_000,
+            device_guard: true,
             embedded: true,
         };
         let who = Identity { uid: 33, gid: 44, groups: vec![55], home: "/var/www".into() };
@@ -272,5 +280,11 @@ mod tests {
         assert_eq!(command(&process(None, Some(&["x"])), &image), ["e", "x"]);
         assert_eq!(command(&process(Some(&["y"]), None), &image), ["y"]);
         assert_eq!(command(&process(Some(&[]), Some(&["x"])), &image), ["x"]);
+    }
+
+    #[test]
+    fn where_nothing_refuses_devices_none_can_be_made() {
+        assert_eq!(capability_mask(true), 0xa804_25fb);
+        assert_eq!(capability_mask(true) ^ capability_mask(false), 1 << 27);
     }
 }

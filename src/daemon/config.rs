@@ -148,11 +148,13 @@ impl Config {
         if !problems.is_empty() {
             return Err(problems);
         }
+        // A flag may be relative to where the daemon is started; its shims run elsewhere.
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         let pick = |flag: &Option<PathBuf>, file: &Option<PathBuf>, default: &str| {
-            flag.clone().or_else(|| file.clone()).unwrap_or_else(|| default.into())
+            whole(flag.clone().or_else(|| file.clone()).unwrap_or_else(|| default.into()))
         };
         let run_dir = pick(&flags.run_dir, &file.run_dir, "/run/longshore");
-        let socket = flags.socket.clone().or_else(|| file.socket.clone());
+        let socket = flags.socket.clone().or_else(|| file.socket.clone()).map(whole);
         Ok(Self {
             state_dir: pick(&flags.state_dir, &file.state_dir, "/etc/longshore/state"),
             data_dir: pick(&flags.data_dir, &file.data_dir, "/var/lib/longshore"),
@@ -328,6 +330,13 @@ mod tests {
         assert!(said("{,}").starts_with("config.json:1:2: it is not JSON"));
         assert!(said("{\"tcp\": \"0.0.0.0:80\"}").contains("not a loopback address"));
         assert!(said("{\"data-dir\": \"x\"}").contains("relative"));
+    }
+
+    #[test]
+    fn a_relative_flag_means_the_folder_where_the_daemon_is_started() {
+        let flags = Flags { data_dir: Some("data".into()), ..Flags::default() };
+        let config = load("{}", &flags).unwrap();
+        assert_eq!(config.data_dir, std::env::current_dir().unwrap().join("data"));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! `check` and `plan` without a daemon: the same rooms, asked once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::cli::{Change, CheckReport, CheckedProject};
-use crate::model::{Location, Problem};
-use crate::source::{Look, Looker, Read};
+use crate::cli::{Change, CheckReport, CheckedProject, CheckedService};
+use crate::model::{Location, Problem, Service, Timestamp};
+use crate::plan::{Limits, Memory};
+use crate::reconcile::{Ledger, Reconciler};
+use crate::source::{GoodFile, Look, Looker, Read};
 
 /// Reads a folder, or one state file.
 #[must_use]
@@ -14,7 +17,7 @@ pub fn check(path: &Path) -> CheckReport {
         Err(error) => return failed(path, &error.to_string()),
     };
     if absolute.is_dir() {
-        return report(Looker::new(&absolute).look(), None);
+        return report(&Looker::new(&absolute).look(), None);
     }
     let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return failed(path, "it is neither a folder nor a file");
@@ -22,7 +25,7 @@ pub fn check(path: &Path) -> CheckReport {
     if std::fs::symlink_metadata(&absolute).is_err() {
         return failed(path, "it does not exist");
     }
-    report(Looker::new(folder).look_at_one(Path::new(name)), Some(path))
+    report(&Looker::new(folder).look_at_one(Path::new(name)), Some(path))
 }
 
 fn failed(path: &Path, message: &str) -> CheckReport {
@@ -30,26 +33,31 @@ fn failed(path: &Path, message: &str) -> CheckReport {
     CheckReport { problems, ..CheckReport::default() }
 }
 
-fn report(look: Look, only: Option<&Path>) -> CheckReport {
+fn report(look: &Look, only: Option<&Path>) -> CheckReport {
     let mut report = CheckReport::default();
-    if let Err(reason) = look.folder {
-        report.problems.push(Problem::error(Location::whole(only.unwrap_or(Path::new("."))), reason));
+    if let Err(reason) = &look.folder {
+        report.problems.push(Problem::error(Location::whole(only.unwrap_or(Path::new("."))), reason.clone()));
     }
-    for (path, read) in look.files {
-        match read {
-            Read::Good(file) => {
-                let project = file.document.project;
-                let holds = project.services.values().flat_map(|s| s.holds.iter().map(|h| h.problem.clone()));
-                report.problems.extend(file.document.warnings);
-                report.problems.extend(holds);
-                let services = project.services.keys().cloned().collect();
-                report.projects.push(CheckedProject { name: project.name, file: path, services });
-            }
-            Read::Refused(problems) => report.problems.extend(problems),
-            Read::Writing => {}
+    // The reconciler's own eyes: what is in conflict between files is seen as the daemon would see it.
+    let mut reconciler = Reconciler::new(Ledger::default(), Memory::default(), BTreeMap::new(), Limits::default());
+    drop(reconciler.looked(look, Timestamp::default()));
+    report.problems.extend(reconciler.problems());
+    let left_out = |file: &GoodFile| !reconciler.desired().projects.contains_key(&file.document.project.name);
+    for (path, read) in &look.files {
+        let Read::Good(file) = read else { continue };
+        if left_out(file) {
+            report.problems.extend(file.document.warnings.iter().cloned());
         }
+        let project = &file.document.project;
+        let checked = |service: &Service| CheckedService {
+            name: service.name.clone(),
+            hash: service.hash.clone(),
+            replicas: if service.holds.is_empty() { service.replicas } else { 0 },
+        };
+        let services = project.services.values().map(checked).collect();
+        report.projects.push(CheckedProject { name: project.name.clone(), file: path.clone(), services });
     }
-    report.problems.extend(look.warnings);
+    report.whole_folder = only.is_none();
     report
 }
 

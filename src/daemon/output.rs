@@ -31,7 +31,7 @@ impl LogSource for Output {
 }
 
 fn shown(line: LogLine) -> api::LogLine {
-    let LogLine { at_ns: time, number: sequence, bytes, partial, .. } = line;
+    let LogLine { at_ns: time, number: sequence, bytes, partial, unterminated, .. } = line;
     let (stream, bytes) = match line.stream {
         logs::LogStream::Stdout => (api::Stream::Stdout, bytes),
         logs::LogStream::Stderr => (api::Stream::Stderr, bytes),
@@ -41,5 +41,5 @@ fn shown(line: LogLine) -> api::LogLine {
             (api::Stream::Stderr, note.into_bytes())
         }
     };
-    api::LogLine { time, stream, sequence, bytes, partial }
+    api::LogLine { time, stream, sequence, bytes, partial, unterminated }
 }

@@ -43,7 +43,7 @@ impl Signals {
                 _ = self.dump.recv() => Command::Dump,
                 _ = self.hangup.recv() => {
                     reload(&mut config, flags, level);
-                    Command::Look
+                    Command::Look(None)
                 }
             };
             if commands.send(command).await.is_err() {

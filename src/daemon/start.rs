@@ -206,8 +206,12 @@ fn doors(
 ) -> Doors {
     let (asked, mut asks) = mpsc::channel(16);
     tasks.spawn(async move {
-        while let Some(api::Command::Confirm { reply }) = asks.recv().await {
-            if commands.send(Command::Confirm(reply)).await.is_err() {
+        while let Some(ask) = asks.recv().await {
+            let command = match ask {
+                api::Command::Confirm { reply } => Command::Confirm(reply),
+                api::Command::Look { reply } => Command::Look(Some(reply)),
+            };
+            if commands.send(command).await.is_err() {
                 return;
             }
         }

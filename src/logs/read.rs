@@ -42,7 +42,7 @@ const AHEAD: usize = 256;
 /// No container keeps more files.
 const MOST_FILES: u32 = 100;
 
-/// Reads the log in `folder`. With `follow` the stream ends only when it is dropped. Must be called within a tokio runtime.
+/// Reads the log in `folder`. With `follow` the stream ends when it is dropped or the folder is removed. Must be called within a tokio runtime.
 pub fn read(folder: &Path, select: &Select) -> impl Stream<Item = Result<LogLine, LogError>> + Send + use<> {
     let (sender, receiver) = mpsc::channel(AHEAD);
     let (folder, select) = (folder.to_owned(), select.clone());
@@ -62,12 +62,17 @@ async fn pass(
     let grown = Arc::new(Notify::new());
     // Before the first look, so that nothing falls between the two.
     let _watch = if select.follow { Some(watch(&folder, Arc::clone(&grown))?) } else { None };
+    let removed = {
+        let folder = folder.clone();
+        move || !folder.exists()
+    };
     let mut reader = blocking(move || Reader::open(folder, select.tail)).await?;
     loop {
         let (next, lines) = blocking(move || reader.lines()).await?;
         reader = next;
         let Some(lines) = lines else {
-            if !select.follow {
+            // A removed folder goes to the trash whole, then its files are unlinked: that wakes us when it is gone already.
+            if !select.follow || removed() {
                 return Ok(());
             }
             tokio::select! {
@@ -90,7 +95,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 }
 
 fn watch(folder: &Path, grown: Arc<Notify>) -> Result<notify::RecommendedWatcher, LogError> {
-    fs::create_dir_all(folder)?;
+    // Not its parents: the folder of a container that was removed meanwhile must not come back.
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading is an event too, and would wake us for ever.
         if !event.is_ok_and(|e| e.kind.is_access()) {

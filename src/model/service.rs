@@ -84,12 +84,19 @@ pub struct Process {
 }
 
 /// One environment variable. No value: the variable of that name is removed from the image's environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EnvVar {
     /// Name; not empty, no `=`, no NUL.
     pub name: String,
     /// Value.
     pub value: Option<String>,
+}
+
+/// Values may be secret: they are in no log.
+impl std::fmt::Debug for EnvVar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}={}", self.name, if self.value.is_some() { "…" } else { "" })
+    }
 }
 
 /// When a container that ended is started again.

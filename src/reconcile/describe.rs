@@ -51,7 +51,7 @@ impl Reconciler {
             images: self.image_views(&around.gauges),
             problems: self.problems(),
             under_way: self.under_way.values().map(|u| self.step_view(u)).collect(),
-            waiting: self.plan.waiting.iter().map(|w| self.wait_view(w)).collect(),
+            waiting: self.plan.waiting.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             loosenings: around.gauges.loosenings.clone(),
         }
     }
@@ -158,7 +158,7 @@ impl Reconciler {
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
             holds: wanted.iter().flat_map(|s| s.holds.iter().map(|h| h.problem.clone())).collect(),
-            waiting: waits.iter().map(|w| self.wait_view(w)).collect(),
+            waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
     }
@@ -253,6 +253,11 @@ struct Known<'a> {
     by_service: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a ObservedContainer>>,
     waits: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a Wait>>,
     saved: bool,
+}
+
+/// Whether it ended as it was meant to: nobody waits for anything.
+fn done(wait: &Wait) -> bool {
+    matches!(&wait.on, WaitingOn::Owner { status, .. } if status.success())
 }
 
 fn state_view(state: &ContainerState) -> ContainerStateView {

@@ -135,6 +135,12 @@ impl Reconciler {
         all
     }
 
+    /// What should be, as far as the files say.
+    #[must_use]
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
     /// The owner confirms what the fuse holds.
     pub fn confirm(&mut self) -> Result<(), String> {
         self.ledger.confirm()

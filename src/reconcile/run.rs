@@ -31,8 +31,8 @@ pub enum Command {
     Confirm(oneshot::Sender<Result<(), String>>),
     /// Write the state of everything to the log.
     Dump,
-    /// Look at the folder now.
-    Look,
+    /// Look at the folder now; whoever asks is told once what was seen is acted upon.
+    Look(Option<oneshot::Sender<()>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -70,6 +70,8 @@ pub async fn run<H: Host>(
         unsaved: None,
         save_again: None,
         revision: 0,
+        lookers: Vec::new(),
+        looked: false,
     };
     running.go().await;
 }
@@ -87,6 +89,10 @@ struct Loop<H> {
     unsaved: Option<String>,
     save_again: Option<Instant>,
     revision: u64,
+    /// Who asked for a look, and is told with the next view.
+    lookers: Vec<oneshot::Sender<()>>,
+    /// A look was taken in; the next view shows what it led to.
+    looked: bool,
 }
 
 impl<H: Host> Loop<H> {
@@ -143,6 +149,7 @@ impl<H: Host> Loop<H> {
     }
 
     fn looked(&mut self, look: &crate::source::Look) {
+        self.looked = true;
         let noted = self.reconciler.looked(look, self.clock.now());
         self.source.answered(&noted.changes.answered);
         if noted.changes.look_again {
@@ -171,7 +178,10 @@ impl<H: Host> Loop<H> {
                 }
             }
             Command::Dump => tracing::info!(state = ?self.reconciler, "the state of the reconciler, as asked for"),
-            Command::Look => self.source.look_soon(),
+            Command::Look(reply) => {
+                self.source.look_soon();
+                self.lookers.extend(reply);
+            }
             Command::Alive(reply) => {
                 if reply.send(()).is_err() {
                     tracing::debug!("nobody waits for a sign of life any more");
@@ -234,6 +244,13 @@ impl<H: Host> Loop<H> {
             self.revision += 1;
             view.revision = self.revision;
             self.channels.view.send_replace(Arc::new(view));
+        }
+        if std::mem::take(&mut self.looked) {
+            for looker in self.lookers.drain(..) {
+                if looker.send(()).is_err() {
+                    tracing::debug!("nobody waits for the look any more");
+                }
+            }
         }
     }
 

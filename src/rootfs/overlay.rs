@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    mount, move_mount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create, fsconfig_set_string,
+    fsmount, fsopen, mount, move_mount,
 };
 
 /// What is mounted.
@@ -21,6 +21,8 @@ pub struct Overlay<'a> {
     pub upper: &'a Path,
     /// The overlay's own folder, on the same file system as `upper`.
     pub work: &'a Path,
+    /// Whether device nodes in it cannot be opened.
+    pub nodev: bool,
 }
 
 /// Why a root was not mounted.
@@ -63,7 +65,8 @@ impl Overlay<'_> {
         fsconfig_set_string(fs, "upperdir", self.upper).map_err(fail("upperdir"))?;
         fsconfig_set_string(fs, "workdir", self.work).map_err(fail("workdir"))?;
         fsconfig_create(fs).map_err(fail("create"))?;
-        let mounted = fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).map_err(fail("fsmount"))?;
+        let flags = if self.nodev { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
+        let mounted = fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))?;
         move_mount(mounted.as_fd(), "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).map_err(fail("move_mount"))
     }
 
@@ -80,7 +83,11 @@ impl Overlay<'_> {
         let (upper, work) = (name(self.upper)?, name(self.work)?);
         let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
         let options = std::ffi::CString::new(options).map_err(|_| MountError::NoLayers)?;
-        mount("overlay", at, "overlay", rustix::mount::MountFlags::empty(), options.as_c_str())
-            .map_err(|source| MountError::Mount { at: at.to_owned(), step: "mount", source })
+        let flags = if self.nodev { MountFlags::NODEV } else { MountFlags::empty() };
+        mount("overlay", at, "overlay", flags, options.as_c_str()).map_err(|source| MountError::Mount {
+            at: at.to_owned(),
+            step: "mount",
+            source,
+        })
     }
 }

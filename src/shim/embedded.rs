@@ -56,7 +56,7 @@ impl Created {
 
 pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Result<Created, ShimError> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(doing("making a pipe"))?;
-    let capabilities = capability_mask();
+    let capabilities = capability_mask(order.device_guard);
     let launch = Launch {
         program: seccomp::program(capabilities).into(),
         capabilities,

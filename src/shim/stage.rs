@@ -57,7 +57,7 @@ fn mount_root(order: &Order, layers: &[PathBuf]) -> Result<PathBuf, ShimError> {
     for folder in [&root, &upper, &work] {
         fs::create_dir_all(folder).map_err(doing("making the folders of the root"))?;
     }
-    Overlay { layers, upper: &upper, work: &work }.mount(&root)?;
+    Overlay { layers, upper: &upper, work: &work, nodev: !order.device_guard }.mount(&root)?;
     Ok(root)
 }
 
@@ -107,11 +107,12 @@ fn write_config(
         host_name: &host_name(),
         masked: &thermal_throttles(),
         nofile_hard,
+        device_guard: order.device_guard,
         embedded,
     };
     let mut config = oci::config(spec, image, &who, &around);
     if !embedded {
-        let profile = seccomp::oci(oci::capability_mask())?;
+        let profile = seccomp::oci(oci::capability_mask(order.device_guard))?;
         config["linux"]["seccomp"] = serde_json::to_value(profile).map_err(|e| ShimError::Runtime(e.to_string()))?;
     }
     let bundle = order.run.join("bundle");

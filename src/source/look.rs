@@ -47,7 +47,7 @@ pub struct GoodFile {
 }
 
 /// The text of a state file and of everything that it refers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Remembered {
     /// The name that its place gives it.
     pub default_name: String,
@@ -55,6 +55,14 @@ pub struct Remembered {
     pub text: String,
     /// What it refers to; none where it was missing.
     pub references: Vec<(PathBuf, Option<Vec<u8>>)>,
+}
+
+/// The texts may hold secrets: they are in no log.
+impl std::fmt::Debug for Remembered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let references: Vec<&PathBuf> = self.references.iter().map(|(path, _)| path).collect();
+        write!(f, "{} bytes, referring to {references:?}", self.text.len())
+    }
 }
 
 /// Parses a file again from what was remembered of it.
@@ -82,12 +90,17 @@ pub struct Looker {
     id: Option<FolderId>,
 }
 
-#[derive(Debug)]
 struct Known {
     read: Read,
     text: Vec<u8>,
     references: Vec<(PathBuf, Option<Vec<u8>>)>,
     real: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.read)
+    }
 }
 
 /// What follows from a look for the watching.

@@ -27,6 +27,7 @@ mod environment;
 mod hash;
 mod interpolate;
 mod keys;
+mod list;
 mod nearest;
 mod node;
 mod policy;
@@ -50,6 +51,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Problem, Project};
 
+pub use list::{KeyRole, ListedKey, keys};
 pub use nearest::nearest;
 pub use schema::schema;
 

@@ -70,6 +70,16 @@ async fn ask(served: &Served, arguments: &[&str]) -> Ended {
     run(&[&["--socket", socket], arguments].concat()).await
 }
 
+/// As a daemon that looks at its folder would.
+fn answer_looks(served: &mut Served) {
+    let mut commands = std::mem::replace(&mut served.commands, tokio::sync::mpsc::channel(1).1);
+    tokio::spawn(async move {
+        while let Some(longshore::api::Command::Look { reply }) = commands.recv().await {
+            reply.send(()).unwrap();
+        }
+    });
+}
+
 #[tokio::test]
 async fn no_daemon_is_said_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
@@ -86,7 +96,8 @@ async fn no_daemon_is_said_with_what_to_do() {
 
 #[tokio::test]
 async fn every_command_answers() {
-    let served = serve();
+    let mut served = serve();
+    answer_looks(&mut served);
     (1..=3).for_each(|n| served.events.publish(event(n)));
     let status = ask(&served, &["status", "--wait"]).await;
     assert_eq!(status.code, Some(0), "{}", status.stderr);
@@ -105,7 +116,8 @@ async fn every_command_answers() {
 
 #[tokio::test]
 async fn plan_and_check_tell_changes_from_errors() {
-    let served = serve();
+    let mut served = serve();
+    answer_looks(&mut served);
     assert_eq!(ask(&served, &["plan"]).await.code, Some(0));
     served.view.send_replace(Arc::new(View { settled: false, ..view(6) }));
     assert_eq!(ask(&served, &["plan"]).await.code, Some(2));

@@ -123,7 +123,7 @@ impl LogSource for Logs {
 }
 
 pub(crate) fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
-    LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false }
+    LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false, unterminated: false }
 }
 
 /// A served daemon that decides nothing.

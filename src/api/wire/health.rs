@@ -31,6 +31,13 @@ pub struct Version {
     pub started: super::Time,
 }
 
+/// The folder was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Looked {
+    /// Always true; what is refused comes as an error.
+    pub looked: bool,
+}
+
 /// A confirmation was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Confirmed {

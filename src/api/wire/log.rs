@@ -24,4 +24,7 @@ pub struct LogRecord {
     pub base64: Option<String>,
     /// Whether the line goes on in the next record of this stream.
     pub partial: bool,
+    /// Whether the stream ended here, with no newline. Left out where it is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub unterminated: bool,
 }

@@ -15,7 +15,7 @@ mod time;
 pub use container::{Container, ContainerState};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
-pub use health::{Confirmed, Health, Version};
+pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
 pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};

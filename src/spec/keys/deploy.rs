@@ -24,7 +24,7 @@ pub(in crate::spec) static DEPLOY: Table = Table {
         rule(
             "update_config",
             Shape::Object(&ROLLOUT),
-            Warns("containers are replaced one by one"),
+            Warns("all containers of the service are replaced at once"),
             "How it is updated.",
         ),
         rule(

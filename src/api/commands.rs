@@ -1,4 +1,4 @@
-//! `POST /api/v1/confirm`: lets a held mass delete go on.
+//! What the one who decides is asked: `POST /api/v1/confirm` and `POST /api/v1/look`.
 
 use std::time::Duration;
 
@@ -9,23 +9,34 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::error::ApiError;
-use super::wire::Confirmed;
+use super::wire::{Confirmed, Looked};
 use super::{Command, Doors};
 
 /// The reconciler answers between two steps; a step that takes longer than this is a fault worth saying.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Lets a held mass delete go on.
 pub(super) async fn confirm(State(doors): State<Doors>) -> Result<Json<Confirmed>, ApiError> {
+    let answer = ask(&doors, |reply| Command::Confirm { reply }).await?;
+    answer.map(|()| Json(Confirmed { confirmed: true })).map_err(|message| ApiError::Refused { message })
+}
+
+/// Looks at the folder now; answers once what was seen is acted upon.
+pub(super) async fn look(State(doors): State<Doors>) -> Result<Json<Looked>, ApiError> {
+    ask(&doors, |reply| Command::Look { reply }).await?;
+    Ok(Json(Looked { looked: true }))
+}
+
+async fn ask<T>(doors: &Doors, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
-    doors.commands.try_send(Command::Confirm { reply }).map_err(|err| match err {
+    doors.commands.try_send(command(reply)).map_err(|err| match err {
         TrySendError::Full(_) => unavailable("too many requests are waiting"),
         TrySendError::Closed(_) => unavailable("the daemon is stopping"),
     })?;
     match timeout(PATIENCE, answer).await {
-        Ok(Ok(Ok(()))) => Ok(Json(Confirmed { confirmed: true })),
-        Ok(Ok(Err(message))) => Err(ApiError::Refused { message }),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err(unavailable("the daemon is stopping")),
-        Err(_) => Err(unavailable("the daemon did not take the confirmation in time")),
+        Err(_) => Err(unavailable("the daemon did not answer in time")),
     }
 }
 

@@ -1,0 +1,15 @@
+//! The daemon on the real host, from outside: as root, with a registry on loopback and real containers.
+//!
+//! Every test has a [`support::Lab`] of its own and waits for values, never for times.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod command_line;
+mod files;
+mod folder;
+mod images;
+mod inside;
+mod lifecycle;
+mod output;
+mod policies;
+mod support;
+mod survival;
