@@ -226,8 +226,8 @@ impl Ledger {
         if let Some(before) = &self.moved_from {
             return Some(format!("another state folder than {} is watched now, and {what}; {then}", before.display()));
         }
-        let seen = gone.iter().all(|path| look.unlinked.iter().any(|unlinked| path.starts_with(unlinked)));
-        if look.files.is_empty() && !(seen && self.lost.is_empty()) {
+        let seen = || gone.iter().all(|path| path.ancestors().any(|above| look.unlinked.contains(above)));
+        if look.files.is_empty() && !(self.lost.is_empty() && seen()) {
             return Some(format!("the state folder is suddenly empty, and {what}; {then}"));
         }
         (missing > 2 && missing * 2 > all).then(|| format!("{what} at once; {then}"))

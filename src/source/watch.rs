@@ -1,6 +1,7 @@
 //! Watching: events where the kernel gives them, a full look now and then in any case.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -221,7 +222,9 @@ impl Source {
 
     /// Says that the absence of these paths was answered for.
     pub fn answered(&mut self, gone: &BTreeSet<PathBuf>) {
-        self.settle.forget_unlinked(|path| !gone.iter().any(|g| g.starts_with(path)));
+        // Paths below another one come right after it.
+        let first = |path: &Path| gone.range::<Path, _>((Bound::Included(path), Bound::Unbounded)).next();
+        self.settle.forget_unlinked(|path| !first(path).is_some_and(|g| g.starts_with(path)));
     }
 
     /// Watches exactly these folders; true where one is new.
