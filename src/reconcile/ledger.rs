@@ -24,6 +24,8 @@ const TOGETHER_MS: u64 = 5_000;
 #[derive(Debug, Default)]
 pub struct Ledger {
     good: BTreeMap<PathBuf, GoodFile>,
+    /// Which of them defines a project.
+    owners: BTreeMap<ProjectName, PathBuf>,
     absent_since: BTreeMap<PathBuf, Timestamp>,
     /// Projects that the host has containers of, while no document says what they are.
     lost: BTreeSet<ProjectName>,
@@ -65,8 +67,10 @@ impl Ledger {
         moved_from: Option<PathBuf>,
     ) -> Self {
         let defined: BTreeSet<_> = good.values().map(|g| g.document.project.name.clone()).collect();
+        let name = |(path, good): (&PathBuf, &GoodFile)| (good.document.project.name.clone(), path.clone());
+        let owners = good.iter().map(name).collect();
         let lost = on_host.into_iter().filter(|name| !defined.contains(name)).collect();
-        Self { good, lost, moved_from, ..Self::default() }
+        Self { good, owners, lost, moved_from, ..Self::default() }
     }
 
     /// Takes in what a look saw.
@@ -154,10 +158,7 @@ impl Ledger {
     }
 
     fn owner(&self, project: &ProjectName) -> Option<&Path> {
-        let owns =
-            |(path, good): (&'_ PathBuf, &GoodFile)| (good.document.project.name == *project).then(|| path.clone());
-        let path = self.good.iter().find_map(owns)?;
-        self.good.get_key_value(&path).map(|(path, _)| path.as_path())
+        self.owners.get(project).map(PathBuf::as_path)
     }
 
     fn apply(&mut self, path: &Path, file: &GoodFile, changes: &mut Changes) {
@@ -165,6 +166,8 @@ impl Ledger {
         // The file that has the project may be back in a moment.
         let taken = self.owner(&file.document.project.name).is_some_and(|owner| owner != path);
         if !taken && !self.frozen.contains(path) && self.good.get(path) != Some(file) {
+            self.disown(path);
+            self.owners.insert(file.document.project.name.clone(), path.to_owned());
             self.good.insert(path.to_owned(), file.clone());
             changes.applied.push(path.to_owned());
         }
@@ -234,10 +237,18 @@ impl Ledger {
     }
 
     fn drop_good(&mut self, path: &Path, changes: &mut Changes) {
+        self.disown(path);
         self.good.remove(path);
         self.absent_since.remove(path);
         changes.removed.push(path.to_owned());
         changes.answered.insert(path.to_owned());
+    }
+
+    /// What the path defined belongs to nobody now.
+    fn disown(&mut self, path: &Path) {
+        if let Some(good) = self.good.get(path) {
+            self.owners.remove(&good.document.project.name);
+        }
     }
 
     fn hold(&mut self, reason: String, confirmable: bool, now: Timestamp) {
