@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartError};
+use longshore::container::{Containers, ImageDefaults, OpenError, Runtime, Settings, StartError};
 use longshore::logs::{LogLine, LogStream, Select};
 use longshore::model::{
     ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, EnvVar, ExitStatus, ImageReference, NetworkMode,
@@ -381,6 +381,39 @@ async fn containers_outlive_the_daemon_and_are_taken_over() {
     kill(shim);
     place.reopen();
     assert_eq!(place.exit(&runs).await, ExitStatus::MachineStopped);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_costs_neither_the_container_nor_its_data() {
+    let mut place = Place::new();
+    let (runs, ended, torn) = (shell("sleep 600"), shell("echo kept > /kept"), shell("exit 0"));
+    place.run(&runs).await;
+    place.text(&ended).await;
+    place.create(&torn).await;
+    let (init, shim) = place.running(&runs);
+    let data = place.dir.path().join("data");
+    let folder = |spec: &ContainerSpec| data.join("containers").join(spec.id.as_str());
+    let record = fs::read(folder(&runs).join("container.json")).expect("a record");
+    for spec in [&runs, &ended, &torn] {
+        fs::write(folder(spec).join("container.json"), &record[..record.len() / 2]).expect("torn");
+    }
+    fs::create_dir(data.join("containers/lost+found")).expect("a folder of somebody else");
+    fs::create_dir(data.join("containers").join(format!(".{}", torn.id))).expect("a draft");
+    let warnings = place.reopen();
+    for part in ["but its container runs and was left alone", "was moved to", "was cut off", "was never finished"] {
+        assert_eq!(warnings.iter().filter(|w| w.contains(part)).count(), 1, "{part}: {warnings:#?}");
+    }
+    assert!(place.all().observe().is_empty());
+    assert!(longshore::container::process::Process::open(init).is_some(), "it still runs");
+    assert!(folder(&runs).exists() && !folder(&ended).exists() && !folder(&torn).exists());
+    let aside = data.join("broken").join(ended.id.as_str());
+    assert_eq!(fs::read_to_string(aside.join("upper/kept")).expect("kept"), "kept\n");
+    fs::write(folder(&runs).join("container.json"), br#"{"version":2}"#).expect("newer");
+    assert!(matches!(Containers::open(place.settings.clone()), Err(OpenError::Newer { version: 2, .. })));
+    fs::write(folder(&runs).join("container.json"), &record).expect("whole again");
+    fs::remove_dir(data.join("containers/lost+found")).expect("removed");
+    assert_eq!(place.reopen(), Vec::<String>::new());
+    assert_eq!(place.running(&runs), (init, shim));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 //!                       start exit failed  how the last start went, and the last run ended
 //!                       logs/ etc/ upper/ work/
 //! DATA/trash/           containers whose removal has begun
+//! DATA/broken/          folders of containers whose record cannot be used, set aside
 //! DATA/bin/HASH/        the follower as a file
 //! RUN/c/ID(32)/         bundle, runtime state, mount point (the mount is the shim's own); made anew for each start
 //! CGROUP/longshore/INSTANCE/ID/   in every hierarchy
@@ -106,6 +107,12 @@ pub enum OpenError {
     /// A folder.
     #[error("{} cannot be used", path.display())]
     Folder { path: PathBuf, source: io::Error },
+    /// A record of a later version.
+    #[error(
+        "{} has version {version}: the data directory was written by a newer Longshore. Start that one, or use another data directory",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: u32 },
     /// No hierarchies.
     #[error("the cgroups of this machine cannot be read")]
     Cgroups(#[source] io::Error),
@@ -208,8 +215,8 @@ impl Containers {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let found = folders.scan(&mut warnings)?;
-        for stranger in cgroups.strangers(|id| found.iter().any(|f| f.spec.id == *id)) {
+        let found = folders.scan(|id| cgroups.populated(id), &mut warnings)?;
+        for stranger in cgroups.strangers(|id| folders.holds(id)) {
             let cleared =
                 cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
             let outcome = cleared.map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".to_owned());
