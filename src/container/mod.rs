@@ -286,15 +286,29 @@ impl Containers {
                 Ok(())
             }
             Err(error) => {
-                let at = now();
-                let text = launch::text(&error);
-                let (inner, failed) = (Arc::clone(&self.0), id.clone());
-                let record = link::FailedRecord { v: 1, error: text.clone(), at_ms: at.millis() };
-                // A record that cannot be written is not worth hiding the failure behind.
-                let _ = blocking(move || inner.folders.write_failed(&failed, &record)).await;
-                self.set(id, ContainerState::StartFailed { error: text, at });
+                let state = self.failed(id, launch::text(&error)).await;
+                self.set(id, state);
                 Err(error)
             }
+        }
+    }
+
+    /// The state after a failed start. Where something of it runs all the same, that is what counts: it must be ended first.
+    async fn failed(&self, id: &ContainerId, error: String) -> ContainerState {
+        let at = now();
+        let (inner, failed) = (Arc::clone(&self.0), id.clone());
+        let record = link::FailedRecord { v: 1, error: error.clone(), at_ms: at.millis() };
+        let populated = blocking(move || {
+            let populated = inner.cgroups.populated(&failed);
+            if !populated {
+                // A record that cannot be written is not worth hiding the failure behind.
+                let _ = inner.folders.write_failed(&failed, &record);
+            }
+            Ok(populated)
+        });
+        match populated.await {
+            Ok(false) => ContainerState::StartFailed { error, at },
+            Ok(true) | Err(_) => ContainerState::Orphaned { started: at },
         }
     }
 
