@@ -225,7 +225,7 @@ fn pss_kib(process: ProcessId) -> u64 {
 }
 
 fn kill(process: ProcessId) {
-    longshore::container::process::Process::open(process).expect("alive").signal(9);
+    longshore::container::process::Process::open(process).expect("looked at").expect("alive").signal(9);
 }
 
 async fn basics(place: &Place) {
@@ -367,7 +367,10 @@ async fn containers_outlive_the_daemon_and_are_taken_over() {
     let before = place.running(&runs);
     let (_, shim) = place.running(&ends);
     place.containers = None;
-    until("it ends while nobody looks", || longshore::container::process::Process::open(shim).is_none()).await;
+    until("it ends while nobody looks", || {
+        longshore::container::process::Process::open(shim).is_ok_and(|p| p.is_none())
+    })
+    .await;
     place.reopen();
     assert_eq!(place.running(&runs), before);
     assert_eq!(place.exit(&ends).await, ExitStatus::Code(5));
@@ -404,7 +407,7 @@ async fn a_record_that_cannot_be_read_costs_neither_the_container_nor_its_data()
         assert_eq!(warnings.iter().filter(|w| w.contains(part)).count(), 1, "{part}: {warnings:#?}");
     }
     assert!(place.all().observe().is_empty());
-    assert!(longshore::container::process::Process::open(init).is_some(), "it still runs");
+    assert!(longshore::container::process::Process::open(init).is_ok_and(|p| p.is_some()), "it still runs");
     assert!(folder(&runs).exists() && !folder(&ended).exists() && !folder(&torn).exists());
     let aside = data.join("broken").join(ended.id.as_str());
     assert_eq!(fs::read_to_string(aside.join("upper/kept")).expect("kept"), "kept\n");
@@ -424,7 +427,7 @@ async fn a_shim_that_is_killed_takes_its_container_with_it() {
     let (init, shim) = place.running(&container);
     kill(shim);
     assert_eq!(place.exit(&container).await, ExitStatus::ShimLost);
-    until("its init is gone", || longshore::container::process::Process::open(init).is_none()).await;
+    until("its init is gone", || longshore::container::process::Process::open(init).is_ok_and(|p| p.is_none())).await;
     place.all().start(&container.id).await.expect("started again");
     place.running(&container);
 }
@@ -439,7 +442,7 @@ async fn with_runc_a_killed_shim_leaves_an_orphan_that_can_be_ended() {
     until("it is seen", || matches!(place.state(&container), ContainerState::Orphaned { .. })).await;
     place.all().stop(&container.id, None, 10_000).await.expect("stopped");
     assert_eq!(place.exit(&container).await, ExitStatus::ShimLost);
-    until("its init is gone", || longshore::container::process::Process::open(init).is_none()).await;
+    until("its init is gone", || longshore::container::process::Process::open(init).is_ok_and(|p| p.is_none())).await;
 }
 
 #[tokio::test]
@@ -537,7 +540,7 @@ async fn a_shim_killed_at_any_moment_of_a_start_does_no_harm() {
                 let parent = stat.rsplit_once(") ").and_then(|(_, f)| f.split(' ').nth(1)?.parse::<u32>().ok());
                 if parent == Some(std::process::id())
                     && let Ok(start_ticks) = longshore::container::process::start_ticks(pid)
-                    && let Some(shim) = longshore::container::process::Process::open(ProcessId { pid, start_ticks })
+                    && let Ok(Some(shim)) = longshore::container::process::Process::open(ProcessId { pid, start_ticks })
                 {
                     shim.signal(9);
                 }

@@ -39,7 +39,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{
+    BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
+};
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 use own_exe::OwnExe;
@@ -160,6 +162,9 @@ pub enum StopError {
     /// Processes are left.
     #[error(transparent)]
     NotEmpty(#[from] NotEmpty),
+    /// It cannot be told.
+    #[error("the container's main process cannot be reached; it is tried again")]
+    Unreachable(#[source] io::Error),
     /// The shim does not end although the container did.
     #[error("the container's shim does not end")]
     Shim,
@@ -327,7 +332,8 @@ impl Containers {
         let _one = busy.lock().await;
         match self.end(id, Signal::KILL, Duration::from_secs(1)).await {
             // Nothing of the container is left, only its shim: it ends by itself.
-            Ok(()) | Err(StopError::Shim) => {}
+            // Who cannot be told is killed with the cgroup.
+            Ok(()) | Err(StopError::Shim | StopError::Unreachable(_)) => {}
             Err(StopError::NotEmpty(left)) => return Err(left.into()),
         }
         let (inner, gone) = (Arc::clone(&self.0), id.clone());
@@ -346,7 +352,10 @@ impl Containers {
 
     async fn end(&self, id: &ContainerId, signal: Signal, grace: Duration) -> Result<(), StopError> {
         let (init, shim) = match self.state(id) {
-            Some(ContainerState::Running { init, shim, .. }) => (Process::open(init), Process::open(shim)),
+            Some(ContainerState::Running { init, shim, .. }) => (
+                Process::open(init).map_err(StopError::Unreachable)?,
+                Process::open(shim).map_err(StopError::Unreachable)?,
+            ),
             Some(ContainerState::Orphaned { .. }) => (None, None),
             _ => return Ok(()),
         };
@@ -383,29 +392,51 @@ impl Containers {
         }
     }
 
-    /// Looks again once the shim has ended.
+    /// Looks again once the shim has ended, and for as long as that cannot be seen.
     fn watch(&self, id: &ContainerId) {
         let Some(ContainerState::Running { shim, .. }) = self.state(id) else { return };
         let (all, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            if let Some(process) = Process::open(shim) {
-                // Where it cannot be watched the state is read at once, and again with the next operation.
-                let _ = process.ended().await;
-            }
-            // It may have been started again since; then that start watches for itself.
-            let same = matches!(all.state(&id), Some(ContainerState::Running { shim: now, .. }) if now == shim);
-            if same {
-                all.settle(&id).await;
+            loop {
+                if let Ok(Some(process)) = Process::open(shim) {
+                    process.ended().await;
+                }
+                if let Some(state) = all.look_when_ended(&id).await {
+                    all.set_if_of(&id, shim, state);
+                }
+                if !all.runs_with(&id, shim) {
+                    return;
+                }
+                // Reached only where the process or the records could not be looked at.
+                tokio::time::sleep(process::LOOK_AGAIN).await;
             }
         });
     }
 
-    /// Reads the state from the records.
+    /// Reads the state from the records. For whoever holds the container's lock: nobody starts it meanwhile.
     async fn settle(&self, id: &ContainerId) {
-        let (inner, settling) = (Arc::clone(&self.0), id.clone());
-        if let Ok(state) = tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &settling)).await {
+        if let Some(state) = self.look_when_ended(id).await {
             self.set(id, state);
         }
+    }
+
+    async fn look_when_ended(&self, id: &ContainerId) -> Option<ContainerState> {
+        let (inner, looking) = (Arc::clone(&self.0), id.clone());
+        tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &looking)).await.ok()
+    }
+
+    fn runs_with(&self, id: &ContainerId, shim: ProcessId) -> bool {
+        matches!(self.state(id), Some(ContainerState::Running { shim: now, .. }) if now == shim)
+    }
+
+    /// Where it was started again since the look, that start watches for itself and knows better.
+    fn set_if_of(&self, id: &ContainerId, shim: ProcessId, state: ContainerState) {
+        if let Some(known) = self.known().get_mut(id)
+            && matches!(known.observed.state, ContainerState::Running { shim: now, .. } if now == shim)
+        {
+            known.observed.state = state;
+        }
+        self.notify();
     }
 
     fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, state: ContainerState) {
@@ -448,7 +479,7 @@ impl Containers {
 
 /// Whether it ended within the limit.
 async fn ended(process: &Process, limit: Duration) -> bool {
-    tokio::time::timeout(limit, process.ended()).await.is_ok_and(|ended| ended.is_ok())
+    tokio::time::timeout(limit, process.ended()).await.is_ok()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
