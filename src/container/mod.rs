@@ -90,7 +90,7 @@ impl Settings {
             runtime: Runtime::Embedded,
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
-            boot_id: BootId(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()),
+            boot_id: this_boot()?,
             exe: PathBuf::from("/proc/self/exe"),
         })
     }
@@ -484,6 +484,10 @@ async fn ended(process: &Process, limit: Duration) -> bool {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn this_boot() -> io::Result<BootId> {
+    Ok(BootId(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()))
 }
 
 fn now() -> Timestamp {
