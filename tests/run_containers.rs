@@ -420,6 +420,29 @@ async fn a_record_that_cannot_be_read_costs_neither_the_container_nor_its_data()
 }
 
 #[tokio::test]
+async fn a_second_shim_of_a_container_does_not_start_it() {
+    for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
+        let container = changed("sleep 600", |s| s.process.stdin_open = true);
+        place.create(&container).await;
+        let folder = place.dir.path().join("data/containers").join(container.id.as_str());
+        let other = fs::File::open(&folder).expect("the folder");
+        let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&other, lock).expect("locked");
+        let error = place.all().start(&container.id).await.expect_err("claimed");
+        assert!(error.to_string().contains("another shim of this container is alive"), "{error}");
+        drop(other);
+        place.all().start(&container.id).await.expect("started");
+        let other = fs::File::open(&folder).expect("the folder");
+        rustix::fs::flock(&other, lock).expect_err("the follower keeps the lock");
+        let (init, _) = place.running(&container);
+        let open = fs::read_dir(format!("/proc/{}/fd", init.pid)).expect("alive");
+        let mut open: Vec<_> = open.flatten().map(|e| e.file_name()).collect();
+        open.sort();
+        assert_eq!(open, ["0", "1", "2"], "nothing of ours is open inside");
+    }
+}
+
+#[tokio::test]
 async fn a_shim_that_is_killed_takes_its_container_with_it() {
     let place = Place::new();
     let container = shell("sleep 600 & sleep 600 & wait");
