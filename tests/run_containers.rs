@@ -494,6 +494,20 @@ async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
 }
 
 #[tokio::test]
+async fn a_command_begins_with_no_signal_ignored_or_blocked() {
+    for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
+        for init in [false, true] {
+            let mut status = service(&["/bin/cat", "/proc/self/status"]);
+            status.process.init = init;
+            let text = place.text(&spec(status)).await;
+            for line in ["SigIgn:\t0000000000000000\n", "SigBlk:\t0000000000000000\n"] {
+                assert!(text.contains(line), "init {init}: {text}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn users_directories_and_commands_that_are_not_there_are_said() {
     let place = Place::new();
     let error = |change: fn(&mut Service)| {

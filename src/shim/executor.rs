@@ -69,6 +69,7 @@ impl Launch {
         if let Err((step, error)) = self.confine() {
             return format!("the container could not be confined ({step}): {error}");
         }
+        reset_signals();
         let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
             texts.iter().map(|t| t.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -91,6 +92,15 @@ impl Launch {
         // SAFETY: a valid slice; the descriptor is the shim's, and a failure has nobody to be told to.
         unsafe { libc::write(self.errors, error.as_ptr().cast(), error.len().min(4096)) };
     }
+}
+
+/// What `execve` would hand on: our standard library ignores SIGPIPE, and who started the daemon may have ignored or blocked others.
+fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: no handler of ours. The few that cannot be changed are never ignored.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
 /// The command's file, arguments and environment.

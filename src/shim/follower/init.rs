@@ -7,6 +7,7 @@ pub fn run(args: &sys::Args) -> ! {
     let signals = sys::all_signals();
     let child = sys::fork();
     if child == 0 {
+        sys::default_signals();
         sys::unblock_signals();
         sys::new_group();
         args.exec(2, 3);

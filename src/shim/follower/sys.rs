@@ -12,6 +12,7 @@ mod nr {
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
     pub const LSEEK: usize = 8;
+    pub const SIGACTION: usize = 13;
     pub const SIGPROCMASK: usize = 14;
     pub const PREAD: usize = 17;
     pub const CLONE: usize = 56;
@@ -45,6 +46,7 @@ mod nr {
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_GETTIME: usize = 113;
     pub const KILL: usize = 129;
+    pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;
     pub const SETPGID: usize = 154;
     pub const CLONE: usize = 220;
@@ -150,6 +152,14 @@ fn signals(set: u64, flags: usize) -> i32 {
     const CLOEXEC: usize = 0o2_000_000;
     mask(u64::MAX);
     call(nr::SIGNALFD4, [usize::MAX, &raw const set as usize, 8, flags | CLOEXEC, 0, 0]).map_or(-1, |fd| fd as i32)
+}
+/// Ends what was ignored when this program was started: `execve` hands it on.
+pub fn default_signals() {
+    // No handler, no flags, no mask: the default action.
+    let action = [0_usize; 4];
+    for signal in 1..=64 {
+        let _ = call(nr::SIGACTION, [signal, action.as_ptr() as usize, 0, 8, 0, 0]);
+    }
 }
 pub fn unblock_signals() {
     mask(0);
