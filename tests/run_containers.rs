@@ -494,6 +494,17 @@ async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
 }
 
 #[tokio::test]
+async fn what_protects_the_daemon_from_the_oom_killer_does_not_protect_a_container() {
+    let place = Place::new();
+    let container = shell("sleep 600");
+    place.run(&container).await;
+    let (init, shim) = place.running(&container);
+    let score = |pid: &str| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("a score");
+    assert_eq!(score(&shim.pid.to_string()), score("self"), "the shim keeps the daemon's");
+    assert!(["0", score("self").trim()].contains(&score(&init.pid.to_string()).trim()));
+}
+
+#[tokio::test]
 async fn a_command_begins_with_no_signal_ignored_or_blocked() {
     for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
         for init in [false, true] {

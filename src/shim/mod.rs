@@ -105,10 +105,15 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
     let stage = Stage::set(&order)?;
     let mut streams = Streams::new(stage.spec.service.process.tty, stage.spec.service.process.stdin_open, &order.run)?;
     prepare_exit(&order)?;
+    let oom_score = fs::read_to_string(stage::OOM_SCORE);
     let started = match &order.runtime {
         None => embedded::create(&stage, &order, &mut streams)?,
         Some(runtime) => external::create(runtime, &stage, &order, &mut streams)?,
     };
+    if let Ok(score) = oom_score {
+        // libcontainer gave the container its score by way of ours. Where we may not go back we are less protected, no more.
+        let _ = fs::write(stage::OOM_SCORE, score.trim());
+    }
     let init = started.pid();
     let record = record(&order, init).and_then(|record| started.start(&order).map(|()| record));
     let record = record.inspect_err(|_| {
