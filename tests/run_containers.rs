@@ -478,6 +478,9 @@ async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
         let seen = place.text(&init).await;
         assert!(seen.starts_with("/.longshore-init init"), "{seen}");
         assert_eq!(place.exit(&init).await, ExitStatus::Code(9));
+        // In the background it would be stopped when it sets the terminal up.
+        let tty = changed("stty -echo && echo foreground", |s| (s.process.init, s.process.tty) = (true, true));
+        assert_eq!(place.text(&tty).await, "foreground\r\n");
         let forwarded = changed("trap 'exit 8' TERM; echo up; while :; do sleep 0.05; done", |s| s.process.init = true);
         place.run(&forwarded).await;
         let log = place.all().log_dir(&forwarded.id).join("log");

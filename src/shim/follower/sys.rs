@@ -14,7 +14,9 @@ mod nr {
     pub const LSEEK: usize = 8;
     pub const SIGACTION: usize = 13;
     pub const SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
     pub const PREAD: usize = 17;
+    pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
@@ -32,6 +34,7 @@ mod nr {
 }
 #[cfg(target_arch = "aarch64")]
 mod nr {
+    pub const IOCTL: usize = 29;
     pub const UNLINKAT: usize = 35;
     pub const FTRUNCATE: usize = 46;
     pub const OPENAT: usize = 56;
@@ -49,6 +52,7 @@ mod nr {
     pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;
     pub const SETPGID: usize = 154;
+    pub const GETPID: usize = 172;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
@@ -135,6 +139,12 @@ pub fn kill(pid: i32, signal: i32) {
 }
 pub fn new_group() {
     let _ = call3(nr::SETPGID, 0, 0, 0);
+}
+/// Makes our group, of which we are the first, the terminal's foreground. Does nothing where standard input is no terminal.
+pub fn take_terminal() {
+    const TIOCSPGRP: usize = 0x5410;
+    let group = call3(nr::GETPID, 0, 0, 0).map_or(0, |pid| pid as i32);
+    let _ = call3(nr::IOCTL, 0, TIOCSPGRP, &raw const group as usize);
 }
 pub fn fork() -> i32 {
     call(nr::CLONE, [SIGCHLD as usize, 0, 0, 0, 0, 0]).map_or(-1, |pid| pid as i32)
