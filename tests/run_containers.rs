@@ -435,10 +435,14 @@ async fn a_second_shim_of_a_container_does_not_start_it() {
         let other = fs::File::open(&folder).expect("the folder");
         rustix::fs::flock(&other, lock).expect_err("the follower keeps the lock");
         let (init, _) = place.running(&container);
-        let open = fs::read_dir(format!("/proc/{}/fd", init.pid)).expect("alive");
-        let mut open: Vec<_> = open.flatten().map(|e| e.file_name()).collect();
-        open.sort();
-        assert_eq!(open, ["0", "1", "2"], "nothing of ours is open inside");
+        // runc says that it started the command a moment before it does.
+        until("nothing of ours is open inside", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", init.pid)).expect("alive");
+            let mut open: Vec<_> = open.flatten().map(|e| e.file_name()).collect();
+            open.sort();
+            open == ["0", "1", "2"]
+        })
+        .await;
     }
 }
 

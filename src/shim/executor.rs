@@ -95,10 +95,12 @@ impl Launch {
 }
 
 /// What `execve` would hand on: our standard library ignores SIGPIPE, and who started the daemon may have ignored or blocked others.
-fn reset_signals() {
+pub(super) fn reset_signals() {
+    // No handler, no flags, no mask: the default action.
+    let action = [0_usize; 4];
     for signal in 1..=64 {
-        // SAFETY: no handler of ours. The few that cannot be changed are never ignored.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: laid out as the kernel has it. By the kernel's own call: the C library's leaves out the two it keeps for itself.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null::<u8>(), 8) };
     }
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
