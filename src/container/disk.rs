@@ -112,7 +112,7 @@ impl Folders {
                     return Err(OpenError::Newer { path: path.join(CONTAINER), version });
                 }
                 Entry::Unreadable(fault) => {
-                    warnings.push(left(&path, &format!("has a record that cannot be read ({fault})")))
+                    warnings.push(left(&path, &format!("has a record that cannot be read ({fault})")));
                 }
                 Entry::Torn(_) | Entry::Broken(_) if populated(&id) => {
                     warnings.push(left(&path, "has no record that can be used, but its container runs"));
