@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartError};
+use longshore::container::{Containers, ImageDefaults, OpenError, Runtime, Settings, StartError};
 use longshore::logs::{LogLine, LogStream, Select};
 use longshore::model::{
     ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, EnvVar, ExitStatus, ImageReference, NetworkMode,
@@ -225,7 +225,7 @@ fn pss_kib(process: ProcessId) -> u64 {
 }
 
 fn kill(process: ProcessId) {
-    longshore::container::process::Process::open(process).expect("alive").signal(9);
+    longshore::container::process::Process::open(process).expect("looked at").expect("alive").signal(9);
 }
 
 async fn basics(place: &Place) {
@@ -367,7 +367,10 @@ async fn containers_outlive_the_daemon_and_are_taken_over() {
     let before = place.running(&runs);
     let (_, shim) = place.running(&ends);
     place.containers = None;
-    until("it ends while nobody looks", || longshore::container::process::Process::open(shim).is_none()).await;
+    until("it ends while nobody looks", || {
+        longshore::container::process::Process::open(shim).is_ok_and(|p| p.is_none())
+    })
+    .await;
     place.reopen();
     assert_eq!(place.running(&runs), before);
     assert_eq!(place.exit(&ends).await, ExitStatus::Code(5));
@@ -384,6 +387,66 @@ async fn containers_outlive_the_daemon_and_are_taken_over() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_costs_neither_the_container_nor_its_data() {
+    let mut place = Place::new();
+    let (runs, ended, torn) = (shell("sleep 600"), shell("echo kept > /kept"), shell("exit 0"));
+    place.run(&runs).await;
+    place.text(&ended).await;
+    place.create(&torn).await;
+    let (init, shim) = place.running(&runs);
+    let data = place.dir.path().join("data");
+    let folder = |spec: &ContainerSpec| data.join("containers").join(spec.id.as_str());
+    let record = fs::read(folder(&runs).join("container.json")).expect("a record");
+    for spec in [&runs, &ended, &torn] {
+        fs::write(folder(spec).join("container.json"), &record[..record.len() / 2]).expect("torn");
+    }
+    fs::create_dir(data.join("containers/lost+found")).expect("a folder of somebody else");
+    fs::create_dir(data.join("containers").join(format!(".{}", torn.id))).expect("a draft");
+    let warnings = place.reopen();
+    for part in ["but its container runs and was left alone", "was moved to", "was cut off", "was never finished"] {
+        assert_eq!(warnings.iter().filter(|w| w.contains(part)).count(), 1, "{part}: {warnings:#?}");
+    }
+    assert!(place.all().observe().is_empty());
+    assert!(longshore::container::process::Process::open(init).is_ok_and(|p| p.is_some()), "it still runs");
+    assert!(folder(&runs).exists() && !folder(&ended).exists() && !folder(&torn).exists());
+    let aside = data.join("broken").join(ended.id.as_str());
+    assert_eq!(fs::read_to_string(aside.join("upper/kept")).expect("kept"), "kept\n");
+    fs::write(folder(&runs).join("container.json"), br#"{"version":2}"#).expect("newer");
+    assert!(matches!(Containers::open(place.settings.clone()), Err(OpenError::Newer { version: 2, .. })));
+    fs::write(folder(&runs).join("container.json"), &record).expect("whole again");
+    fs::remove_dir(data.join("containers/lost+found")).expect("removed");
+    assert_eq!(place.reopen(), Vec::<String>::new());
+    assert_eq!(place.running(&runs), (init, shim));
+}
+
+#[tokio::test]
+async fn a_second_shim_of_a_container_does_not_start_it() {
+    for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
+        let container = changed("sleep 600", |s| s.process.stdin_open = true);
+        place.create(&container).await;
+        let folder = place.dir.path().join("data/containers").join(container.id.as_str());
+        let other = fs::File::open(&folder).expect("the folder");
+        let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        rustix::fs::flock(&other, lock).expect("locked");
+        let error = place.all().start(&container.id).await.expect_err("claimed");
+        assert!(error.to_string().contains("another shim of this container is alive"), "{error}");
+        drop(other);
+        place.all().start(&container.id).await.expect("started");
+        let other = fs::File::open(&folder).expect("the folder");
+        rustix::fs::flock(&other, lock).expect_err("the follower keeps the lock");
+        let (init, _) = place.running(&container);
+        // runc says that it started the command a moment before it does.
+        until("nothing of ours is open inside", || {
+            let open = fs::read_dir(format!("/proc/{}/fd", init.pid)).expect("alive");
+            let mut open: Vec<_> = open.flatten().map(|e| e.file_name()).collect();
+            open.sort();
+            open == ["0", "1", "2"]
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn a_shim_that_is_killed_takes_its_container_with_it() {
     let place = Place::new();
     let container = shell("sleep 600 & sleep 600 & wait");
@@ -391,7 +454,7 @@ async fn a_shim_that_is_killed_takes_its_container_with_it() {
     let (init, shim) = place.running(&container);
     kill(shim);
     assert_eq!(place.exit(&container).await, ExitStatus::ShimLost);
-    until("its init is gone", || longshore::container::process::Process::open(init).is_none()).await;
+    until("its init is gone", || longshore::container::process::Process::open(init).is_ok_and(|p| p.is_none())).await;
     place.all().start(&container.id).await.expect("started again");
     place.running(&container);
 }
@@ -406,7 +469,7 @@ async fn with_runc_a_killed_shim_leaves_an_orphan_that_can_be_ended() {
     until("it is seen", || matches!(place.state(&container), ContainerState::Orphaned { .. })).await;
     place.all().stop(&container.id, None, 10_000).await.expect("stopped");
     assert_eq!(place.exit(&container).await, ExitStatus::ShimLost);
-    until("its init is gone", || longshore::container::process::Process::open(init).is_none()).await;
+    until("its init is gone", || longshore::container::process::Process::open(init).is_ok_and(|p| p.is_none())).await;
 }
 
 #[tokio::test]
@@ -419,6 +482,9 @@ async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
         let seen = place.text(&init).await;
         assert!(seen.starts_with("/.longshore-init init"), "{seen}");
         assert_eq!(place.exit(&init).await, ExitStatus::Code(9));
+        // In the background it would be stopped when it sets the terminal up.
+        let tty = changed("stty -echo && echo foreground", |s| (s.process.init, s.process.tty) = (true, true));
+        assert_eq!(place.text(&tty).await, "foreground\r\n");
         let forwarded = changed("trap 'exit 8' TERM; echo up; while :; do sleep 0.05; done", |s| s.process.init = true);
         place.run(&forwarded).await;
         let log = place.all().log_dir(&forwarded.id).join("log");
@@ -431,6 +497,31 @@ async fn a_terminal_an_init_a_read_only_root_and_open_input_work() {
         place.run(&open).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         place.running(&open);
+    }
+}
+
+#[tokio::test]
+async fn what_protects_the_daemon_from_the_oom_killer_does_not_protect_a_container() {
+    let place = Place::new();
+    let container = shell("sleep 600");
+    place.run(&container).await;
+    let (init, shim) = place.running(&container);
+    let score = |pid: &str| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("a score");
+    assert_eq!(score(&shim.pid.to_string()), score("self"), "the shim keeps the daemon's");
+    assert!(["0", score("self").trim()].contains(&score(&init.pid.to_string()).trim()));
+}
+
+#[tokio::test]
+async fn a_command_begins_with_no_signal_ignored_or_blocked() {
+    for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
+        for init in [false, true] {
+            let mut status = service(&["/bin/cat", "/proc/self/status"]);
+            status.process.init = init;
+            let text = place.text(&spec(status)).await;
+            for line in ["SigIgn:\t0000000000000000\n", "SigBlk:\t0000000000000000\n"] {
+                assert!(text.contains(line), "init {init}: {text}");
+            }
+        }
     }
 }
 
@@ -504,7 +595,7 @@ async fn a_shim_killed_at_any_moment_of_a_start_does_no_harm() {
                 let parent = stat.rsplit_once(") ").and_then(|(_, f)| f.split(' ').nth(1)?.parse::<u32>().ok());
                 if parent == Some(std::process::id())
                     && let Ok(start_ticks) = longshore::container::process::start_ticks(pid)
-                    && let Some(shim) = longshore::container::process::Process::open(ProcessId { pid, start_ticks })
+                    && let Ok(Some(shim)) = longshore::container::process::Process::open(ProcessId { pid, start_ticks })
                 {
                     shim.signal(9);
                 }

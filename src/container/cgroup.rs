@@ -29,9 +29,13 @@ struct Hierarchy {
 
 /// Processes are left although they were killed again and again.
 #[derive(Debug, thiserror::Error)]
-#[error("{count} processes of the container do not end")]
-pub struct NotEmpty {
-    count: usize,
+pub enum NotEmpty {
+    /// They are in there.
+    #[error("{count} processes of the container do not end")]
+    Left { count: usize },
+    /// They may be in there.
+    #[error("the processes in the container's cgroup cannot be listed")]
+    Unreadable(#[source] io::Error),
 }
 
 const PAUSE: Duration = Duration::from_millis(2);
@@ -66,10 +70,10 @@ impl Cgroups {
         memory.map_or_else(PathBuf::new, named)
     }
 
-    /// Whether any process is in it.
+    /// Whether any process is in it; when in doubt there is one.
     #[must_use]
     pub fn populated(&self, id: &ContainerId) -> bool {
-        !self.pids(id).is_empty()
+        self.pids(id).map_or(true, |pids| !pids.is_empty())
     }
 
     /// Every folder below ours that is not one of these.
@@ -84,12 +88,13 @@ impl Cgroups {
     pub fn kill(&self, id: &ContainerId, limit: Duration) -> Result<(), NotEmpty> {
         let until = Instant::now() + limit;
         loop {
-            let pids = self.pids(id);
-            if pids.is_empty() {
-                return Ok(());
-            }
+            let left = match self.pids(id) {
+                Ok(pids) if pids.is_empty() => return Ok(()),
+                Ok(pids) => NotEmpty::Left { count: pids.len() },
+                Err(error) => NotEmpty::Unreadable(error),
+            };
             if Instant::now() > until {
-                return Err(NotEmpty { count: pids.len() });
+                return Err(left);
             }
             self.kill_once(id);
             std::thread::sleep(PAUSE);
@@ -107,12 +112,12 @@ impl Cgroups {
             }
         };
         freeze("FROZEN");
-        for pid in self.pids(id) {
+        for pid in self.pids(id).unwrap_or_default() {
             let Some(fd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
                 continue;
             };
             // The number may have passed to a stranger before we held it.
-            if self.pids(id).contains(&pid) {
+            if self.pids(id).is_ok_and(|pids| pids.contains(&pid)) {
                 let _ = pidfd_send_signal(&fd, Signal::KILL);
             }
         }
@@ -138,16 +143,40 @@ impl Cgroups {
         self.hierarchies.iter().map(move |h| (h, below(&h.mount, &path))).filter(|(_, f)| f.is_dir())
     }
 
-    fn pids(&self, id: &ContainerId) -> BTreeSet<i32> {
-        self.folders(id).flat_map(|(_, folder)| pids_below(&folder)).collect()
+    fn pids(&self, id: &ContainerId) -> io::Result<BTreeSet<i32>> {
+        let path = self.path(id);
+        let mut pids = BTreeSet::new();
+        for hierarchy in &self.hierarchies {
+            collect_pids(&below(&hierarchy.mount, &path), &mut pids)?;
+        }
+        Ok(pids)
     }
 }
 
-fn pids_below(folder: &Path) -> BTreeSet<i32> {
-    let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+fn collect_pids(folder: &Path, pids: &mut BTreeSet<i32>) -> io::Result<()> {
+    let text = match fs::read_to_string(folder.join("cgroup.procs")) {
+        Ok(text) => text,
+        Err(error) => match error.raw_os_error() {
+            // It is gone, or went while it was read.
+            Some(libc::ENOENT | libc::ENODEV) => return Ok(()),
+            // A threaded cgroup: its processes are listed by the one above.
+            Some(libc::EOPNOTSUPP) => String::new(),
+            _ => return Err(error),
+        },
+    };
     // 0 is a process of another pid namespace, which we cannot name.
-    let own = text.lines().filter_map(|l| l.parse().ok()).filter(|pid| *pid > 0);
-    own.chain(children(folder).iter().flat_map(|child| pids_below(child))).collect()
+    pids.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|pid| *pid > 0));
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            collect_pids(&entry.path(), pids)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_tree(folder: &Path, until: Instant) -> io::Result<()> {
@@ -199,6 +228,18 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_that_cannot_be_read_is_not_called_empty() {
+        let mount = tempfile::tempdir().expect("a folder");
+        let hierarchy = Hierarchy { mount: mount.path().into(), unified: true, memory: false, devices: false };
+        let cgroups = Cgroups { hierarchies: vec![hierarchy], parent: "/longshore/x".into() };
+        let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
+        assert!(!cgroups.populated(&id), "there is none");
+        fs::create_dir_all(below(mount.path(), &cgroups.path(&id)).join("cgroup.procs")).expect("not a file");
+        assert!(cgroups.populated(&id));
+        assert!(matches!(cgroups.kill(&id, Duration::ZERO), Err(NotEmpty::Unreadable(_))));
+    }
 
     #[test]
     fn hierarchies_of_both_versions_are_found_once() {

@@ -1,4 +1,7 @@
 //! The folders of the containers. What is there is whole: folders are made under another name, and leave by way of the trash.
+//!
+//! A folder whose record cannot be used is never deleted: what it holds may be somebody's only copy. The one exception is a
+//! creation that a power cut tore: nothing was reported of it, and it never ran.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -7,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::link::{CONTAINER, FAILED, FailedRecord, LOGS, START};
-use super::record::ContainerRecord;
+use super::link::{CONTAINER, EXIT, FAILED, FailedRecord, LOGS, START};
+use super::record::{ContainerRecord, RecordError};
 use super::{OpenError, Warning};
 use crate::model::{ContainerId, ContainerSpec, Signal, SpecHash};
 
@@ -21,6 +24,7 @@ const SHORT: usize = 32;
 pub(super) struct Folders {
     containers: PathBuf,
     trash: PathBuf,
+    broken: PathBuf,
     bin: PathBuf,
     run: PathBuf,
 }
@@ -31,11 +35,32 @@ pub(super) struct Found {
     pub(super) stop_signal: Option<Signal>,
 }
 
+/// What a folder with a container's name turned out to be.
+enum Entry {
+    Whole(Box<Found>),
+    /// Whatever is wrong may pass, or needs a newer program: not a reason to touch anything.
+    Unreadable(RecordFault),
+    /// A creation that was cut off before it was reported.
+    Torn(RecordFault),
+    /// There is no use in it, but perhaps in what it holds.
+    Broken(String),
+}
+
+/// Why a record was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RecordFault {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Content(#[from] RecordError),
+}
+
 impl Folders {
     pub(super) fn open(data: &Path, run: &Path) -> Result<Self, OpenError> {
         let folders = Self {
             containers: data.join("containers"),
             trash: data.join("trash"),
+            broken: data.join("broken"),
             bin: data.join("bin"),
             run: run.join("c"),
         };
@@ -54,41 +79,79 @@ impl Folders {
         self.run.join(&id.as_str()[..SHORT])
     }
 
-    /// Reads every record; finishes removals; clears away what was never whole.
-    pub(super) fn scan(&self, warnings: &mut Vec<Warning>) -> Result<Vec<Found>, OpenError> {
-        let list = |path: &Path| -> Result<Vec<PathBuf>, OpenError> {
-            let fail = |source| OpenError::Folder { path: path.to_owned(), source };
-            fs::read_dir(path).map_err(fail)?.map(|e| Ok(e.map_err(fail)?.path())).collect()
-        };
-        let mut clear = |path: &Path, why: &str| {
-            let outcome = fs::remove_dir_all(path)
-                .map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".into());
-            warnings.push(Warning(format!("{} {why} and {outcome}", path.display())));
-        };
+    /// Whether there is anything in the container's place; when in doubt there is.
+    pub(super) fn holds(&self, id: &ContainerId) -> bool {
+        !matches!(fs::symlink_metadata(self.container(id)), Err(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Reads every record; finishes removals; clears away our own drafts, and sets aside what cannot be used.
+    pub(super) fn scan(
+        &self,
+        populated: impl Fn(&ContainerId) -> bool,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Vec<Found>, OpenError> {
         for path in list(&self.trash)? {
             // Ordinary: the daemon ended in the middle of a removal.
             if fs::remove_dir_all(&path).is_err() {
-                clear(&path, "is left of a removal");
+                warnings.push(clear(&path, "is left of a removal"));
             }
         }
         let mut found = Vec::new();
         for path in list(&self.containers)? {
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-            let id = ContainerId::from_hex(name);
-            match id.map(|id| read_record(&path).map(|found| (id, found))) {
-                Some(Ok((id, container))) if container.spec.id == id => found.push(container),
-                Some(Ok(_)) => clear(&path, "holds the record of another container"),
-                Some(Err(error)) => clear(&path, &format!("has no record that can be read ({error})")),
-                None => clear(&path, "was never finished"),
+            let Some(id) = ContainerId::from_hex(name) else {
+                warnings.push(match name.strip_prefix('.').and_then(ContainerId::from_hex) {
+                    Some(_) => clear(&path, "was never finished"),
+                    None => left(&path, "is not a container's"),
+                });
+                continue;
+            };
+            match entry(&path, &id) {
+                Entry::Whole(container) => found.push(*container),
+                Entry::Unreadable(RecordFault::Content(RecordError::Version(version))) => {
+                    return Err(OpenError::Newer { path: path.join(CONTAINER), version });
+                }
+                Entry::Unreadable(fault) => {
+                    warnings.push(left(&path, &format!("has a record that cannot be read ({fault})")));
+                }
+                Entry::Torn(_) | Entry::Broken(_) if populated(&id) => {
+                    warnings.push(left(&path, "has no record that can be used, but its container runs"));
+                }
+                Entry::Torn(fault) => warnings.push(clear(&path, &format!("was cut off while it was made ({fault})"))),
+                Entry::Broken(why) => warnings.push(self.set_aside(&path, &id, &why)),
             }
         }
+        // With those that were left alone: their run folders may be in use.
+        let kept = list(&self.containers)?;
         for path in list(&self.run)? {
-            let known = |f: &Found| path.file_name().is_some_and(|n| n == &f.spec.id.as_str()[..SHORT]);
-            if !found.iter().any(known) {
-                clear(&path, "belongs to no container");
+            let name = |p: &Path| p.file_name().and_then(|n| n.to_str()).map(str::to_owned).unwrap_or_default();
+            if !kept.iter().any(|folder| name(folder).get(..SHORT) == Some(&name(&path))) {
+                warnings.push(clear(&path, "belongs to no container"));
             }
         }
         Ok(found)
+    }
+
+    /// Renames it to the first free name below `broken`: somebody may look at it there, and its place is free again.
+    fn set_aside(&self, path: &Path, id: &ContainerId, why: &str) -> Warning {
+        let free = (0_u32..).map(|n| match n {
+            0 => self.broken.join(id.as_str()),
+            n => self.broken.join(format!("{id}-{n}")),
+        });
+        let aside = || -> io::Result<PathBuf> {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.broken)?;
+            let to = free.take(1000).find(|to| fs::symlink_metadata(to).is_err());
+            let to = to.ok_or_else(|| io::Error::other("too many of them are there already"))?;
+            fs::rename(path, &to)?;
+            sync(&self.broken)?;
+            sync(&self.containers)?;
+            Ok(to)
+        };
+        let outcome = match aside() {
+            Ok(to) => format!("was moved to {}: take from there what is of use, then delete it", to.display()),
+            Err(error) => format!("could not be moved to {}: {error}", self.broken.display()),
+        };
+        Warning(format!("{} {why} and {outcome}", path.display()))
     }
 
     /// Makes the folder with its record, all or nothing, on disk when it returns.
@@ -179,7 +242,44 @@ impl Folders {
     }
 }
 
-pub(super) fn read_record(folder: &Path) -> Result<Found, Box<dyn std::error::Error>> {
+/// Decides what a folder is.
+fn entry(folder: &Path, id: &ContainerId) -> Entry {
+    let fault = match read_record(folder) {
+        Ok(found) if found.spec.id == *id => return Entry::Whole(Box::new(found)),
+        Ok(_) => return Entry::Broken("holds the record of another container".to_owned()),
+        Err(fault) => fault,
+    };
+    // Looked for by these names; where that fails it is taken to have run.
+    let ran = [START, EXIT, FAILED].iter().any(|name| folder.join(name).try_exists().unwrap_or(true));
+    match &fault {
+        RecordFault::Io(error) if error.kind() != io::ErrorKind::NotFound => Entry::Unreadable(fault),
+        RecordFault::Content(RecordError::Version(version)) if *version > ContainerRecord::VERSION => {
+            Entry::Unreadable(fault)
+        }
+        RecordFault::Content(RecordError::Json(error)) if !ran && !error.is_data() => Entry::Torn(fault),
+        RecordFault::Io(_) if !ran => Entry::Torn(fault),
+        RecordFault::Io(_) | RecordFault::Content(_) => {
+            Entry::Broken(format!("has no record that can be read ({fault})"))
+        }
+    }
+}
+
+fn list(path: &Path) -> Result<Vec<PathBuf>, OpenError> {
+    let fail = |source| OpenError::Folder { path: path.to_owned(), source };
+    fs::read_dir(path).map_err(fail)?.map(|e| Ok(e.map_err(fail)?.path())).collect()
+}
+
+fn clear(path: &Path, why: &str) -> Warning {
+    let outcome =
+        fs::remove_dir_all(path).map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".to_owned());
+    Warning(format!("{} {why} and {outcome}", path.display()))
+}
+
+fn left(path: &Path, why: &str) -> Warning {
+    Warning(format!("{} {why} and was left alone", path.display()))
+}
+
+pub(super) fn read_record(folder: &Path) -> Result<Found, RecordFault> {
     let record = ContainerRecord::parse(&fs::read(folder.join(CONTAINER))?)?;
     let stop_signal = record.image_defaults.stop_signal.as_deref().and_then(Signal::parse);
     Ok(Found { spec: record.spec.to_model()?, stop_signal })

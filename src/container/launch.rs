@@ -34,7 +34,11 @@ pub(super) async fn launch(inner: &Arc<Inner>, id: &ContainerId) -> Result<Conta
     };
     let (syncing, synced) = (Arc::clone(inner), id.clone());
     let sync = blocking(move || syncing.folders.sync_start(&synced));
-    sync.await.map_err(io("the start was not recorded"))?;
+    if let Err(source) = sync.await {
+        // Nobody may rely on a start that may not last; so it does not run either.
+        clear(inner, id).await?;
+        return Err(StartError::Io { step: "the start was not recorded", source });
+    }
     Ok(ContainerState::Running { init: started.init.into(), shim: started.shim.into(), since: started.started() })
 }
 

@@ -7,6 +7,7 @@
 //!                       start exit failed  how the last start went, and the last run ended
 //!                       logs/ etc/ upper/ work/
 //! DATA/trash/           containers whose removal has begun
+//! DATA/broken/          folders of containers whose record cannot be used, set aside
 //! DATA/bin/HASH/        the follower as a file
 //! RUN/c/ID(32)/         bundle, runtime state, mount point (the mount is the shim's own); made anew for each start
 //! CGROUP/longshore/INSTANCE/ID/   in every hierarchy
@@ -38,7 +39,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{
+    BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
+};
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 use own_exe::OwnExe;
@@ -87,7 +90,7 @@ impl Settings {
             runtime: Runtime::Embedded,
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
-            boot_id: BootId(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()),
+            boot_id: this_boot()?,
             exe: PathBuf::from("/proc/self/exe"),
         })
     }
@@ -106,6 +109,12 @@ pub enum OpenError {
     /// A folder.
     #[error("{} cannot be used", path.display())]
     Folder { path: PathBuf, source: io::Error },
+    /// A record of a later version.
+    #[error(
+        "{} has version {version}: the data directory was written by a newer Longshore. Start that one, or use another data directory",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: u32 },
     /// No hierarchies.
     #[error("the cgroups of this machine cannot be read")]
     Cgroups(#[source] io::Error),
@@ -153,6 +162,9 @@ pub enum StopError {
     /// Processes are left.
     #[error(transparent)]
     NotEmpty(#[from] NotEmpty),
+    /// It cannot be told.
+    #[error("the container's main process cannot be reached; it is tried again")]
+    Unreachable(#[source] io::Error),
     /// The shim does not end although the container did.
     #[error("the container's shim does not end")]
     Shim,
@@ -208,8 +220,8 @@ impl Containers {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let found = folders.scan(&mut warnings)?;
-        for stranger in cgroups.strangers(|id| found.iter().any(|f| f.spec.id == *id)) {
+        let found = folders.scan(|id| cgroups.populated(id), &mut warnings)?;
+        for stranger in cgroups.strangers(|id| folders.holds(id)) {
             let cleared =
                 cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
             let outcome = cleared.map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".to_owned());
@@ -279,15 +291,29 @@ impl Containers {
                 Ok(())
             }
             Err(error) => {
-                let at = now();
-                let text = launch::text(&error);
-                let (inner, failed) = (Arc::clone(&self.0), id.clone());
-                let record = link::FailedRecord { v: 1, error: text.clone(), at_ms: at.millis() };
-                // A record that cannot be written is not worth hiding the failure behind.
-                let _ = blocking(move || inner.folders.write_failed(&failed, &record)).await;
-                self.set(id, ContainerState::StartFailed { error: text, at });
+                let state = self.failed(id, launch::text(&error)).await;
+                self.set(id, state);
                 Err(error)
             }
+        }
+    }
+
+    /// The state after a failed start. Where something of it runs all the same, that is what counts: it must be ended first.
+    async fn failed(&self, id: &ContainerId, error: String) -> ContainerState {
+        let at = now();
+        let (inner, failed) = (Arc::clone(&self.0), id.clone());
+        let record = link::FailedRecord { v: 1, error: error.clone(), at_ms: at.millis() };
+        let populated = blocking(move || {
+            let populated = inner.cgroups.populated(&failed);
+            if !populated {
+                // A record that cannot be written is not worth hiding the failure behind.
+                let _ = inner.folders.write_failed(&failed, &record);
+            }
+            Ok(populated)
+        });
+        match populated.await {
+            Ok(false) => ContainerState::StartFailed { error, at },
+            Ok(true) | Err(_) => ContainerState::Orphaned { started: at },
         }
     }
 
@@ -306,7 +332,8 @@ impl Containers {
         let _one = busy.lock().await;
         match self.end(id, Signal::KILL, Duration::from_secs(1)).await {
             // Nothing of the container is left, only its shim: it ends by itself.
-            Ok(()) | Err(StopError::Shim) => {}
+            // Who cannot be told is killed with the cgroup.
+            Ok(()) | Err(StopError::Shim | StopError::Unreachable(_)) => {}
             Err(StopError::NotEmpty(left)) => return Err(left.into()),
         }
         let (inner, gone) = (Arc::clone(&self.0), id.clone());
@@ -325,7 +352,10 @@ impl Containers {
 
     async fn end(&self, id: &ContainerId, signal: Signal, grace: Duration) -> Result<(), StopError> {
         let (init, shim) = match self.state(id) {
-            Some(ContainerState::Running { init, shim, .. }) => (Process::open(init), Process::open(shim)),
+            Some(ContainerState::Running { init, shim, .. }) => (
+                Process::open(init).map_err(StopError::Unreachable)?,
+                Process::open(shim).map_err(StopError::Unreachable)?,
+            ),
             Some(ContainerState::Orphaned { .. }) => (None, None),
             _ => return Ok(()),
         };
@@ -362,29 +392,51 @@ impl Containers {
         }
     }
 
-    /// Looks again once the shim has ended.
+    /// Looks again once the shim has ended, and for as long as that cannot be seen.
     fn watch(&self, id: &ContainerId) {
         let Some(ContainerState::Running { shim, .. }) = self.state(id) else { return };
         let (all, id) = (self.clone(), id.clone());
         tokio::spawn(async move {
-            if let Some(process) = Process::open(shim) {
-                // Where it cannot be watched the state is read at once, and again with the next operation.
-                let _ = process.ended().await;
-            }
-            // It may have been started again since; then that start watches for itself.
-            let same = matches!(all.state(&id), Some(ContainerState::Running { shim: now, .. }) if now == shim);
-            if same {
-                all.settle(&id).await;
+            loop {
+                if let Ok(Some(process)) = Process::open(shim) {
+                    process.ended().await;
+                }
+                if let Some(state) = all.look_when_ended(&id).await {
+                    all.set_if_of(&id, shim, state);
+                }
+                if !all.runs_with(&id, shim) {
+                    return;
+                }
+                // Reached only where the process or the records could not be looked at.
+                tokio::time::sleep(process::LOOK_AGAIN).await;
             }
         });
     }
 
-    /// Reads the state from the records.
+    /// Reads the state from the records. For whoever holds the container's lock: nobody starts it meanwhile.
     async fn settle(&self, id: &ContainerId) {
-        let (inner, settling) = (Arc::clone(&self.0), id.clone());
-        if let Ok(state) = tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &settling)).await {
+        if let Some(state) = self.look_when_ended(id).await {
             self.set(id, state);
         }
+    }
+
+    async fn look_when_ended(&self, id: &ContainerId) -> Option<ContainerState> {
+        let (inner, looking) = (Arc::clone(&self.0), id.clone());
+        tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &looking)).await.ok()
+    }
+
+    fn runs_with(&self, id: &ContainerId, shim: ProcessId) -> bool {
+        matches!(self.state(id), Some(ContainerState::Running { shim: now, .. }) if now == shim)
+    }
+
+    /// Where it was started again since the look, that start watches for itself and knows better.
+    fn set_if_of(&self, id: &ContainerId, shim: ProcessId, state: ContainerState) {
+        if let Some(known) = self.known().get_mut(id)
+            && matches!(known.observed.state, ContainerState::Running { shim: now, .. } if now == shim)
+        {
+            known.observed.state = state;
+        }
+        self.notify();
     }
 
     fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, state: ContainerState) {
@@ -427,11 +479,15 @@ impl Containers {
 
 /// Whether it ended within the limit.
 async fn ended(process: &Process, limit: Duration) -> bool {
-    tokio::time::timeout(limit, process.ended()).await.is_ok_and(|ended| ended.is_ok())
+    tokio::time::timeout(limit, process.ended()).await.is_ok()
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn this_boot() -> io::Result<BootId> {
+    Ok(BootId(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned()))
 }
 
 fn now() -> Timestamp {

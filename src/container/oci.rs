@@ -74,6 +74,8 @@ pub struct Surroundings<'a> {
     pub masked: &'a [String],
     /// The most open files we may allow.
     pub nofile_hard: u64,
+    /// The container's `oom_score_adj`: 0, so that the daemon's protection does not reach it.
+    pub oom_score: i32,
     /// Whether devices that are not meant for containers are refused; where nothing does, none can be made.
     pub device_guard: bool,
     /// Whether our own executor starts the command (it looks it up, and loads the seccomp program).
@@ -130,6 +132,7 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
             "env": environment(process, image, host_name, &who.home),
             "cwd": working_dir(process, image),
             "capabilities": capabilities(who.uid == 0, around),
+            "oomScoreAdj": around.oom_score,
             "rlimits": [{
                 "type": "RLIMIT_NOFILE",
                 "soft": NOFILE.0.min(around.nofile_hard),
@@ -259,6 +262,7 @@ mod tests {
             host_name: "host",
             masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
             nofile_hard: 20_000,
+            oom_score: 0,
             device_guard: true,
             embedded: true,
         };

@@ -13,6 +13,9 @@ use tokio::io::unix::AsyncFd;
 
 use crate::model::ProcessId;
 
+/// How often a process is looked at that cannot be waited for.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// When a process started, in clock ticks since boot.
 pub fn start_ticks(pid: i32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -26,14 +29,22 @@ pub fn start_ticks(pid: i32) -> io::Result<u64> {
 pub struct Process(OwnedFd);
 
 impl Process {
-    /// The process, if it still is this one and has not ended.
-    #[must_use]
-    pub fn open(id: ProcessId) -> Option<Self> {
-        let fd = pidfd_open(Pid::from_raw(id.pid)?, PidfdFlags::empty()).ok()?;
+    /// The process, if it still is this one and has not ended. An error says nothing about it: it may be alive.
+    pub fn open(id: ProcessId) -> io::Result<Option<Self>> {
+        let Some(pid) = Pid::from_raw(id.pid) else { return Ok(None) };
+        let fd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
         // Read after the descriptor was taken: the number cannot pass to another process unnoticed.
         let process = Self(fd);
-        let same = start_ticks(id.pid).is_ok_and(|ticks| ticks == id.start_ticks);
-        (same && !process.ended_within(Duration::ZERO)).then_some(process)
+        let same = match start_ticks(id.pid) {
+            Ok(ticks) => ticks == id.start_ticks,
+            Err(_) if process.ended_within(Duration::ZERO) => false,
+            Err(error) => return Err(error),
+        };
+        Ok((same && !process.ended_within(Duration::ZERO)).then_some(process))
     }
 
     /// Waits until it has ended (it may still be a zombie).
@@ -53,7 +64,18 @@ impl Process {
     }
 
     /// Waits until it has ended, without a thread. Within a tokio runtime.
-    pub async fn ended(&self) -> io::Result<()> {
+    pub async fn ended(&self) {
+        loop {
+            match self.readable().await {
+                Ok(()) => return,
+                // No descriptor is left for waiting, so it is looked at now and then.
+                Err(_) if self.ended_within(Duration::ZERO) => return,
+                Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
+            }
+        }
+    }
+
+    async fn readable(&self) -> io::Result<()> {
         #[expect(deprecated, reason = "its successor is unsafe; an `OwnedFd` that moves in keeps what it asks for")]
         let fd = AsyncFd::with_interest(self.0.try_clone()?, Interest::READABLE)?;
         fd.readable().await.map(drop)

@@ -56,16 +56,27 @@ pub enum RecordError {
 }
 
 impl ContainerRecord {
+    /// The version that is written.
+    pub const VERSION: u32 = 1;
+
     /// The record of a container.
     #[must_use]
     pub fn new(spec: &ContainerSpec, layers: Vec<PathBuf>, image_defaults: ImageDefaults) -> Self {
-        Self { version: 1, layers, image_defaults, spec: SpecRecord::from(spec) }
+        Self { version: Self::VERSION, layers, image_defaults, spec: SpecRecord::from(spec) }
     }
 
     /// Reads a record.
     pub fn parse(json: &[u8]) -> Result<Self, RecordError> {
-        let record: Self = serde_json::from_slice(json).map_err(RecordError::Json)?;
-        if record.version == 1 { Ok(record) } else { Err(RecordError::Version(record.version)) }
+        /// Read by itself: a later version may have other fields.
+        #[derive(Deserialize)]
+        struct Head {
+            version: u32,
+        }
+        let head: Head = serde_json::from_slice(json).map_err(RecordError::Json)?;
+        if head.version != Self::VERSION {
+            return Err(RecordError::Version(head.version));
+        }
+        serde_json::from_slice(json).map_err(RecordError::Json)
     }
 }
 
@@ -338,5 +349,7 @@ pub(super) mod tests {
         assert!(ContainerRecord::parse(b"{").is_err());
         let later = String::from_utf8(json).expect("text").replacen("\"version\":1", "\"version\":9", 1);
         assert!(matches!(ContainerRecord::parse(later.as_bytes()), Err(RecordError::Version(9))));
+        let other = br#"{"version":2,"image":"x"}"#;
+        assert!(matches!(ContainerRecord::parse(other), Err(RecordError::Version(2))), "whatever else it holds");
     }
 }

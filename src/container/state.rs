@@ -30,7 +30,8 @@ pub(super) fn look(inner: &Inner, id: &ContainerId) -> ContainerState {
         return exited(&exit);
     }
     let same_boot = BootId(start.boot_id.clone()) == inner.settings.boot_id;
-    if same_boot && Process::open(start.shim.into()).is_some() {
+    // One that cannot be looked at is taken to be alive: a second one beside it would do more harm than a late notice.
+    if same_boot && !matches!(Process::open(start.shim.into()), Ok(None)) {
         return ContainerState::Running { init: start.init.into(), shim: start.shim.into(), since: start.started() };
     }
     // It may have written its record between our first look and its end.

@@ -69,6 +69,7 @@ impl Launch {
         if let Err((step, error)) = self.confine() {
             return format!("the container could not be confined ({step}): {error}");
         }
+        reset_signals();
         let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
             texts.iter().map(|t| t.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -91,6 +92,17 @@ impl Launch {
         // SAFETY: a valid slice; the descriptor is the shim's, and a failure has nobody to be told to.
         unsafe { libc::write(self.errors, error.as_ptr().cast(), error.len().min(4096)) };
     }
+}
+
+/// What `execve` would hand on: our standard library ignores SIGPIPE, and who started the daemon may have ignored or blocked others.
+pub(super) fn reset_signals() {
+    // No handler, no flags, no mask: the default action.
+    let action = [0_usize; 4];
+    for signal in 1..=64 {
+        // SAFETY: laid out as the kernel has it. By the kernel's own call: the C library's leaves out the two it keeps for itself.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null::<u8>(), 8) };
+    }
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
 }
 
 /// The command's file, arguments and environment.

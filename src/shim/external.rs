@@ -1,12 +1,16 @@
 //! Another OCI runtime (runc, crun), by its command line.
 
+#![expect(unsafe_code, reason = "a step between fork and exec")]
+
 use std::fs;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::unistd::Pid;
 
 use super::embedded::Created;
+use super::executor::reset_signals;
 use super::stage::Stage;
 use super::streams::{Given, Streams};
 use super::{ShimError, doing};
@@ -62,6 +66,13 @@ impl External {
 
 fn command(program: &Path, order: &Order) -> Command {
     let mut command = Command::new(program);
+    // SAFETY: system calls only. The runtime hands on to the container what it finds ignored.
+    unsafe {
+        command.pre_exec(|| {
+            reset_signals();
+            Ok(())
+        })
+    };
     command.arg("--root").arg(order.run.join("runtime"));
     command.args(["--log-format", "json", "--log"]).arg(order.run.join("runtime.log"));
     command

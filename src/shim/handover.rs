@@ -12,7 +12,7 @@ pub(super) struct Handover {
     pub(super) stdout: OwnedFd,
     /// 4.
     pub(super) stderr: Option<OwnedFd>,
-    /// 5: the container's folder.
+    /// 5: the container's folder, with the lock that says that its shim is alive.
     pub(super) folder: OwnedFd,
     /// 6: the log folder.
     pub(super) logs: OwnedFd,

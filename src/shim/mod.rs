@@ -4,7 +4,7 @@
 //! is not needed afterwards.
 //!
 //! ```text
-//! session, subreaper ─▶ own mount namespace (and network) ─▶ root ─▶ user, files, configuration ─▶ create ─▶ start record
+//! lock ─▶ session, subreaper ─▶ own mount namespace (and network) ─▶ root ─▶ user, files, configuration ─▶ create ─▶ start record
 //!   ─▶ start ─▶ report ─▶ follower (same process)
 //! ```
 //! What it mounts nobody else sees; so whatever kills it at whatever step, nothing but a cgroup and folders that have a fixed name
@@ -28,11 +28,14 @@ use std::fs;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpid, setsid};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 // Named `entry` for `supervise`, which the follower compiles with the file beside it.
 use crate::container::link::{EXIT, EXIT_DRAFT, EXIT_LEN, LOGS, Order, Report, START, StartRecord};
@@ -42,6 +45,9 @@ use crate::model::ProcessId;
 use handover::Handover;
 use stage::{Stage, write_whole};
 use streams::Streams;
+
+/// So long a shim waits for the end of the last one.
+const CLAIM_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why a container did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +60,8 @@ enum ShimError {
     },
     #[error("{0} is not an order for a shim")]
     Order(String),
+    #[error("another shim of this container is alive: it holds the lock of {}; try again", .0.display())]
+    Claimed(PathBuf),
     #[error(transparent)]
     Record(#[from] crate::container::record::RecordError),
     #[error(transparent)]
@@ -90,23 +98,45 @@ pub fn main(args: &[String]) -> ExitCode {
 fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
     let order = args.first().map_or("", String::as_str);
     let order: Order = serde_json::from_str(order).map_err(|error| ShimError::Order(error.to_string()))?;
+    let folder = claim(&order.folder)?;
     setsid().map_err(doing("making a session"))?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::sys::prctl::set_child_subreaper(true).map_err(doing("becoming the reaper"))?;
     let stage = Stage::set(&order)?;
     let mut streams = Streams::new(stage.spec.service.process.tty, stage.spec.service.process.stdin_open, &order.run)?;
     prepare_exit(&order)?;
+    let oom_score = fs::read_to_string(stage::OOM_SCORE);
     let started = match &order.runtime {
         None => embedded::create(&stage, &order, &mut streams)?,
         Some(runtime) => external::create(runtime, &stage, &order, &mut streams)?,
     };
+    if let Ok(score) = oom_score {
+        // libcontainer gave the container its score by way of ours. Where we may not go back we are less protected, no more.
+        let _ = fs::write(stage::OOM_SCORE, score.trim());
+    }
     let init = started.pid();
     let record = record(&order, init).and_then(|record| started.start(&order).map(|()| record));
     let record = record.inspect_err(|_| {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
         let _ = fs::remove_file(order.folder.join(START));
     })?;
-    follow(&order, &record, streams, init)
+    follow(&order, folder, &record, streams, init)
+}
+
+/// The container's folder, locked for as long as this process lives (the follower keeps the descriptor). A daemon that was killed
+/// after it started a shim knows nothing of it, and starts another. The last shim may just be ending; so it is waited for a little.
+fn claim(folder: &Path) -> Result<OwnedFd, ShimError> {
+    let claimed = fs::File::open(folder).map_err(doing("opening the container's folder"))?;
+    let until = Instant::now() + CLAIM_LIMIT;
+    loop {
+        match flock(&claimed, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(claimed.into()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(Duration::from_millis(10)),
+            Err(Errno::WOULDBLOCK) => return Err(ShimError::Claimed(folder.to_owned())),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(doing("locking the container's folder")(error)),
+        }
+    }
 }
 
 /// The exit record's place is taken before anything runs, and the last one's is cleared.
@@ -142,19 +172,20 @@ fn record(order: &Order, init: Pid) -> Result<StartRecord, ShimError> {
 
 fn follow(
     order: &Order,
+    folder: OwnedFd,
     record: &StartRecord,
     streams: Streams,
     init: Pid,
 ) -> Result<std::convert::Infallible, ShimError> {
     let logs = order.folder.join(LOGS);
     let next = crate::logs::prepare(&logs).map_err(doing("opening the log"))?;
-    let open = |path: &std::path::Path| fs::File::options().read(true).custom_flags(libc::O_CLOEXEC).open(path);
+    let open = |path: &Path| fs::File::options().read(true).custom_flags(libc::O_CLOEXEC).open(path);
     let (stdout, stderr, stdin) = streams.into_parts()?;
     let count = 1 + u32::from(stderr.is_some());
     let handover = Handover {
         stdout,
         stderr,
-        folder: open(&order.folder).map_err(doing("opening the container's folder"))?.into(),
+        folder,
         logs: open(&logs).map_err(doing("opening the log folder"))?.into(),
         oom: open(&order.oom_counter).ok().map(OwnedFd::from),
         stdin,
@@ -186,11 +217,11 @@ fn say(report: &Report) {
 
 /// After a failed start every child is dead or dying; as their reaper we take them all.
 fn reap_all() {
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-    while std::time::Instant::now() < until {
+    let until = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < until {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(nix::sys::wait::WaitStatus::StillAlive) => {
-                std::thread::sleep(std::time::Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
             Ok(_) => {}
             Err(_) => return,

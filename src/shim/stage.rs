@@ -15,6 +15,9 @@ use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::model::{ContainerSpec, NetworkMode};
 use crate::rootfs::{Overlay, make_dirs};
 
+/// How readily the kernel kills this process for want of memory.
+pub(super) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
+
 /// A container that is ready to be created.
 pub(super) struct Stage {
     /// What it is.
@@ -107,6 +110,7 @@ fn write_config(
         host_name: &host_name(),
         masked: &thermal_throttles(),
         nofile_hard,
+        oom_score: oom_score(),
         device_guard: order.device_guard,
         embedded,
     };
@@ -119,6 +123,22 @@ fn write_config(
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
     Ok(bundle)
+}
+
+/// 0, or what we have where we may not go down to it: the runtime would refuse to start the container.
+fn oom_score() -> i32 {
+    let own = fs::read_to_string(OOM_SCORE).ok().and_then(|text| text.trim().parse::<i32>().ok()).unwrap_or(0);
+    if own <= 0 {
+        return 0;
+    }
+    match fs::write(OOM_SCORE, "0") {
+        Ok(()) => {
+            // Going up is always allowed.
+            let _ = fs::write(OOM_SCORE, own.to_string());
+            0
+        }
+        Err(_) => own,
+    }
 }
 
 /// One per processor, on machines that tell: a container could watch its neighbours by them.

@@ -6,9 +6,16 @@ use crate::sys;
 pub fn run(args: &sys::Args) -> ! {
     let signals = sys::all_signals();
     let child = sys::fork();
+    if child < 0 {
+        // The container itself failed, as `docker run` has it.
+        sys::exit(125)
+    }
     if child == 0 {
-        sys::unblock_signals();
         sys::new_group();
+        // While SIGTTOU is blocked: the new group is in the background until then, and would be stopped at its first read.
+        sys::take_terminal();
+        sys::default_signals();
+        sys::unblock_signals();
         args.exec(2, 3);
         // Not found and not executable, as a shell has it.
         sys::exit(127)

@@ -12,8 +12,11 @@ mod nr {
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
     pub const LSEEK: usize = 8;
+    pub const SIGACTION: usize = 13;
     pub const SIGPROCMASK: usize = 14;
+    pub const IOCTL: usize = 16;
     pub const PREAD: usize = 17;
+    pub const GETPID: usize = 39;
     pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
@@ -31,6 +34,7 @@ mod nr {
 }
 #[cfg(target_arch = "aarch64")]
 mod nr {
+    pub const IOCTL: usize = 29;
     pub const UNLINKAT: usize = 35;
     pub const FTRUNCATE: usize = 46;
     pub const OPENAT: usize = 56;
@@ -45,8 +49,10 @@ mod nr {
     pub const EXIT_GROUP: usize = 94;
     pub const CLOCK_GETTIME: usize = 113;
     pub const KILL: usize = 129;
+    pub const SIGACTION: usize = 134;
     pub const SIGPROCMASK: usize = 135;
     pub const SETPGID: usize = 154;
+    pub const GETPID: usize = 172;
     pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
@@ -134,6 +140,12 @@ pub fn kill(pid: i32, signal: i32) {
 pub fn new_group() {
     let _ = call3(nr::SETPGID, 0, 0, 0);
 }
+/// Makes our group, of which we are the first, the terminal's foreground. Does nothing where standard input is no terminal.
+pub fn take_terminal() {
+    const TIOCSPGRP: usize = 0x5410;
+    let group = call3(nr::GETPID, 0, 0, 0).map_or(0, |pid| pid as i32);
+    let _ = call3(nr::IOCTL, 0, TIOCSPGRP, &raw const group as usize);
+}
 pub fn fork() -> i32 {
     call(nr::CLONE, [SIGCHLD as usize, 0, 0, 0, 0, 0]).map_or(-1, |pid| pid as i32)
 }
@@ -150,6 +162,14 @@ fn signals(set: u64, flags: usize) -> i32 {
     const CLOEXEC: usize = 0o2_000_000;
     mask(u64::MAX);
     call(nr::SIGNALFD4, [usize::MAX, &raw const set as usize, 8, flags | CLOEXEC, 0, 0]).map_or(-1, |fd| fd as i32)
+}
+/// Ends what was ignored when this program was started: `execve` hands it on.
+pub fn default_signals() {
+    // No handler, no flags, no mask: the default action.
+    let action = [0_usize; 4];
+    for signal in 1..=64 {
+        let _ = call(nr::SIGACTION, [signal, action.as_ptr() as usize, 0, 8, 0, 0]);
+    }
 }
 pub fn unblock_signals() {
     mask(0);
