@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint clean-tests soak
+.PHONY: demo build test lint soak
 
 TOOLS = tests/tools/install.sh
 
