@@ -221,7 +221,8 @@ impl Looker {
         let differs = known.is_none_or(|known| known.text != content.bytes);
         let quiet = Duration::from_millis(QUIET_MS);
         let fresh = SystemTime::now().duration_since(content.modified).is_ok_and(|age| age < quiet);
-        if settle && differs && fresh && !task.whole.contains(path) {
+        let whole = path.ancestors().any(|path| task.whole.contains(path));
+        if settle && differs && fresh && !whole {
             after.again = true;
             return as_known(known);
         }
