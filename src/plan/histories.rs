@@ -394,6 +394,19 @@ fn quick_exits_back_off_and_a_long_run_resets() {
 }
 
 #[test]
+fn a_failed_start_does_not_hold_up_the_removal() {
+    let mut world = one_service(RestartPolicy::Always);
+    let id = world.containers.keys().next().unwrap().clone();
+    world.end(&id, ExitStatus::Code(1));
+    world.now = world.now.plus_ms(1_000);
+    world.step();
+    world.finish(&Key::Container(id.clone()), Outcome::Fails);
+    world.desired.projects.clear();
+    let plan = world.step();
+    assert_eq!(plan.steps.iter().map(|s| s.action.verb()).collect::<Vec<_>>(), ["remove"]);
+}
+
+#[test]
 fn on_failure_gives_up_after_its_attempts() {
     let mut world = one_service(RestartPolicy::OnFailure { max: Some(2) });
     let starts: Vec<u32> = (0..4).map(|_| end_and_count(&mut world, ExitStatus::Code(1), 5).1).collect();
