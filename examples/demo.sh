@@ -54,6 +54,8 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
+cgroups() { find /sys/fs/cgroup -type d -path '*/longshore/*' 2>/dev/null | wc -l; } # other daemons' too
+cgroups_before=$(cgroups)
 [ "$(id -u)" = 0 ] || { echo "the demo makes containers and needs root" >&2; exit 1; }
 mkdir -p "$work/state"
 if [ -z "$image" ]; then
@@ -120,5 +122,4 @@ say "The daemon is asked to stop"
 kill "$daemon"; wait "$daemon" || true
 daemon=""
 left=$(grep -c "$work" /proc/mounts || true)
-cgroups=$(find /sys/fs/cgroup -type d -path '*longshore*' 2>/dev/null | wc -l)
-echo "left behind: $left mounts, $cgroups cgroups"
+echo "left behind: $left mounts, $(($(cgroups) - cgroups_before)) cgroups"
