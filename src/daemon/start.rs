@@ -164,7 +164,11 @@ async fn wind_down(
 
 fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
-    let settings = image::Settings { insecure_hosts: config.file.insecure_registries.clone(), ..Default::default() };
+    let plain = |host: &String| {
+        (host.clone(), image::RegistrySettings { plain_http: Some(true), ..image::RegistrySettings::default() })
+    };
+    let registries = config.file.insecure_registries.iter().map(plain).collect();
+    let settings = image::Settings { registries, ..image::Settings::default() };
     let images = Images::open(&dir, settings).map_err(|error| StartError::Images { dir, error })?;
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::manifest::ManifestError;
-use super::registry_error::RegistryError;
-use super::stream::StreamError;
-use super::tar::TarError;
+use super::registry::RegistryError;
+use super::unpack::stream::StreamError;
+use super::unpack::tar::TarError;
 use crate::model::{Digest, ImageReference};
 
 /// Why the image store cannot be opened.

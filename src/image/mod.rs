@@ -12,24 +12,15 @@
 
 mod config;
 mod error;
-mod extract;
 mod hash;
-mod http;
-mod ingest;
-mod layer;
 mod manifest;
-mod pax;
 mod progress;
 mod pull;
 mod registry;
-mod registry_error;
 mod resolve;
 mod settings;
 mod store;
-mod stream;
-mod tar;
-mod tree;
-mod whiteout;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -41,10 +32,10 @@ pub use config::ImageConfig;
 pub use error::{LayerError, OpenError, PullError, StoreError};
 pub use manifest::ManifestError;
 pub use progress::Progress;
-pub use registry_error::{RegistryError, Said};
-pub use settings::{Credential, Limits, Settings, Timeouts};
-pub use stream::StreamError;
-pub use tar::TarError;
+pub use registry::{RegistryError, Said};
+pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
+pub use unpack::stream::StreamError;
+pub use unpack::tar::TarError;
 
 use crate::model::{Digest, ImageReference, Platform, Timestamp};
 use pull::{InFlight, Pull, Pulled};

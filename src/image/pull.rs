@@ -12,15 +12,17 @@ use tokio::sync::mpsc;
 use super::config::{self, ImageConfig};
 use super::error::{LayerError, PullError, StoreError};
 use super::hash::Hasher;
-use super::layer::{self, Unpacking};
+
 use super::manifest::{self, Descriptor, Document, Manifest, ManifestError};
 use super::progress::Progress;
-use super::registry::{Fetched, Registry, Session};
-use super::registry_error::RegistryError;
+use super::registry::{Fetched, Registry, RegistryError, Session};
+
 use super::resolve;
 use super::settings::Limits;
 use super::store::Store;
-use super::stream::{Body, PIECES, Piece};
+use super::unpack::layer::{self, Unpacking};
+use super::unpack::stream::{Body, PIECES, Piece};
+
 use crate::model::{Digest, ImageReference, Platform};
 
 /// Indexes on the way to an image: one, and one inside it.

@@ -2,37 +2,108 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How images are fetched and how much they may ask for.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// Registries (`host` or `host:port`) spoken to in plain HTTP. Loopback registries always are, as in dockerd.
-    pub insecure_hosts: Vec<String>,
-    /// Loopback registries that do speak TLS.
-    pub secure_hosts: Vec<String>,
-    /// Further trusted certificate authorities, PEM.
+    /// What is set for single registries, by `host` or `host:port`, as it stands in references (`docker.io`).
+    pub registries: BTreeMap<String, RegistrySettings>,
+    /// Folders in Docker's `certs.d` layout: `<folder>/<host[:port]>/{*.crt, *.cert, *.key}`; all that exist are read.
+    pub certs_dirs: Vec<PathBuf>,
+    /// Files in the format of `~/.docker/config.json` with logins and credential helpers, read anew for each pull;
+    /// the first that knows the registry counts.
+    pub login_files: Vec<PathBuf>,
+    /// Further trusted certificate authorities for all registries, PEM.
     pub extra_roots_pem: Vec<Vec<u8>>,
-    /// User and password by registry.
-    pub credentials: BTreeMap<String, Credential>,
+    /// Proxies. None set: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
+    pub proxy: Proxy,
     /// How long a silence may last.
     pub timeouts: Timeouts,
+    /// How often one request is tried, within one pull.
+    pub attempts: Attempts,
     /// How much an image may ask for.
     pub limits: Limits,
 }
 
-/// A user and a password. Its `Debug` form keeps the secret.
-#[derive(Clone)]
-pub struct Credential {
-    /// The user.
-    pub user: String,
-    /// The password or access token.
-    pub password: String,
+/// What is set for one registry.
+#[derive(Debug, Clone, Default)]
+pub struct RegistrySettings {
+    /// Plain HTTP. None: only where the host is a loopback address, as in dockerd.
+    pub plain_http: Option<bool>,
+    /// Asked before the registry itself, in this order.
+    pub mirrors: Vec<Mirror>,
+    /// Trusted for this registry in addition, PEM.
+    pub ca_pem: Option<Vec<u8>>,
+    /// What we show of ourselves, PEM: certificate and key in one.
+    pub client_pem: Option<Vec<u8>>,
+    /// A login set in the configuration; it counts before the login files.
+    pub credential: Option<Credential>,
+}
+
+/// Another place that holds a registry's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// `host` or `host:port`; its own [`RegistrySettings`], logins and certificates count.
+    pub host: String,
+    /// Comes before the repository: `dockerhub` makes `<host>/v2/dockerhub/library/nginx`. Empty: none.
+    pub prefix: String,
+    /// Plain HTTP. None: as for any registry of this name.
+    pub plain_http: Option<bool>,
+}
+
+/// Where requests go through.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxy {
+    /// For `http://` addresses.
+    pub http: Option<String>,
+    /// For `https://` addresses.
+    pub https: Option<String>,
+    /// Hosts, domains and networks that are asked directly, with commas between.
+    pub no_proxy: Option<String>,
+}
+
+/// What lets us in. Its `Debug` form keeps the secret.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// A user and a password or access token.
+    Password {
+        /// The user.
+        user: String,
+        /// The password or access token.
+        password: String,
+    },
+    /// A refresh token (`identitytoken` in Docker's file), exchanged for access tokens by OAuth2.
+    IdentityToken(String),
+    /// An access token, sent as it is (`registrytoken`).
+    RegistryToken(String),
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credential").field("user", &self.user).field("password", &"<redacted>").finish()
+        match self {
+            Self::Password { user, .. } => {
+                f.debug_struct("Password").field("user", user).field("password", &"<redacted>").finish()
+            }
+            Self::IdentityToken(_) => f.write_str("IdentityToken(<redacted>)"),
+            Self::RegistryToken(_) => f.write_str("RegistryToken(<redacted>)"),
+        }
+    }
+}
+
+/// How often one request is tried within a pull, before the pull fails and the planner decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempts {
+    /// Attempts in a row without one byte of progress.
+    pub fruitless: u32,
+    /// Longest wait that a registry may ask for (`Retry-After`) and that is waited out within the pull.
+    pub longest_wait: Duration,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self { fruitless: 5, longest_wait: Duration::from_secs(30) }
     }
 }
 

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
 use super::hash::{digest_like, sha256_hex};
-use super::ingest::{Ingest, Occupied, remove_tree};
-use super::layer::Unpacking;
+use super::unpack::ingest::{Ingest, Occupied, remove_tree};
+use super::unpack::layer::Unpacking;
 use crate::model::{Digest, ImageReference};
 
 /// A small file of the store is never larger.

@@ -2,7 +2,7 @@
 
 /// What the last part of a name in a layer means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Mark<'a> {
+pub(in crate::image) enum Mark<'a> {
     /// An ordinary entry.
     Entry,
     /// `.wh.name`: `name` of the lower layers is gone.
@@ -18,7 +18,7 @@ pub(super) enum Mark<'a> {
 const PREFIX: &[u8] = b".wh.";
 
 /// Reads the parts of a clean relative path. A whiteout is only ever the last part; AUFS bookkeeping may be a directory.
-pub(super) fn read<'a>(parts: &[&'a [u8]]) -> Mark<'a> {
+pub(in crate::image) fn read<'a>(parts: &[&'a [u8]]) -> Mark<'a> {
     let Some((last, parents)) = parts.split_last() else { return Mark::Entry };
     for parent in parents {
         match mark(parent) {

@@ -4,6 +4,9 @@
 //! No credential goes to another host: they are given to oci-client, which asks the token server the registry names,
 //! and reqwest drops `Authorization` when a redirect leads elsewhere. Nothing in here retries, but for one new token.
 
+mod error;
+mod http;
+
 use hyper::body::Bytes;
 use oci_client::client::ClientProtocol;
 use oci_client::secrets::RegistryAuth;
@@ -12,19 +15,19 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, WWW_AUTHEN
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
 
-use super::error::{OpenError, line};
-use super::hash::digest_like;
-use super::http::{basic, chain, client_config, endpoint, http_client, retry_after, speaks_plain};
-use super::manifest::{self, Descriptor};
-use super::registry_error::{RegistryError, Said};
-use super::settings::Settings;
+use crate::image::error::{OpenError, line};
+use crate::image::hash::digest_like;
+use crate::image::manifest::{self, Descriptor};
+use crate::image::settings::{Credential, Settings};
 use crate::model::{Digest, ImageReference};
+pub use error::{RegistryError, Said};
+use http::{basic, chain, client_config, endpoint, http_client, retry_after, speaks_plain};
 
 /// Bytes of an error answer that are looked at.
 const ERROR_BYTES: usize = 16 << 10;
 
 /// The clients for all registries.
-pub(super) struct Registry {
+pub(in crate::image) struct Registry {
     http: reqwest::Client,
     tokens_plain: oci_client::Client,
     tokens_tls: oci_client::Client,
@@ -32,7 +35,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn new(settings: Settings) -> Result<Self, OpenError> {
+    pub(in crate::image) fn new(settings: Settings) -> Result<Self, OpenError> {
         // The provider is one for the whole process; another room may have been first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let failed = |e: &dyn std::error::Error| OpenError::Client { reason: chain(e) };
@@ -46,7 +49,7 @@ impl Registry {
     }
 
     /// A conversation about one image; it keeps the token.
-    pub(super) fn about<'a>(&'a self, image: &'a ImageReference) -> Session<'a> {
+    pub(in crate::image) fn about<'a>(&'a self, image: &'a ImageReference) -> Session<'a> {
         let plain = speaks_plain(&self.settings, image.registry());
         Session { registry: self, image, plain, login: tokio::sync::RwLock::new(Login::default()) }
     }
@@ -60,7 +63,7 @@ struct Login {
 }
 
 /// One image's conversation.
-pub(super) struct Session<'a> {
+pub(in crate::image) struct Session<'a> {
     registry: &'a Registry,
     image: &'a ImageReference,
     plain: bool,
@@ -68,15 +71,15 @@ pub(super) struct Session<'a> {
 }
 
 /// A document with the type its registry gives it.
-pub(super) struct Fetched {
-    pub(super) bytes: Bytes,
-    pub(super) content_type: Option<String>,
-    pub(super) digest: Digest,
+pub(in crate::image) struct Fetched {
+    pub(in crate::image) bytes: Bytes,
+    pub(in crate::image) content_type: Option<String>,
+    pub(in crate::image) digest: Digest,
 }
 
 impl Session<'_> {
     /// The manifest or index that the reference names.
-    pub(super) async fn top(&self) -> Result<Fetched, RegistryError> {
+    pub(in crate::image) async fn top(&self) -> Result<Fetched, RegistryError> {
         let name = match (self.image.digest(), self.image.tag()) {
             (Some(digest), _) => digest.as_str(),
             (None, tag) => tag.unwrap_or("latest"),
@@ -85,7 +88,7 @@ impl Session<'_> {
     }
 
     /// A manifest that an index names.
-    pub(super) async fn child(&self, of: &Descriptor) -> Result<Fetched, RegistryError> {
+    pub(in crate::image) async fn child(&self, of: &Descriptor) -> Result<Fetched, RegistryError> {
         self.manifest(of.digest.as_str(), Some(&of.digest), Some(of.size)).await
     }
 
@@ -107,7 +110,7 @@ impl Session<'_> {
         let digest = match (expected, announced) {
             (Some(expected), _) => expected.clone(),
             (None, Some(announced)) => announced,
-            (None, None) => Digest::parse(&format!("sha256:{}", super::hash::sha256_hex(&bytes)))
+            (None, None) => Digest::parse(&format!("sha256:{}", crate::image::hash::sha256_hex(&bytes)))
                 .map_err(|_| self.unexpected(StatusCode::OK, Said::default()))?,
         };
         self.verify(&digest, size, &bytes)?;
@@ -116,7 +119,7 @@ impl Session<'_> {
     }
 
     /// A small blob, whole and verified.
-    pub(super) async fn small_blob(
+    pub(in crate::image) async fn small_blob(
         &self,
         of: &Descriptor,
         what: &'static str,
@@ -136,7 +139,7 @@ impl Session<'_> {
     }
 
     /// A blob's answer, its body not read yet.
-    pub(super) async fn blob(&self, of: &Descriptor) -> Result<Response, RegistryError> {
+    pub(in crate::image) async fn blob(&self, of: &Descriptor) -> Result<Response, RegistryError> {
         let response = match self.in_time(self.get("blobs", of.digest.as_str(), None)).await {
             Err(RegistryError::Unknown { registry, .. }) => {
                 return Err(RegistryError::Incomplete { registry, digest: of.digest.clone() });
@@ -150,15 +153,15 @@ impl Session<'_> {
     }
 
     /// The next piece of a blob. reqwest's read timeout bounds the wait.
-    pub(super) async fn piece(&self, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
+    pub(in crate::image) async fn piece(&self, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
         response.chunk().await.map_err(|e| self.broken(e))
     }
 
-    pub(super) fn wrong_size(&self, of: &Descriptor, got: u64) -> RegistryError {
+    pub(in crate::image) fn wrong_size(&self, of: &Descriptor, got: u64) -> RegistryError {
         RegistryError::WrongSize { registry: self.host(), digest: of.digest.clone(), expected: of.size, got }
     }
 
-    pub(super) fn wrong_digest(&self, expected: &Digest, got: String) -> RegistryError {
+    pub(in crate::image) fn wrong_digest(&self, expected: &Digest, got: String) -> RegistryError {
         RegistryError::WrongDigest { registry: self.host(), expected: expected.clone(), got }
     }
 
@@ -208,11 +211,18 @@ impl Session<'_> {
     }
 
     async fn ask_for_login(&self, challenge: &str) -> Result<Option<String>, RegistryError> {
-        let known = self.registry.settings.credentials.get(self.image.registry());
-        if challenge.trim_start().to_ascii_lowercase().starts_with("basic") {
-            return Ok(known.map(|c| basic(&c.user, &c.password)));
-        }
-        let auth = known.map_or(RegistryAuth::Anonymous, |c| RegistryAuth::Basic(c.user.clone(), c.password.clone()));
+        let registry = self.registry.settings.registries.get(self.image.registry());
+        let known = registry.and_then(|r| r.credential.as_ref());
+        let auth = match known {
+            Some(Credential::Password { user, password }) => {
+                if challenge.trim_start().to_ascii_lowercase().starts_with("basic") {
+                    return Ok(Some(basic(user, password)));
+                }
+                RegistryAuth::Basic(user.clone(), password.clone())
+            }
+            Some(Credential::RegistryToken(token)) => return Ok(Some(format!("Bearer {token}"))),
+            Some(Credential::IdentityToken(_)) | None => RegistryAuth::Anonymous,
+        };
         let client = if self.plain { &self.registry.tokens_plain } else { &self.registry.tokens_tls };
         let name = Reference::with_tag(
             self.image.registry().to_owned(),

@@ -16,14 +16,14 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 
 /// A private directory with `diff/`, the layer to be, and `trash/`, what the layer replaced of its own.
 #[derive(Debug)]
-pub(super) struct Ingest {
+pub(in crate::image) struct Ingest {
     path: PathBuf,
     kept: bool,
 }
 
 impl Ingest {
     /// Makes `parent/<name never used before>`.
-    pub(super) fn make(parent: &Path) -> io::Result<Self> {
+    pub(in crate::image) fn make(parent: &Path) -> io::Result<Self> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let path = loop {
             let name = format!("{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -38,17 +38,17 @@ impl Ingest {
         std::fs::create_dir(ingest.trash())?;
         Ok(ingest)
     }
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::image) fn path(&self) -> &Path {
         &self.path
     }
-    pub(super) fn diff(&self) -> PathBuf {
+    pub(in crate::image) fn diff(&self) -> PathBuf {
         self.path.join("diff")
     }
-    pub(super) fn trash(&self) -> PathBuf {
+    pub(in crate::image) fn trash(&self) -> PathBuf {
         self.path.join("trash")
     }
     /// Moves it to `target` and lets it live, unless something stands there.
-    pub(super) fn keep_as(mut self, target: &Path) -> io::Result<Result<(), Occupied>> {
+    pub(in crate::image) fn keep_as(mut self, target: &Path) -> io::Result<Result<(), Occupied>> {
         match std::fs::rename(&self.path, target) {
             Ok(()) => {
                 self.kept = true;
@@ -63,7 +63,7 @@ impl Ingest {
 }
 
 /// An ingest directory whose place is taken.
-pub(super) struct Occupied(pub(super) Ingest);
+pub(in crate::image) struct Occupied(pub(in crate::image) Ingest);
 
 impl Drop for Ingest {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ impl Drop for Ingest {
 }
 
 /// Removes a directory and all below it. What is not there is removed already.
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+pub(in crate::image) fn remove_tree(path: &Path) -> io::Result<()> {
     let top = match rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty()) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(()),

@@ -16,10 +16,10 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags
 /// As many links as the kernel itself follows.
 const LINKS: u32 = 40;
 
-pub(super) type Parent = Rc<OwnedFd>;
+pub(in crate::image) type Parent = Rc<OwnedFd>;
 
 /// A layer's directory being filled.
-pub(super) struct Tree {
+pub(in crate::image) struct Tree {
     root: Parent,
     trash: OwnedFd,
     discarded: u64,
@@ -28,17 +28,17 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn open(root: &Path, trash: &Path) -> Result<Self, Errno> {
+    pub(in crate::image) fn open(root: &Path, trash: &Path) -> Result<Self, Errno> {
         let open = |path: &Path| rustix::fs::openat(CWD, path, OFlags::RDONLY | DIRECTORY, Mode::empty());
         Ok(Self { root: Rc::new(open(root)?), trash: open(trash)?, discarded: 0, last: None })
     }
 
-    pub(super) fn root(&self) -> Parent {
+    pub(in crate::image) fn root(&self) -> Parent {
         Rc::clone(&self.root)
     }
 
     /// The directory that `parts` lead to.
-    pub(super) fn existing(&mut self, parts: &[&[u8]]) -> Result<Parent, Errno> {
+    pub(in crate::image) fn existing(&mut self, parts: &[&[u8]]) -> Result<Parent, Errno> {
         if parts.is_empty() {
             return Ok(self.root());
         }
@@ -56,7 +56,7 @@ impl Tree {
     }
 
     /// The directory that `parts` lead to; what is missing on the way is made as root's, 0755.
-    pub(super) fn made(&mut self, parts: &[&[u8]]) -> Result<Parent, Errno> {
+    pub(in crate::image) fn made(&mut self, parts: &[&[u8]]) -> Result<Parent, Errno> {
         match self.existing(parts) {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 self.last = None;
@@ -119,7 +119,7 @@ impl Tree {
     }
 
     /// Takes an entry away, a full directory with all that is in it.
-    pub(super) fn discard(&mut self, parent: &Parent, name: &[u8], found: &Stat) -> Result<(), Errno> {
+    pub(in crate::image) fn discard(&mut self, parent: &Parent, name: &[u8], found: &Stat) -> Result<(), Errno> {
         // Any path may have led through it.
         self.last = None;
         if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
@@ -136,7 +136,7 @@ impl Tree {
 }
 
 /// What is at `name`, not following it.
-pub(super) fn stat(parent: &Parent, name: &[u8]) -> Result<Option<Stat>, Errno> {
+pub(in crate::image) fn stat(parent: &Parent, name: &[u8]) -> Result<Option<Stat>, Errno> {
     match rustix::fs::statat(&**parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => Ok(Some(found)),
         Err(Errno::NOENT) => Ok(None),
@@ -145,24 +145,24 @@ pub(super) fn stat(parent: &Parent, name: &[u8]) -> Result<Option<Stat>, Errno> 
 }
 
 /// Overlayfs' whiteout. An image may not bring this device itself, so every one in a layer is ours.
-pub(super) fn is_whiteout(found: &Stat) -> bool {
+pub(in crate::image) fn is_whiteout(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && found.st_rdev == 0
 }
 
 /// Makes a directory of exactly 0755; the process's umask has no say.
-pub(super) fn make_directory(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
+pub(in crate::image) fn make_directory(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(&**parent, name, mode)?;
     rustix::fs::chmodat(&**parent, name, mode, AtFlags::empty())
 }
 
 /// Hides what lower layers hold in the directory `name`.
-pub(super) fn set_opaque(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
+pub(in crate::image) fn set_opaque(parent: &Parent, name: &[u8]) -> Result<(), Errno> {
     let dir = open_directory(parent, name)?;
     rustix::fs::fsetxattr(dir.as_fd(), OPAQUE, b"y", XattrFlags::empty())
 }
 
 /// Opens the directory `name` itself, for work on its attributes.
-pub(super) fn open_directory(parent: &Parent, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(in crate::image) fn open_directory(parent: &Parent, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(&**parent, name, OFlags::RDONLY | DIRECTORY, Mode::empty())
 }

@@ -12,18 +12,18 @@ use flate2::bufread::MultiGzDecoder;
 use hyper::body::Bytes;
 use tokio::sync::mpsc;
 
-use super::hash::Hasher;
-use super::settings::Limits;
+use crate::image::hash::Hasher;
+use crate::image::settings::Limits;
 use crate::model::Digest;
 
 /// Pieces that may wait between the network and the disk.
-pub(super) const PIECES: usize = 8;
+pub(in crate::image) const PIECES: usize = 8;
 /// zstd windows up to 128 MiB, as its own command line allows by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// What the network's side sends.
 #[derive(Debug)]
-pub(super) enum Piece {
+pub(in crate::image) enum Piece {
     Data(Bytes),
     /// All was sent, and its size and digest were right.
     End,
@@ -45,7 +45,7 @@ pub enum StreamError {
 
 /// The compressed bytes as a blocking reader.
 #[derive(Debug)]
-pub(super) struct Body {
+pub(in crate::image) struct Body {
     receiver: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
@@ -53,11 +53,11 @@ pub(super) struct Body {
 }
 
 impl Body {
-    pub(super) fn new(receiver: mpsc::Receiver<Piece>) -> Self {
+    pub(in crate::image) fn new(receiver: mpsc::Receiver<Piece>) -> Self {
         Self { receiver, current: Bytes::new(), ended: false, taken: 0 }
     }
     /// Reads and forgets what is left, so that the other side comes to its verdict about the digest.
-    pub(super) fn drain(&mut self) -> io::Result<()> {
+    pub(in crate::image) fn drain(&mut self) -> io::Result<()> {
         loop {
             let got = self.fill_buf()?.len();
             if got == 0 {
@@ -162,7 +162,7 @@ fn read_frames(decoder: &mut zstd::Decoder<'static, Body>, buffer: &mut [u8]) ->
 }
 
 /// The layer's tar archive: decompressed, hashed, counted and bounded.
-pub(super) struct Unpacked<'a> {
+pub(in crate::image) struct Unpacked<'a> {
     decoder: Decoder,
     hasher: Hasher,
     bytes: u64,
@@ -170,15 +170,15 @@ pub(super) struct Unpacked<'a> {
 }
 
 impl<'a> Unpacked<'a> {
-    pub(super) fn new(body: Body, diff_id: &Digest, limits: &'a Limits) -> io::Result<Self> {
+    pub(in crate::image) fn new(body: Body, diff_id: &Digest, limits: &'a Limits) -> io::Result<Self> {
         Ok(Self { decoder: Decoder::new(body)?, hasher: Hasher::like(diff_id), bytes: 0, limits })
     }
     /// The raw bytes below, to be drained when what they say turned out to be wrong.
-    pub(super) fn body(&mut self) -> &mut Body {
+    pub(in crate::image) fn body(&mut self) -> &mut Body {
         self.decoder.body()
     }
     /// Reads to the very end, so that trailing data and checksums count; then the digest and the bytes seen.
-    pub(super) fn finish(mut self) -> io::Result<(String, u64)> {
+    pub(in crate::image) fn finish(mut self) -> io::Result<(String, u64)> {
         let mut buffer = vec![0; 64 << 10];
         while self.read(&mut buffer)? > 0 {}
         self.body().drain()?;

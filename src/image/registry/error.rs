@@ -59,7 +59,7 @@ pub enum RegistryError {
 
 /// The registry's own words, made fit for one line; empty where it said nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said(pub(super) String);
+pub struct Said(pub(in crate::image) String);
 
 impl std::fmt::Display for Said {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -68,13 +68,13 @@ impl std::fmt::Display for Said {
 }
 
 impl RegistryError {
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    pub(in crate::image) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyRequests { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
-    pub(super) fn permanent(&self) -> bool {
+    pub(in crate::image) fn permanent(&self) -> bool {
         match self {
             Self::Unknown { .. }
             | Self::Incomplete { .. }

@@ -11,11 +11,11 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, makedev};
 use rustix::io::Errno;
 
-use super::error::{LayerError, shown};
-use super::settings::Limits;
 use super::tar::{Archive, Entry, Kind};
 use super::tree::{self, Parent, Tree};
 use super::whiteout::{self, Mark};
+use crate::image::error::{LayerError, shown};
+use crate::image::settings::Limits;
 
 /// Longest name of a member, as the kernel's own PATH_MAX without its NUL.
 const PATH: usize = 4095;
@@ -27,13 +27,13 @@ type Xattr<'e> = (&'e [u8], &'e [u8]);
 
 /// What was found out while a layer was applied.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Facts {
+pub(in crate::image) struct Facts {
     /// The layer hides all layers below it. Overlayfs has no mark for that on a root.
-    pub(super) opaque_root: bool,
+    pub(in crate::image) opaque_root: bool,
 }
 
 /// Applies members one by one.
-pub(super) struct Extractor<'a> {
+pub(in crate::image) struct Extractor<'a> {
     tree: Tree,
     limits: &'a Limits,
     facts: Facts,
@@ -44,7 +44,7 @@ pub(super) struct Extractor<'a> {
 }
 
 impl<'a> Extractor<'a> {
-    pub(super) fn new(tree: Tree, limits: &'a Limits) -> Self {
+    pub(in crate::image) fn new(tree: Tree, limits: &'a Limits) -> Self {
         Self {
             tree,
             limits,
@@ -57,7 +57,7 @@ impl<'a> Extractor<'a> {
     }
 
     /// Applies all members and then the directories' times.
-    pub(super) fn run<R: Read>(mut self, archive: &mut Archive<R>) -> Result<Facts, LayerError> {
+    pub(in crate::image) fn run<R: Read>(mut self, archive: &mut Archive<R>) -> Result<Facts, LayerError> {
         while let Some(entry) = archive.next()? {
             self.entries += 1;
             if self.entries > self.limits.entries {

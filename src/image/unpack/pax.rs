@@ -2,19 +2,19 @@
 
 /// The records that matter for a layer; all others are read and forgotten.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Records {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) linkpath: Option<Vec<u8>>,
-    pub(super) size: Option<u64>,
-    pub(super) uid: Option<i64>,
-    pub(super) gid: Option<i64>,
-    pub(super) mtime: Option<(i64, u32)>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+pub(in crate::image) struct Records {
+    pub(in crate::image) path: Option<Vec<u8>>,
+    pub(in crate::image) linkpath: Option<Vec<u8>>,
+    pub(in crate::image) size: Option<u64>,
+    pub(in crate::image) uid: Option<i64>,
+    pub(in crate::image) gid: Option<i64>,
+    pub(in crate::image) mtime: Option<(i64, u32)>,
+    pub(in crate::image) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Records {
     /// Whether these records would change a member.
-    pub(super) fn changes_members(&self) -> bool {
+    pub(in crate::image) fn changes_members(&self) -> bool {
         *self != Self::default()
     }
 
@@ -40,7 +40,7 @@ impl Records {
 }
 
 /// Reads a whole header; a wrong length anywhere refuses it all.
-pub(super) fn parse(mut data: &[u8]) -> Result<Records, String> {
+pub(in crate::image) fn parse(mut data: &[u8]) -> Result<Records, String> {
     let mut records = Records::default();
     while !data.is_empty() {
         let (key, value, rest) = record(data).ok_or("an extended header is malformed")?;

@@ -2,25 +2,30 @@
 
 use rustix::fs::OFlags;
 
-use super::error::LayerError;
 use super::extract::{Extractor, Facts};
 use super::ingest::{Ingest, remove_tree};
-use super::settings::Limits;
 use super::stream::{Body, Unpacked};
 use super::tar::Archive;
 use super::tree::Tree;
+use crate::image::error::LayerError;
+use crate::image::settings::Limits;
 use crate::model::Digest;
 
 /// What a layer turned out to be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unpacking {
-    pub(super) facts: Facts,
+pub(in crate::image) struct Unpacking {
+    pub(in crate::image) facts: Facts,
     /// Bytes of the tar archive.
-    pub(super) bytes: u64,
+    pub(in crate::image) bytes: u64,
 }
 
 /// Fills `ingest` from `body`: whole, checked and on disk, or not at all.
-pub(super) fn unpack(body: Body, ingest: &Ingest, diff_id: &Digest, limits: &Limits) -> Result<Unpacking, LayerError> {
+pub(in crate::image) fn unpack(
+    body: Body,
+    ingest: &Ingest,
+    diff_id: &Digest,
+    limits: &Limits,
+) -> Result<Unpacking, LayerError> {
     let done = apply(body, ingest, diff_id, limits)?;
     settle(ingest)?;
     Ok(done)

@@ -15,20 +15,20 @@ const BLOCK: usize = 512;
 
 /// One member of an archive.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) path: Vec<u8>,
-    pub(super) kind: Kind,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(in crate::image) struct Entry {
+    pub(in crate::image) path: Vec<u8>,
+    pub(in crate::image) kind: Kind,
+    pub(in crate::image) mode: u32,
+    pub(in crate::image) uid: u32,
+    pub(in crate::image) gid: u32,
     /// Seconds and nanoseconds since 1970.
-    pub(super) mtime: (i64, u32),
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(in crate::image) mtime: (i64, u32),
+    pub(in crate::image) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a member is. The data of a file is read from the archive.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::image) enum Kind {
     File { size: u64 },
     Directory,
     Symlink(Vec<u8>),
@@ -54,7 +54,7 @@ fn refused<T>(why: impl Into<String>) -> Result<T, TarError> {
 }
 
 /// Reads members one after another.
-pub(super) struct Archive<R> {
+pub(in crate::image) struct Archive<R> {
     input: R,
     /// Data of the current member not yet read.
     left: u64,
@@ -71,12 +71,12 @@ struct Ahead {
 }
 
 impl<R: Read> Archive<R> {
-    pub(super) fn new(input: R) -> Self {
+    pub(in crate::image) fn new(input: R) -> Self {
         Self { input, left: 0, padding: 0 }
     }
 
     /// The next member, or none at the end marker or at the end of the input between members.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(in crate::image) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut ahead = Ahead::default();
         let mut alone = true;
         loop {
@@ -97,7 +97,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// Data of the current member; zero bytes at its end.
-    pub(super) fn data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+    pub(in crate::image) fn data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
         let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         if want == 0 {
             return Ok(0);
@@ -111,7 +111,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The input, to be read to its end: what follows the end marker is hashed but never unpacked.
-    pub(super) fn into_inner(self) -> R {
+    pub(in crate::image) fn into_inner(self) -> R {
         self.input
     }
 
