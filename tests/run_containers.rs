@@ -420,6 +420,23 @@ async fn a_record_that_cannot_be_read_costs_neither_the_container_nor_its_data()
 }
 
 #[tokio::test]
+async fn a_start_that_cannot_be_read_is_not_taken_for_one_that_never_was() {
+    let mut place = Place::new();
+    let runs = shell("sleep 600");
+    place.run(&runs).await;
+    let (init, shim) = place.running(&runs);
+    let start = place.dir.path().join("data/containers").join(runs.id.as_str()).join("start");
+    fs::rename(&start, start.with_extension("away")).expect("moved");
+    fs::create_dir(&start).expect("what is read with an error");
+    assert!(matches!(Containers::open(place.settings.clone()), Err(OpenError::Folder { .. })));
+    assert!(longshore::container::process::Process::open(init).is_ok_and(|p| p.is_some()), "it still runs");
+    fs::remove_dir(&start).expect("removed");
+    fs::rename(start.with_extension("away"), &start).expect("moved back");
+    place.reopen();
+    assert_eq!(place.running(&runs), (init, shim));
+}
+
+#[tokio::test]
 async fn a_second_shim_of_a_container_does_not_start_it() {
     for place in [Place::new(), Place::with(Runtime::External("/usr/sbin/runc".into()))] {
         let container = changed("sleep 600", |s| s.process.stdin_open = true);

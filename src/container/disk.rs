@@ -201,8 +201,12 @@ impl Folders {
         fs::rename(draft, folder.join(FAILED))
     }
 
-    pub(super) fn read(&self, id: &ContainerId, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.container(id).join(name)).ok()
+    /// A record's bytes. One that is there and cannot be read is an error: it must never be taken for one that is not.
+    pub(super) fn read(&self, id: &ContainerId, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.container(id).join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
     }
 
     pub(super) fn remove_run(&self, id: &ContainerId) -> io::Result<()> {

@@ -234,7 +234,7 @@ impl Containers {
         let known = Mutex::new(BTreeMap::new());
         let all = Self(Arc::new(Inner { settings, folders, cgroups, exe, follower, known, changed }));
         for found in found {
-            all.adopt(found, &mut warnings);
+            all.adopt(found, &mut warnings)?;
         }
         Ok((all, warnings))
     }
@@ -376,9 +376,12 @@ impl Containers {
     }
 
     /// Takes over a container that was found on disk.
-    fn adopt(&self, found: disk::Found, warnings: &mut Vec<Warning>) {
+    fn adopt(&self, found: disk::Found, warnings: &mut Vec<Warning>) -> Result<(), OpenError> {
         let id = found.spec.id.clone();
+        let path = || self.0.folders.container(&id);
+        // Whoever may be alive in there must not be ended or doubled for want of a descriptor.
         let state = state::look(&self.0, &id);
+        let state = state.map_err(|source| OpenError::Folder { path: path(), source })?;
         if !state.alive() && self.0.cgroups.populated(&id) {
             // A start that did not get as far as its record.
             if let Err(left) = self.0.cgroups.kill(&id, KILL_LIMIT) {
@@ -390,6 +393,7 @@ impl Containers {
         if running {
             self.watch(&id);
         }
+        Ok(())
     }
 
     /// Looks again once the shim has ended, and for as long as that cannot be seen.
@@ -422,7 +426,7 @@ impl Containers {
 
     async fn look_when_ended(&self, id: &ContainerId) -> Option<ContainerState> {
         let (inner, looking) = (Arc::clone(&self.0), id.clone());
-        tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &looking)).await.ok()
+        tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &looking)).await.ok()?.ok()
     }
 
     fn runs_with(&self, id: &ContainerId, shim: ProcessId) -> bool {
