@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::image::ImageCommand;
+use super::system::SystemCommand;
+
 /// A container daemon that is told what should be true: Compose files in a folder become running containers.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, after_help = EXIT_CODES)]
@@ -37,6 +40,12 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Show all about one container, as JSON
     Inspect(InspectArgs),
+    /// Pull, push, list and look after images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Show what lies on disk
+    #[command(subcommand)]
+    System(SystemCommand),
     /// Print what happens
     Events(EventsArgs),
     /// Let a held removal of many projects go on

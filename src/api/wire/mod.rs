@@ -2,10 +2,14 @@
 //! nothing else. Readers ignore fields that they do not know, so that fields can be added.
 
 mod container;
+mod disk;
 mod error;
 mod event;
 mod health;
 mod image;
+mod image_asks;
+mod image_list;
+mod image_steps;
 mod log;
 mod plan;
 mod problem;
@@ -13,10 +17,19 @@ mod status;
 mod time;
 
 pub use container::{Container, ContainerState};
+pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
+pub use image_asks::{
+    ArchiveForm, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk, VerifyAsk,
+};
+pub use image_list::{HistoryEntry, ImageDetails, ImageEntry, LayerEntry};
+pub use image_steps::{
+    Damage, ImageProgress, ImageStep, LayerState, LayerStep, Loaded, LoadedImage, Pinned, Pruned, PrunedImage, Pulled,
+    Pushed, RemovedImage, Tagged, TransferWait, Verified,
+};
 pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
