@@ -7,6 +7,7 @@
 //! ```
 
 mod config;
+mod images_settings;
 mod listen;
 mod lock;
 mod offline;
@@ -20,7 +21,7 @@ mod trace;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use config::{Config, ConfigFile, Flags, schema};
+pub use config::{CollectFile, Config, ConfigFile, Flags, ImageLimits, ImagesFile, ProxyFile, RegistryFile, schema};
 pub use offline::{check, plan};
 
 use crate::model::{Problem, sentence};

@@ -11,6 +11,7 @@
 //! ```
 
 mod config;
+mod credentials;
 mod error;
 mod hash;
 mod manifest;
@@ -29,6 +30,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use config::ImageConfig;
+pub use credentials::{CredentialError, HelperError, PrivateError, read_private};
 pub use error::{LayerError, OpenError, PullError, StoreError};
 pub use manifest::ManifestError;
 pub use progress::Progress;
