@@ -12,6 +12,7 @@ mod listen;
 mod lock;
 mod offline;
 mod output;
+mod registries;
 mod remember;
 mod signals;
 mod start;

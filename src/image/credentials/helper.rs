@@ -214,7 +214,11 @@ mod tests {
     async fn a_secret_that_a_helper_repeats_is_not_told() {
         let dir = scripted("cat; exit 1");
         let dirs = [dir.path().to_owned()];
-        let said = Helper { name: "toy", dirs: Some(&dirs), patience: PATIENCE }.store("r", "u", "hunter2").await.unwrap_err().to_string();
+        let said = Helper { name: "toy", dirs: Some(&dirs), patience: PATIENCE }
+            .store("r", "u", "hunter2")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(said.contains("failed") && !said.contains("hunter2"), "{said}");
     }
 
