@@ -29,6 +29,10 @@ pub(super) enum ApiError {
     Refused { message: String },
     #[error("{message}")]
     Unavailable { message: String },
+    #[error("{message}")]
+    LoginDenied { message: String },
+    #[error("{message}")]
+    LoginFailed { message: String },
     #[error("{}", .0.message)]
     Image(Refusal),
 }
@@ -52,6 +56,8 @@ impl ApiError {
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Refused { .. } => (StatusCode::CONFLICT, "refused"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::LoginDenied { .. } => (StatusCode::FORBIDDEN, "login_denied"),
+            Self::LoginFailed { .. } => (StatusCode::BAD_GATEWAY, "login_failed"),
             Self::Image(refusal) => match refusal.kind {
                 RefusalKind::Unknown => (StatusCode::NOT_FOUND, "no_such_image"),
                 RefusalKind::Ambiguous => (StatusCode::CONFLICT, "ambiguous"),
@@ -73,7 +79,9 @@ impl ApiError {
             | Self::TooLarge { .. }
             | Self::ForeignOrigin { .. }
             | Self::Refused { .. }
-            | Self::Unavailable { .. } => None,
+            | Self::Unavailable { .. }
+            | Self::LoginDenied { .. }
+            | Self::LoginFailed { .. } => None,
         }
     }
     /// The body alone, for streams that fail in the middle.

@@ -111,6 +111,18 @@ fn operations() -> Vec<Operation> {
             Ask::Nothing,
             Answer::Json(of::<wire::Looked>),
         ),
+        post(
+            "/api/v1/registries/login",
+            "Asks a registry whether it takes a login, and keeps it then; 403 where it does not",
+            Ask::Json(of::<wire::LoginAsk>),
+            Answer::Json(of::<wire::LoggedIn>),
+        ),
+        post(
+            "/api/v1/registries/logout",
+            "Forgets the login at a registry",
+            Ask::Json(of::<wire::LogoutAsk>),
+            Answer::Json(of::<wire::LoggedOut>),
+        ),
     ];
     all.extend(images::operations());
     all.push(get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")));

@@ -13,7 +13,7 @@ use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
 use super::output::Output;
 use super::signals::Signals;
-use super::{remember, systemd, trace};
+use super::{images_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
 use crate::container::{self, Containers};
 use crate::host::LinuxHost;
@@ -64,6 +64,9 @@ pub(super) enum StartError {
         #[source]
         error: io::Error,
     },
+    /// A file that the configuration names is not what it was when it was checked.
+    #[error("the configuration cannot be used: {0}")]
+    Settings(String),
     /// The image store.
     #[error("the images in {dir} cannot be opened")]
     Images {
@@ -164,16 +167,13 @@ async fn wind_down(
 
 fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
-    let plain = |host: &String| {
-        (host.clone(), image::RegistrySettings { plain_http: Some(true), ..image::RegistrySettings::default() })
-    };
-    let registries = config.file.insecure_registries.iter().map(plain).collect();
-    let settings = image::Settings { registries, ..image::Settings::default() };
+    let settings = images_settings::settings(config).map_err(StartError::Settings)?;
+    let mut loosenings = images_settings::loosenings(&settings);
     let images = Images::open(&dir, settings).map_err(|error| StartError::Images { dir, error })?;
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
-    let warnings: Vec<String> = warnings.into_iter().map(|warning| warning.0).collect();
-    for warning in images.warnings().iter().chain(&warnings) {
+    loosenings.extend(warnings.into_iter().map(|warning| warning.0));
+    for warning in images.warnings().iter().chain(&loosenings) {
         tracing::warn!("{warning}");
     }
     let stamp = now().millis() / 1000;
@@ -181,7 +181,7 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler
     if let Some(note) = &found.note {
         tracing::error!("{note}");
     }
-    let host = LinuxHost::new(images, containers, found.store, found.note, warnings, config.state_dir.clone());
+    let host = LinuxHost::new(images, containers, found.store, found.note, loosenings, config.state_dir.clone());
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits);
     Ok((Arc::new(host), reconciler))

@@ -13,6 +13,7 @@ mod image_steps;
 mod log;
 mod plan;
 mod problem;
+mod registry;
 mod status;
 mod time;
 
@@ -33,5 +34,6 @@ pub use image_steps::{
 pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
+pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
 pub use status::{Folder, Held, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};
