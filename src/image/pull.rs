@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::config::{self, ImageConfig};
 use super::error::{LayerError, PullError, StoreError};
 use super::hash::Hasher;
+use super::holds::{Hold, Holds};
 
 use super::manifest::{self, Descriptor, Document, Manifest, ManifestError};
 use super::progress::Progress;
@@ -33,6 +34,7 @@ pub(super) struct Pull<'a> {
     pub(super) store: &'a Arc<Store>,
     pub(super) limits: &'a Arc<Limits>,
     pub(super) in_flight: &'a InFlight,
+    pub(super) holds: &'a Arc<Holds>,
     pub(super) image: &'a ImageReference,
     pub(super) wanted: &'a Platform,
     pub(super) progress: &'a Progress,
@@ -44,6 +46,9 @@ pub(super) struct Pulled {
     pub(super) manifest: Digest,
     pub(super) config: Digest,
     pub(super) bytes: u64,
+    pub(super) layers: Vec<Digest>,
+    /// Keeps all of it from being swept until a reference leads to it.
+    pub(super) hold: Hold,
 }
 
 /// Layers being fetched by anyone. Whoever comes second waits and then finds the layer.
@@ -76,6 +81,8 @@ impl Pull<'_> {
     pub(super) async fn run(&self, registry: &Registry) -> Result<Pulled, PullError> {
         let session = registry.about(self.image);
         let plan = self.documents(&session).await?;
+        let documents = [&plan.top.digest, &plan.manifest_bytes.digest, &plan.manifest.config.digest];
+        let hold = self.holds.hold(plan.config.diff_ids.iter().chain(documents).cloned());
         self.progress.begin(plan.manifest.layers.iter().map(|l| l.size).fold(0, u64::saturating_add));
         self.layers(&session, &plan).await?;
         let bytes = plan.manifest.layers.iter().map(|l| l.size).fold(0, u64::saturating_add);
@@ -95,6 +102,8 @@ impl Pull<'_> {
             manifest: plan.manifest_bytes.digest,
             config: plan.manifest.config.digest,
             bytes,
+            layers: plan.config.diff_ids,
+            hold,
         })
     }
 
@@ -143,7 +152,7 @@ impl Pull<'_> {
     async fn layer(&self, session: &Session<'_>, from: &Descriptor, diff_id: &Digest) -> Result<(), PullError> {
         let turn = self.in_flight.turn(diff_id);
         let _mine = turn.lock().await;
-        if self.store.has_layer(diff_id) {
+        if self.store.is_good(diff_id) {
             self.progress.add(from.size);
             return Ok(());
         }
