@@ -31,6 +31,12 @@ pub enum StoreError {
     /// The image is not there, or not as a whole.
     #[error("the image {digest} is not in the store")]
     Missing { digest: Digest },
+    /// No image of this name is here.
+    #[error("there is no image {image} here")]
+    Unknown { image: ImageReference },
+    /// A thread ended without an answer.
+    #[error("the work in the image store ended without a result")]
+    Lost,
     /// What is stored is not what was stored.
     #[error("{} in the image store is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },

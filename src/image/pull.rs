@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::config::{self, ImageConfig};
 use super::error::{LayerError, PullError, StoreError};
 use super::hash::Hasher;
+use super::holds::{Hold, Holds};
 
 use super::manifest::{self, Descriptor, Document, Manifest, ManifestError};
 use super::partial::{Partial, Partials};
@@ -35,6 +36,7 @@ pub(super) struct Pull<'a> {
     pub(super) limits: &'a Arc<Limits>,
     pub(super) in_flight: &'a InFlight,
     pub(super) partials: &'a Arc<Partials>,
+    pub(super) holds: &'a Arc<Holds>,
     pub(super) image: &'a ImageReference,
     pub(super) wanted: &'a Platform,
     pub(super) progress: &'a Progress,
@@ -46,6 +48,9 @@ pub(super) struct Pulled {
     pub(super) manifest: Digest,
     pub(super) config: Digest,
     pub(super) bytes: u64,
+    pub(super) layers: Vec<Digest>,
+    /// Keeps all of it from being swept until a reference leads to it.
+    pub(super) hold: Hold,
 }
 
 /// Layers being fetched by anyone. Whoever comes second waits and then finds the layer.
@@ -85,6 +90,8 @@ impl Pull<'_> {
     pub(super) async fn run(&self, registry: &Registry) -> Result<Pulled, PullError> {
         let session = registry.about(self.image, self.progress).await;
         let plan = self.documents(&session).await?;
+        let documents = [&plan.top.digest, &plan.manifest_bytes.digest, &plan.manifest.config.digest];
+        let hold = self.holds.hold(plan.config.diff_ids.iter().chain(documents).cloned());
         self.layers(&session, &plan).await?;
         let bytes = plan.manifest.layers.iter().map(|l| l.size).fold(0, u64::saturating_add);
         let blobs = [
@@ -103,6 +110,8 @@ impl Pull<'_> {
             manifest: plan.manifest_bytes.digest,
             config: plan.manifest.config.digest,
             bytes,
+            layers: plan.config.diff_ids,
+            hold,
         })
     }
 
@@ -160,7 +169,7 @@ impl Pull<'_> {
         turn: &Turn,
     ) -> Result<(), PullError> {
         let _mine = turn.lock.lock().await;
-        if self.store.has_layer(diff_id) {
+        if self.store.is_good(diff_id) {
             if turn.gauge.state() != LayerState::Done {
                 turn.gauge.set(LayerState::Present);
             }

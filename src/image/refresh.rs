@@ -53,15 +53,19 @@ impl Images {
 
     /// Notes that the registry was asked and nothing changed.
     async fn asked(&self, image: &ImageReference, here: Present) -> Result<Present, super::StoreError> {
-        let (store, name, at) = (std::sync::Arc::clone(&self.inner.store), image.clone(), now());
-        let _turn = self.inner.recording.lock().await;
-        let written = tokio::task::spawn_blocking(move || store.checked(&name, at)).await;
-        written.map_err(|_| super::StoreError::Missing { digest: here.digest.clone() }).flatten()?;
-        let present = Present { checked_at: at, ..here };
-        let mut all = self.inner.present.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(known) = all.get_mut(image).filter(|known| known.digest == present.digest) {
-            known.checked_at = at;
-        }
-        Ok(present)
+        let (name, at) = (image.clone(), now());
+        let asked = Present { checked_at: at, ..here };
+        let digest = asked.digest.clone();
+        let noted = self.alone(move |images| {
+            let known = images.known().get(&name).filter(|known| known.present.digest == digest).cloned();
+            let Some(mut known) = known else { return Ok(()) };
+            known.record.checked_at_ms = at.millis();
+            known.present.checked_at = at;
+            images.inner.store.put_ref(&name, &known.record)?;
+            images.known_mut().insert(name, known);
+            Ok(())
+        });
+        noted.await?;
+        Ok(asked)
     }
 }
