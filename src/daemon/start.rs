@@ -181,7 +181,8 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler
     if let Some(note) = &found.note {
         tracing::error!("{note}");
     }
-    let host = LinuxHost::new(images, containers, found.store, found.note, warnings, config.state_dir.clone());
+    let host = LinuxHost::new(images, containers, found.store, found.note, warnings, config.state_dir.clone())
+        .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits);
     Ok((Arc::new(host), reconciler))
