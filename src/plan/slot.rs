@@ -47,7 +47,7 @@ fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContaine
 
 /// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
 fn keep(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
-    keep_running(planner, slot, containers);
+    keep_running(planner, slot, None, containers);
     planner.wait(slot, WaitingOn::Held, None);
 }
 
@@ -59,12 +59,12 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
     match current {
         None => {
             let Some(digest) = images::resolved(planner, slot, service, image) else {
-                return keep_running(planner, slot, containers);
+                return keep_running(planner, slot, Some(service), containers);
             };
             let id = ContainerId::derive(slot, &service.hash, digest);
             let spec = Box::new(container_spec(id, slot, service, image, digest));
             planner.step(slot, Action::Create { spec }, creation_reason(service, digest, containers));
-            keep_running(planner, slot, containers);
+            keep_running(planner, slot, Some(service), containers);
         }
         Some(container) => {
             for old in stale() {
@@ -100,10 +100,12 @@ fn current<'a>(
         .or_else(|| matching().next())
 }
 
-/// While no successor is made, the old container is looked after as before.
-fn keep_running(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+/// While no successor is made, the old container is looked after as before: as it was made, or as the file says where only its image
+/// is another.
+fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
-        supervise(planner, slot, container, container.spec.service.restart);
+        let present = service.filter(|service| service.hash == container.spec.service.hash);
+        supervise(planner, slot, container, present.unwrap_or(&container.spec.service).restart);
     }
 }
 

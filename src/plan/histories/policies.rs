@@ -89,10 +89,11 @@ fn always_asks_after_an_edit_and_after_the_start_of_the_daemon_and_then_no_more(
     assert!(run(&mut world, Outcome::Succeeds).0.is_empty());
     edit(&mut world);
     assert_eq!(verbs(&run(&mut world, Outcome::Succeeds).0), ["pull"]);
+    world.now = world.now.plus_ms(1);
     edit(&mut world);
     let (done, plan) = run(&mut world, Outcome::Succeeds);
     assert!(done.is_empty(), "asked again within a minute");
-    assert_eq!(plan.wake_at, Some(world.now.plus_ms(60_000)), "and not forgotten");
+    assert_eq!(plan.wake_at, Some(world.now.plus_ms(59_999)), "and not forgotten");
     world.now = world.now.plus_ms(60_000);
     assert_eq!(verbs(&run(&mut world, Outcome::Succeeds).0), ["pull"]);
     hour(&mut world);
