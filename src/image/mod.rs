@@ -1,10 +1,10 @@
 //! Images: from a name in a registry to directories that overlayfs can stack.
 //!
 //! [`Images`] is the front. [`Images::pull`] fetches, verifies, unpacks and records; [`Images::layers`] and
-//! [`Images::config`] answer from the disk. Nothing in here waits for ever, retries, or believes what it is sent:
+//! [`Images::config`] answer from the disk. Nothing in here waits for ever or believes what it is sent:
 //! every digest and size is compared, every document bounded, and no path of an image is ever followed out of its
-//! directory. When to try again is the planner's business; [`PullError::retry_after`] and [`PullError::permanent`]
-//! are hints for it.
+//! directory. A pull gets over short troubles by itself; when to pull again after a failed one is the planner's
+//! business, and [`PullError::retry_after`] and [`PullError::permanent`] are hints for it.
 //!
 //! ```text
 //! pull ─▶ registry ─▶ manifest, resolve, config (pure) ─▶ stream ─▶ tar, pax ─▶ extract ─▶ tree ─▶ store
@@ -14,8 +14,10 @@ mod config;
 mod error;
 mod hash;
 mod manifest;
+mod partial;
 mod progress;
 mod pull;
+mod refresh;
 mod registry;
 mod resolve;
 mod settings;
@@ -31,13 +33,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub use config::ImageConfig;
 pub use error::{LayerError, OpenError, PullError, StoreError};
 pub use manifest::ManifestError;
-pub use progress::Progress;
+pub use progress::{LayerProgress, LayerState, Progress, PullWait, Snapshot};
+pub use refresh::Refreshed;
 pub use registry::{RegistryError, Said};
 pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
 pub use unpack::stream::StreamError;
 pub use unpack::tar::TarError;
 
 use crate::model::{Digest, ImageReference, Platform, Timestamp};
+use partial::Partials;
 use pull::{InFlight, Pull, Pulled};
 use registry::Registry;
 use store::{RefRecord, Store};
@@ -53,6 +57,7 @@ struct Inner {
     registry: Registry,
     limits: Arc<Limits>,
     in_flight: InFlight,
+    partials: Arc<Partials>,
     present: RwLock<BTreeMap<ImageReference, Present>>,
     /// One reference is written at a time, so that disk and memory agree on the order.
     recording: tokio::sync::Mutex<()>,
@@ -72,6 +77,8 @@ pub struct Present {
     pub bytes: u64,
     /// When it was pulled last.
     pub pulled_at: Timestamp,
+    /// When its registry was asked last whether the name still means it.
+    pub checked_at: Timestamp,
 }
 
 impl Images {
@@ -92,9 +99,12 @@ impl Images {
         }
         let limits = Arc::new(settings.limits.clone());
         let registry = Registry::new(settings)?;
+        let partials = Arc::new(Partials::open(dir).map_err(io)?);
         let (store, in_flight) = (Arc::new(store), InFlight::default());
         let (present, recording) = (RwLock::new(present), tokio::sync::Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { store, registry, limits, in_flight, present, recording, warnings }) })
+        Ok(Self {
+            inner: Arc::new(Inner { store, registry, limits, in_flight, partials, present, recording, warnings }),
+        })
     }
 
     /// The images of the store in `dir`, without opening it for use: reads only, for a plan without a daemon.
@@ -138,14 +148,15 @@ impl Images {
         platform: Option<&Platform>,
         progress: &Progress,
     ) -> Result<Present, PullError> {
-        let Inner { store, registry, limits, in_flight, .. } = &*self.inner;
+        let Inner { store, registry, limits, in_flight, partials, .. } = &*self.inner;
         let machine = resolve::this_machine();
         let wanted = platform.unwrap_or(&machine);
-        let pulled = Pull { store, limits, in_flight, image, wanted, progress }.run(registry).await?;
+        let pulled = Pull { store, limits, in_flight, partials, image, wanted, progress }.run(registry).await?;
         self.record(image, wanted, pulled).await.map_err(|e| PullError::store(image, e))
     }
 
     async fn record(&self, image: &ImageReference, platform: &Platform, pulled: Pulled) -> Result<Present, StoreError> {
+        let at = now();
         let record = RefRecord {
             reference: image.to_string(),
             manifest: pulled.manifest.to_string(),
@@ -153,14 +164,16 @@ impl Images {
             config: pulled.config.to_string(),
             platform: platform.to_string(),
             bytes: pulled.bytes,
-            pulled_at_ms: now().millis(),
+            pulled_at_ms: at.millis(),
+            checked_at_ms: at.millis(),
         };
         let present = Present {
             digest: pulled.manifest,
             top: pulled.top,
             platform: record.platform.clone(),
             bytes: pulled.bytes,
-            pulled_at: Timestamp(record.pulled_at_ms),
+            pulled_at: at,
+            checked_at: at,
         };
         let _turn = self.inner.recording.lock().await;
         let (store, name) = (Arc::clone(&self.inner.store), image.clone());
@@ -214,6 +227,7 @@ fn whole(store: &Store, record: &RefRecord) -> Result<Present, String> {
             platform: record.platform.clone(),
             bytes: record.bytes,
             pulled_at: Timestamp(record.pulled_at_ms),
+            checked_at: Timestamp(record.checked_at_ms.max(record.pulled_at_ms)),
         }),
     }
 }

@@ -6,6 +6,7 @@
 //! | `layers/<hex of diff_id>/diff/` | one layer unpacked, in overlayfs' form |
 //! | `layers/<hex of diff_id>/meta.json` | what was found while unpacking |
 //! | `refs/<hex of the name>.json` | which manifest a reference names |
+//! | `partial/<algorithm>-<hex>` | the first bytes of a blob whose download broke off |
 //! | `ingest/` | what is being made; nothing in it outlives the run |
 //!
 //! Everything appears by a rename of something already on disk, so a power cut leaves either the old or the new.
@@ -20,7 +21,7 @@ use super::error::StoreError;
 use super::hash::{digest_like, sha256_hex};
 use super::unpack::ingest::{Ingest, Occupied, remove_tree};
 use super::unpack::layer::Unpacking;
-use crate::model::{Digest, ImageReference};
+use crate::model::{Digest, ImageReference, Timestamp};
 
 /// A small file of the store is never larger.
 const SMALL_FILE: u64 = 64 << 20;
@@ -42,6 +43,9 @@ pub(super) struct RefRecord {
     pub(super) platform: String,
     pub(super) bytes: u64,
     pub(super) pulled_at_ms: u64,
+    /// When the registry was asked last whether the name still means this; zero: not since it was pulled.
+    #[serde(default)]
+    pub(super) checked_at_ms: u64,
 }
 
 /// All references that were read, and for each broken one a sentence.
@@ -164,6 +168,15 @@ impl Store {
     pub(super) fn put_ref(&self, image: &ImageReference, record: &RefRecord) -> Result<(), StoreError> {
         let path = self.ref_path(image);
         self.replace(&path, &json(record, &path)?)
+    }
+
+    /// Notes that a reference was compared with its registry.
+    pub(super) fn checked(&self, image: &ImageReference, at: Timestamp) -> Result<(), StoreError> {
+        let path = self.ref_path(image);
+        let damaged = |reason| StoreError::Damaged { path: path.clone(), reason };
+        let (_, mut record) = self.read_ref(&path).map_err(damaged)?;
+        record.checked_at_ms = at.millis();
+        self.put_ref(image, &record)
     }
 
     /// Reads all references; a broken one never hides the others.
