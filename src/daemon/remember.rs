@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ContainerId, ProjectName};
+use crate::model::{ContainerId, Digest, ProjectName, ServiceName};
 use crate::plan::{Limits, Memory, Observed, Restarts};
 use crate::reconcile::{Ledger, Reconciler};
 use crate::source::{GoodFile, Remembered, read_again};
@@ -29,6 +29,13 @@ pub(super) fn reconciler(
                 let restarts = Restarts { total: history.restarts, streak: history.streak };
                 memory.restarts.insert(id.clone(), restarts);
                 reasons.insert(id, format!("start: {}", history.reason));
+            }
+            (RecordKey::Generations(project, service), Record::Generations(record)) => {
+                let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) else {
+                    continue;
+                };
+                let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
+                memory.generations.insert((project, service), digests);
             }
             (RecordKey::Settings, Record::Settings(settings)) => {
                 moved_from = (settings.state_dir != state_dir).then(|| settings.state_dir.clone());
