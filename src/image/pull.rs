@@ -56,7 +56,7 @@ pub(super) struct Pulled {
 pub(super) struct InFlight(Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
 
 impl InFlight {
-    fn turn(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = all.get(diff_id).and_then(Weak::upgrade) {
