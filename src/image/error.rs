@@ -120,7 +120,7 @@ impl LayerError {
     fn stream(&self) -> Option<&StreamError> {
         self.io()?.get_ref()?.downcast_ref()
     }
-    fn is_no_space(&self) -> bool {
+    pub(super) fn is_no_space(&self) -> bool {
         self.is_disk() && self.io().is_some_and(is_full)
     }
 }
@@ -195,7 +195,7 @@ impl PullError {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

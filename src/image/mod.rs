@@ -14,6 +14,7 @@
 //! [`Images::history`], [`Images::tag`], [`Images::remove`], [`Images::usage`]. `refs` keeps the names, `store` the
 //! directories, `holds` what running pulls count on.
 
+mod archive;
 mod config;
 mod credentials;
 mod error;
@@ -44,6 +45,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use archive::{ArchiveError, ArchiveFormat, ImportChanges, Loaded};
 pub use config::ImageConfig;
 pub use credentials::{CredentialError, HelperError, PrivateError, read_private};
 pub use error::{LayerError, OpenError, PullError, StoreError};

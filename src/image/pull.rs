@@ -59,13 +59,13 @@ pub(super) struct InFlight(Mutex<BTreeMap<Digest, Weak<Turn>>>);
 
 /// One layer, for all who want it now.
 #[derive(Default)]
-struct Turn {
-    lock: tokio::sync::Mutex<()>,
-    gauge: Arc<Gauge>,
+pub(super) struct Turn {
+    pub(super) lock: Arc<tokio::sync::Mutex<()>>,
+    pub(super) gauge: Arc<Gauge>,
 }
 
 impl InFlight {
-    fn turn(&self, diff_id: &Digest) -> Arc<Turn> {
+    pub(super) fn turn(&self, diff_id: &Digest) -> Arc<Turn> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = all.get(diff_id).and_then(Weak::upgrade) {
