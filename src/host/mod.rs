@@ -3,11 +3,13 @@
 //! What one room makes (`Present`, layers, a container's folder), this room hands to the next; rooms do not know each other.
 
 mod apply;
+mod disk;
 mod images;
 mod observe;
 mod remember;
 
 pub use images::RemoveError;
+pub use disk::ContainerDisk;
 pub use observe::join;
 
 use std::collections::BTreeMap;

@@ -223,6 +223,28 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// Parses `os/architecture[/variant]`; architectures by the names that kernels give them too.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let part = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        let [os, architecture, rest @ ..] = parts.as_slice() else { return None };
+        if rest.len() > 1 || !parts.iter().all(part) {
+            return None;
+        }
+        let architecture = match architecture.to_ascii_lowercase().as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            other => other.to_owned(),
+        };
+        let variant = rest.first().map(|variant| variant.to_ascii_lowercase());
+        Some(Self { os: os.to_ascii_lowercase(), architecture, variant })
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
