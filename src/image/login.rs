@@ -3,7 +3,6 @@
 use super::Images;
 use super::credentials::{self, CredentialError, Kept};
 use super::registry::RegistryError;
-use super::settings::Credential;
 use crate::model::ImageReference;
 
 /// Why a login is not kept or forgotten. Holds no secret.

@@ -18,17 +18,21 @@ mod archive;
 mod config;
 mod credentials;
 mod error;
+mod feed;
 mod find;
 mod hash;
 mod history;
 mod holds;
 mod inspect;
 mod list;
+mod login;
 mod manifest;
 mod names;
 mod partial;
 mod progress;
 mod pull;
+mod push;
+mod push_error;
 mod refresh;
 mod refs;
 mod registry;
@@ -47,14 +51,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use archive::{ArchiveError, ArchiveFormat, ImportChanges, Loaded};
 pub use config::ImageConfig;
-pub use credentials::{CredentialError, HelperError, PrivateError, read_private};
+pub use credentials::{CredentialError, HelperError, Kept, PrivateError, read_private};
 pub use error::{LayerError, OpenError, PullError, StoreError};
 pub use find::{FindError, Found};
 pub use history::HistoryEntry;
 pub use inspect::{Inspection, LayerFacts};
 pub use list::Listed;
+pub use login::{LoggedIn, LoginError, registry_name};
 pub use manifest::ManifestError;
 pub use progress::{LayerProgress, LayerState, Progress, PullWait, Snapshot};
+pub use push::Pushed;
+pub use push_error::PushError;
 pub use refresh::Refreshed;
 pub use refs::Origin;
 pub use registry::{RegistryError, Said};
@@ -88,6 +95,8 @@ struct Inner {
     known: RwLock<BTreeMap<ImageReference, Known>>,
     /// One reference is written at a time, so that disk and memory agree on the order, and none during a sweep.
     recording: Arc<tokio::sync::Mutex<()>>,
+    /// The login file is written by one at a time.
+    logins: tokio::sync::Mutex<()>,
     warnings: Vec<String>,
 }
 
@@ -137,6 +146,7 @@ impl Images {
                 holds: Arc::default(),
                 known: RwLock::new(known),
                 recording: Arc::default(),
+                logins: tokio::sync::Mutex::default(),
                 warnings,
             }),
         })

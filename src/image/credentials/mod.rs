@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 pub use helper::HelperError;
 pub use private::{PrivateError, read_private};
-pub(super) use write::{Kept, forget, keep};
+pub use write::Kept;
+pub(super) use write::{forget, keep};
 
 use super::settings::{Credential, Settings};
 use file::Entry;

@@ -13,7 +13,7 @@ use crate::image::settings::{Credential, Settings};
 
 /// Where a login was kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::image) enum Kept {
+pub enum Kept {
     /// By a helper.
     Helper(String),
     /// In a file, which everybody can read who can read the file.

@@ -211,7 +211,7 @@ impl Place {
     pub(super) fn scopes(&self, named: Option<&str>) -> Vec<String> {
         let named = named.into_iter().flat_map(str::split_whitespace).take(8).map(str::to_owned);
         let mut all: Vec<_> = named.collect();
-        if all.is_empty() {
+        if all.is_empty() && !self.repository.is_empty() {
             all.push(format!("repository:{}:pull", self.repository));
         }
         all.extend(self.scopes.iter().cloned());

@@ -130,6 +130,15 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// One request to the registry itself, sent once: for what must not simply be sent again.
+    pub(super) async fn once(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        self.own.send(ask, self.settings, self.progress).await
+    }
+    /// The registry itself.
+    pub(super) fn host(&self) -> &str {
+        &self.own.host
+    }
+
     /// Where an answer's `Location` leads; put it into [`Ask::path`].
     pub(in crate::image) fn location(&self, response: &Response) -> Result<String, RegistryError> {
         self.own.location(response)
