@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::LinuxHost;
 use super::observe::wall;
-use crate::image::{Present, Progress, PullError, StoreError};
+use crate::image::{Present, Progress, PullError, Refreshed, StoreError};
 use crate::model::{ContainerSpec, Digest, ImageReference, Platform, Timestamp};
 
 /// A pull that runs. Whoever wants the same image takes part: it sees the same progress, waits for its turn, and then finds
@@ -58,8 +58,35 @@ impl LinuxHost {
     pub async fn pull_image(&self, image: &ImageReference, platform: Option<&Platform>) -> Result<Present, PullError> {
         let over = Over::join(self, image);
         let _mine = over.running.turn.lock().await;
-        // By hand, and by the loop: what is here is compared with what the registry has; only what is missing is fetched.
-        self.images.pull(image, platform, &over.running.progress).await
+        self.refreshed(image, platform, &over.running.progress).await
+    }
+
+    /// Makes the image present; a pull of it that runs is joined. Where it is here, its registry is asked first whether it moved.
+    pub(super) async fn bring(
+        &self,
+        image: &ImageReference,
+        platform: Option<&Platform>,
+        refresh: bool,
+    ) -> Result<(), PullError> {
+        let over = Over::join(self, image);
+        let _mine = over.running.turn.lock().await;
+        let progress = &over.running.progress;
+        if refresh {
+            return self.refreshed(image, platform, progress).await.map(drop);
+        }
+        self.images.pull(image, platform, progress).await.map(drop)
+    }
+
+    async fn refreshed(
+        &self,
+        image: &ImageReference,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Present, PullError> {
+        let refreshed = self.images.refresh(image, platform, progress).await?;
+        Ok(match refreshed {
+            Refreshed::Same(present) | Refreshed::Moved { to: present, .. } => present,
+        })
     }
 
     /// How far the pull of this image is, while one runs.
