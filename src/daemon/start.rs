@@ -24,7 +24,7 @@ use crate::model::Timestamp;
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
-use crate::source::Source;
+use crate::source::{DOCKER_HUB, Source};
 use crate::store::Store;
 
 /// The loop has this long to end once it is told to.
@@ -187,7 +187,7 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     let host = LinuxHost::new(images, containers, found.store, found.note, loosenings, config.state_dir.clone())
         .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
-    let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits);
+    let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits, DOCKER_HUB);
     Ok((Arc::new(host), kept, reconciler))
 }
 

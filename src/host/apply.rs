@@ -9,13 +9,17 @@ use futures_util::future::join_all;
 use super::{LinuxHost, RemoveError};
 use crate::container::ImageDefaults;
 use crate::image::StoreError;
-use crate::model::{Action, ContainerSpec, Digest, ImageReference, Platform, ProjectName, sentence};
+use crate::model::{Action, ContainerSpec, Digest, ImageReference, ProjectName, sentence};
 use crate::reconcile::ActionError;
 
 impl LinuxHost {
     pub(super) async fn perform(&self, action: Action) -> Result<(), ActionError> {
         match action {
-            Action::Pull { image, platform, refresh: _ } => self.pull(&image, platform.as_ref()).await,
+            Action::Pull { image, platform, refresh } => {
+                let brought = self.bring(&image, platform.as_ref(), refresh).await;
+                brought
+                    .map_err(|error| ActionError { retry_after_ms: error.retry_after().map(millis), ..failed(&error) })
+            }
             Action::Create { spec } => self.create(&spec).await,
             Action::Start { spec } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
             Action::Stop { id, signal, grace_ms } => {
@@ -26,21 +30,14 @@ impl LinuxHost {
         }
     }
 
-    async fn pull(&self, image: &ImageReference, platform: Option<&Platform>) -> Result<(), ActionError> {
-        self.pull_image(image, platform).await.map(drop).map_err(|error| {
-            let retry_after_ms = error.retry_after().map(millis);
-            ActionError { retry_after_ms, ..failed(&error) }
-        })
-    }
-
     /// The planner's choice is checked against what is now: a name that moved, or that is used after all, stays.
     async fn collect(&self, image: &ImageReference, digest: &Digest) -> Result<(), ActionError> {
-        match self.removable(image, false) {
+        match self.removable(image) {
             Ok(found) if found == *digest => {}
             Ok(_) | Err(RemoveError::Unknown { .. }) => return Ok(()),
             Err(error) => return Err(failed(&error)),
         }
-        self.remove_name(image).await.map_err(|e| failed(&e))
+        self.remove_name(image).await.map(drop).map_err(|e| failed(&e))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), ActionError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::LinuxHost;
 use super::observe::wall;
-use crate::image::{Present, Progress, PullError, StoreError};
+use crate::image::{Present, Progress, PullError, Refreshed, Removed, StoreError};
 use crate::model::{ContainerSpec, Digest, ImageReference, Platform, Timestamp};
 
 /// A pull that runs. Whoever wants the same image takes part: it sees the same progress, waits for its turn, and then finds
@@ -28,7 +28,7 @@ pub enum RemoveError {
     },
     /// Containers are made from it.
     #[error(
-        "image {image} is in use by {containers}; remove the service from its state file first, or use --force to remove only the name"
+        "image {image} is in use by {containers}; remove the service from its state file first"
     )]
     Used {
         /// Which.
@@ -58,8 +58,35 @@ impl LinuxHost {
     pub async fn pull_image(&self, image: &ImageReference, platform: Option<&Platform>) -> Result<Present, PullError> {
         let over = Over::join(self, image);
         let _mine = over.running.turn.lock().await;
-        // By hand, and by the loop: what is here is compared with what the registry has; only what is missing is fetched.
-        self.images.pull(image, platform, &over.running.progress).await
+        self.refreshed(image, platform, &over.running.progress).await
+    }
+
+    /// Makes the image present; a pull of it that runs is joined. Where it is here, its registry is asked first whether it moved.
+    pub(super) async fn bring(
+        &self,
+        image: &ImageReference,
+        platform: Option<&Platform>,
+        refresh: bool,
+    ) -> Result<(), PullError> {
+        let over = Over::join(self, image);
+        let _mine = over.running.turn.lock().await;
+        let progress = &over.running.progress;
+        if refresh {
+            return self.refreshed(image, platform, progress).await.map(drop);
+        }
+        self.images.pull(image, platform, progress).await.map(drop)
+    }
+
+    async fn refreshed(
+        &self,
+        image: &ImageReference,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Present, PullError> {
+        let refreshed = self.images.refresh(image, platform, progress).await?;
+        Ok(match refreshed {
+            Refreshed::Same(present) | Refreshed::Moved { to: present, .. } => present,
+        })
     }
 
     /// How far the pull of this image is, while one runs.
@@ -75,25 +102,20 @@ impl LinuxHost {
         all.filter(|spec| spec.image_digest == *digest).collect()
     }
 
-    /// Removes a name, with what only it led to. With `force` also a name whose image a container is made from: then only the
-    /// name goes, what the container needs stays.
-    pub async fn remove_image(&self, image: &ImageReference, force: bool) -> Result<(), RemoveError> {
-        self.removable(image, force)?;
-        self.remove_name(image).await?;
+    /// Removes a name, with what only it led to; never the last name of what a container is made from.
+    pub async fn remove_image(&self, image: &ImageReference) -> Result<Removed, RemoveError> {
+        self.removable(image)?;
+        let removed = self.remove_name(image).await?;
         self.changed.notify_one();
-        Ok(())
+        Ok(removed)
     }
 
-    pub(super) async fn remove_name(&self, image: &ImageReference) -> Result<(), RemoveError> {
-        let source = StoreError::Io {
-            path: self.state_dir.clone(),
-            source: std::io::Error::new(std::io::ErrorKind::Unsupported, "images cannot be removed yet"),
-        };
-        std::future::ready(Err(RemoveError::Store { image: image.clone(), source })).await
+    pub(super) async fn remove_name(&self, image: &ImageReference) -> Result<Removed, RemoveError> {
+        self.images.remove(image).await.map_err(|source| RemoveError::Store { image: image.clone(), source })
     }
 
     /// Whether the image may be removed.
-    pub(super) fn removable(&self, image: &ImageReference, force: bool) -> Result<Digest, RemoveError> {
+    pub(super) fn removable(&self, image: &ImageReference) -> Result<Digest, RemoveError> {
         let present = self.images.present();
         let Some(found) = present.get(image) else { return Err(RemoveError::Unknown { image: image.clone() }) };
         if self.pulls().contains_key(image) {
@@ -102,7 +124,7 @@ impl LinuxHost {
         // Another name keeps the manifest and its layers.
         let names = present.values().filter(|other| other.digest == found.digest).count();
         let users = self.users_of(&found.digest);
-        if users.is_empty() || names > 1 || force {
+        if users.is_empty() || names > 1 {
             return Ok(found.digest.clone());
         }
         let name = |spec: &ContainerSpec| {

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LinuxHost;
-use crate::image::{Images, Present, Progress};
+use crate::image::{Images, LayerProgress, LayerState, Present, Progress, PullWait, Snapshot};
 use crate::model::{ContainerId, ImageReference, ObservedContainer, Timestamp};
 use crate::plan::{DiskUse, ImageFacts, Observed};
-use crate::reconcile::{Gauges, Transfer};
+use crate::reconcile::{Gauges, LayerTransfer, Transfer, TransferWait};
 
 /// A record from so far in the future was written by a clock that was wrong.
 const SLACK_MS: u64 = 300_000;
@@ -25,7 +25,7 @@ pub fn join(
 
 fn facts(present: Present, now: Timestamp) -> ImageFacts {
     ImageFacts {
-        asked_ago_ms: age(present.pulled_at, now),
+        asked_ago_ms: age(present.checked_at, now),
         idle_ms: now.since(present.pulled_at),
         digest: present.digest,
         platform: present.platform,
@@ -72,8 +72,23 @@ impl LinuxHost {
 }
 
 fn transfer(progress: &Progress, since: Timestamp) -> Transfer {
-    let total = progress.total();
-    Transfer { since, done: progress.done(), total: (total > 0).then_some(total), ..Transfer::default() }
+    let Snapshot { layers, done, total, wait, from, .. } = progress.snapshot();
+    let state = |state| match state {
+        LayerState::Waiting => "waiting",
+        LayerState::Fetching => "fetching",
+        LayerState::Unpacking => "unpacking",
+        LayerState::Done => "done",
+        LayerState::Present => "present",
+    };
+    let layer = |layer: LayerProgress| LayerTransfer {
+        digest: layer.digest.short().to_owned(),
+        done: layer.done,
+        total: layer.total,
+        state: state(layer.state),
+    };
+    let wait = wait.map(|PullWait { reason, until, attempt, of }| TransferWait { reason, until, attempt, of });
+    let total = (total > 0).then_some(total);
+    Transfer { since, done, total, layers: layers.into_iter().map(layer).collect(), wait, from }
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ pub struct Input<'a> {
     pub text: &'a [u8],
     /// The project's name where the file gives none: the file's or folder's name, not yet made fit.
     pub default_name: &'a str,
+    /// Where images are pulled from whose references name no registry: `docker.io` where nobody says otherwise.
+    pub default_registry: &'a str,
     /// Reads what it refers to.
     pub files: &'a dyn Files,
 }

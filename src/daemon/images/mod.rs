@@ -4,6 +4,7 @@ mod archive;
 mod disk;
 mod look;
 mod refuse;
+mod remove;
 mod transfer;
 
 use std::sync::Arc;
@@ -83,6 +84,9 @@ impl ImageDoor for ImageWork {
     fn pull(&self, ask: PullAsk) -> Result<Job<Pulled>, Refusal> {
         self.pull_job(&ask)
     }
+    fn push(&self, ask: PushAsk) -> Result<Job<Pushed>, Refusal> {
+        self.push_job(&ask)
+    }
     fn tag(&self, ask: TagAsk) -> Answer<'_, Tagged> {
         async move {
             let digest = self.find(&ask.source)?.digest;
@@ -106,6 +110,9 @@ impl ImageDoor for ImageWork {
             Ok(Pinned { image: image.to_string(), pinned: ask.pinned })
         }
         .boxed()
+    }
+    fn prune(&self, ask: PruneAsk) -> Answer<'_, Pruned> {
+        self.pruning(ask).boxed()
     }
     fn save(&self, ask: SaveAsk) -> Answer<'_, ByteStream> {
         self.archive(ask).boxed()

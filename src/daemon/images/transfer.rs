@@ -1,4 +1,4 @@
-//! Pulls, and how far they are.
+//! Pulls and pushes, and how far they are.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use futures_util::FutureExt as _;
 
 use super::refuse::{self, failed};
 use super::ImageWork;
-use crate::api::wire::{ImageProgress, LayerState, LayerStep, PullAsk, Pulled, TransferWait};
+use crate::api::wire::{ImageProgress, LayerState, LayerStep, PullAsk, Pulled, PushAsk, Pushed, TransferWait};
 use crate::api::{Job, Refusal};
-use crate::image::{self, PullWait, Snapshot};
+use crate::image::{self, Progress, PullWait, Snapshot};
 
 impl ImageWork {
     /// Joins a pull that runs. Dropping the job leaves it; the last who leaves ends it, and what came is kept for the next.
@@ -30,6 +30,24 @@ impl ImageWork {
             })
         };
         Ok(Job { progress: Box::new(progress), outcome: outcome.boxed() })
+    }
+
+    pub(super) fn push_job(&self, ask: &PushAsk) -> Result<Job<Pushed>, Refusal> {
+        let image = self.named(&ask.image)?;
+        let progress = Arc::new(Progress::default());
+        let (images, moved) = (self.images.clone(), Arc::clone(&progress));
+        let outcome = async move {
+            let pushed = images.push(&image, &moved).await.map_err(|error| failed(&error))?;
+            Ok(Pushed {
+                image: image.to_string(),
+                digest: pushed.digest.to_string(),
+                same: pushed.same,
+                present: pushed.present,
+                mounted: pushed.mounted,
+                uploaded: pushed.uploaded,
+            })
+        };
+        Ok(Job { progress: Box::new(move || shown(progress.snapshot())), outcome: outcome.boxed() })
     }
 }
 

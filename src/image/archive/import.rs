@@ -75,6 +75,7 @@ impl Images {
             platform: platform.to_string(),
             bytes,
             pulled_at_ms: now().millis(),
+            checked_at_ms: 0,
             layers: vec![diff_id.to_string()],
             pinned: false,
             last_used_ms: None,

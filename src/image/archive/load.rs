@@ -193,6 +193,7 @@ impl Images {
             platform: platform.to_string(),
             bytes: bytes.iter().sum(),
             pulled_at_ms: now().millis(),
+            checked_at_ms: 0,
             layers: layers.iter().map(ToString::to_string).collect(),
             pinned: false,
             last_used_ms: None,
