@@ -6,7 +6,8 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, feed, health, images, logs, metrics, openapi, plan, registries, status, system, version,
+    Doors, commands, containers, feed, health, images, logs, metrics, openapi, plan, registries, status, system,
+    version,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -35,7 +36,6 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/images/remove", post(images::remove)),
         ("/api/v1/images/pin", post(images::pin)),
         ("/api/v1/images/prune", post(images::prune)),
-        ("/api/v1/images/verify", post(images::verify)),
         ("/api/v1/images/save", get(images::save)),
         ("/api/v1/images/load", post(images::load)),
         ("/api/v1/images/import", post(images::import)),

@@ -239,6 +239,8 @@ mod tests {
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON
+          image    Pull, push, list and look after images
+          system   Show what lies on disk
           events   Print what happens
           confirm  Let a held removal of many projects go on
           login    Log in at a registry

@@ -105,6 +105,6 @@ mod tests {
                 row(DiskKind::Partial, 0, 0, 0, vec![]),
             ],
         };
-        insta::assert_snapshot!(render(&disk, true, Paint { on: false }), @"");
+        insta::assert_snapshot!(render(&disk, true, Paint { on: false }));
     }
 }

@@ -33,13 +33,13 @@ pub(super) fn bytes(path: &Path) -> u64 {
             bytes += u64::try_from(found.st_blocks).unwrap_or(0) * 512;
         }
         if is_dir && open.len() < DEEPEST {
-            let below = open.last().and_then(|dir| dir.fd().ok()).map(|at| openat(at, entry.file_name(), flags, Mode::empty()));
+            let below =
+                open.last().and_then(|dir| dir.fd().ok()).map(|at| openat(at, entry.file_name(), flags, Mode::empty()));
             open.extend(below.and_then(Result::ok).and_then(|fd| Dir::new(fd).ok()));
         }
     }
     bytes
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::config::{Config, Flags};
+use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
-use super::images::ImageWork;
 use super::output::Output;
 use super::registries::Registries;
 use super::signals::Signals;

@@ -27,9 +27,7 @@ pub enum RemoveError {
         image: ImageReference,
     },
     /// Containers are made from it.
-    #[error(
-        "image {image} is in use by {containers}; remove the service from its state file first"
-    )]
+    #[error("image {image} is in use by {containers}; remove the service from its state file first")]
     Used {
         /// Which.
         image: ImageReference,

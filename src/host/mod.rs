@@ -8,8 +8,8 @@ mod images;
 mod observe;
 mod remember;
 
-pub use images::RemoveError;
 pub use disk::ContainerDisk;
+pub use images::RemoveError;
 pub use observe::join;
 
 use std::collections::BTreeMap;

@@ -154,6 +154,7 @@ mod tests {
                 platform: "linux/amd64".into(),
                 bytes: 1,
                 pulled_at_ms: 0,
+                checked_at_ms: 0,
                 layers: vec![],
                 pinned: false,
                 last_used_ms: None,

@@ -45,7 +45,6 @@ async fn a_wrong_name_is_said_with_what_to_do() {
         ("remove", r#"{"image":"nobody"}"#),
         ("pin", r#"{"image":"nobody","pinned":true}"#),
         ("push", r#"{"image":"nobody"}"#),
-        ("verify", r#"{"images":["nobody"]}"#),
     ] {
         assert_eq!(post(&served, path, body).await.code(), (404, "no_such_image".into()), "{path}");
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use longshore::api::wire::{
-    Damage, DiskItem, DiskKind, DiskRow, DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageProgress, ImportAsk,
-    LayerState, LayerStep, LoadAsk, Loaded, LoadedImage, PinAsk, Pinned, PruneAsk, Pruned, PrunedImage, PullAsk,
-    Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, Time, Verified, VerifyAsk,
+    DiskItem, DiskKind, DiskRow, DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageProgress, ImportAsk, LayerState,
+    LayerStep, LoadAsk, Loaded, LoadedImage, PinAsk, Pinned, PruneAsk, Pruned, PrunedImage, PullAsk, Pulled, PushAsk,
+    Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, Time,
 };
 use longshore::api::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
 use longshore::model::Timestamp;
@@ -169,16 +169,6 @@ impl ImageDoor for Shelf {
         self.note(&ask);
         let image = PrunedImage { image: NGINX.to_owned(), digest: digest(), bytes: 4096 };
         async { Ok(Pruned { images: vec![image], freed: 4096 }) }.boxed()
-    }
-    fn verify(&self, ask: VerifyAsk) -> Result<Job<Verified>, Refusal> {
-        ask.images.iter().try_for_each(|name| known(name))?;
-        let finding = Damage {
-            image: NGINX.to_owned(),
-            what: digest(),
-            damage: "etc/passwd has another content".to_owned(),
-            repaired: ask.repair,
-        };
-        Ok(still(Ok(Verified { images: vec![NGINX.to_owned()], findings: vec![finding] })))
     }
     /// `cut` in a name breaks in the middle, `endless` goes on for ever.
     fn save(&self, ask: SaveAsk) -> Answer<'_, ByteStream> {

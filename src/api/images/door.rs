@@ -8,8 +8,7 @@ use futures_util::stream::BoxStream;
 
 use crate::api::wire::{
     DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageProgress, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned,
-    PruneAsk, Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, Verified,
-    VerifyAsk,
+    PruneAsk, Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged,
 };
 
 /// An answer that takes a moment.
@@ -46,8 +45,6 @@ pub trait ImageDoor: Send + Sync {
     fn pin(&self, ask: PinAsk) -> Answer<'_, Pinned>;
     /// Removes what nothing uses.
     fn prune(&self, ask: PruneAsk) -> Answer<'_, Pruned>;
-    /// Compares images with what they should be.
-    fn verify(&self, ask: VerifyAsk) -> Result<Job<Verified>, Refusal>;
     /// Opens an archive of images for reading.
     fn save(&self, ask: SaveAsk) -> Answer<'_, ByteStream>;
     /// Reads images from an archive.

@@ -13,7 +13,6 @@ mod names;
 mod prune;
 mod save;
 mod transfer;
-mod verify;
 
 pub use door::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
 
@@ -24,4 +23,3 @@ pub(super) use names::{pin, remove, tag};
 pub(super) use prune::prune;
 pub(super) use save::save;
 pub(super) use transfer::{pull, push};
-pub(super) use verify::verify;

@@ -63,16 +63,6 @@ pub struct PruneAsk {
     pub dry_run: bool,
 }
 
-/// Compare images with what they should be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct VerifyAsk {
-    /// Which; none means all.
-    pub images: Vec<String>,
-    /// Fetch again what is damaged.
-    pub repair: bool,
-}
-
 /// Write images into an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaveAsk {

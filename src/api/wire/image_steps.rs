@@ -156,28 +156,6 @@ pub struct PrunedImage {
     pub bytes: u64,
 }
 
-/// What a comparison found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Verified {
-    /// Which images were looked at.
-    pub images: Vec<String>,
-    /// What is wrong with them.
-    pub findings: Vec<Damage>,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Damage {
-    /// The image.
-    pub image: String,
-    /// The digest of the layer or document.
-    pub what: String,
-    /// What is wrong with it.
-    pub damage: String,
-    /// Whether it was fetched again and is whole now.
-    pub repaired: bool,
-}
-
 /// What came out of an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loaded {

@@ -217,7 +217,7 @@ mod tests {
             let progress = ImageProgress { layers, wait, ..ImageProgress::default() };
             all.extend(changes.lines(&progress, Timestamp(2_000)));
         }
-        insta::assert_snapshot!(all.join("\n"), @"");
+        insta::assert_snapshot!(all.join("\n"));
     }
 
     #[test]

@@ -64,6 +64,6 @@ mod tests {
             bytes: if layer.is_some() { 4_000_000 } else { 0 },
         };
         let steps = [step("CMD [\"sh\"]", None), step(&"RUN apt-get install -y a-long-list ".repeat(3), Some('a'))];
-        insta::assert_snapshot!(render(&steps, false, Paint { on: false }, Timestamp(100_000)), @"");
+        insta::assert_snapshot!(render(&steps, false, Paint { on: false }, Timestamp(100_000)));
     }
 }

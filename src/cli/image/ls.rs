@@ -88,6 +88,6 @@ pub(super) mod tests {
         let pinned =
             ImageEntry { pinned: true, created: None, used_by: Vec::new(), ..entry(&["ghcr.io/a/b@sha256:0123"], 'b') };
         let images = [entry(&["docker.io/library/nginx:1.29", "127.0.0.1:5000/n:x"], 'a'), pinned, entry(&[], 'c')];
-        insta::assert_snapshot!(render(&images, false, Paint { on: false }, Timestamp(100_000)), @"");
+        insta::assert_snapshot!(render(&images, false, Paint { on: false }, Timestamp(100_000)));
     }
 }

@@ -4,14 +4,14 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use futures_util::stream::{self, StreamExt as _};
 use futures_util::FutureExt as _;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::ImageWork;
 use super::refuse::{self, failed};
 use super::transfer::shown;
-use super::ImageWork;
 use crate::api::wire::{ArchiveForm, ImageProgress, ImportAsk, LoadAsk, Loaded, LoadedImage, SaveAsk};
 use crate::api::{ByteStream, Job, Refusal, RefusalKind};
 use crate::image::{ArchiveError, ArchiveFormat, ImportChanges, Progress};

@@ -13,7 +13,7 @@ use futures_util::FutureExt as _;
 
 use crate::api::wire::{
     DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned, PruneAsk, Pruned,
-    PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, VerifyAsk, Verified,
+    PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged,
 };
 use crate::api::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
 use crate::host::LinuxHost;
@@ -67,7 +67,9 @@ impl ImageWork {
     ) -> Result<T, Refusal> {
         let this = self.clone();
         let done = tokio::task::spawn_blocking(move || work(&this)).await;
-        done.unwrap_or_else(|_| Err(Refusal::new(RefusalKind::Failed, "an internal check failed; see the daemon's log")))
+        done.unwrap_or_else(|_| {
+            Err(Refusal::new(RefusalKind::Failed, "an internal check failed; see the daemon's log"))
+        })
     }
 }
 

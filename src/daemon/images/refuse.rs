@@ -37,5 +37,7 @@ pub(super) fn platform(text: Option<&str>) -> Result<Option<Platform>, Refusal> 
     let Some(text) = text else { return Ok(None) };
     let shown: String = text.chars().take(100).collect();
     let invalid = || Refusal::new(RefusalKind::Invalid, format!("{shown:?} is not a platform"));
-    Platform::parse(text).map(Some).ok_or_else(|| invalid().hint("write os/architecture[/variant], such as linux/arm64"))
+    Platform::parse(text)
+        .map(Some)
+        .ok_or_else(|| invalid().hint("write os/architecture[/variant], such as linux/arm64"))
 }

@@ -53,7 +53,8 @@ impl ImageWork {
             }
         }
         // Layers that nobody refers to, as a pull leaves them that was given up.
-        pruned.freed += if ask.dry_run { loose } else { self.images.sweep().await.map_err(|error| store(&error))?.freed };
+        pruned.freed +=
+            if ask.dry_run { loose } else { self.images.sweep().await.map_err(|error| store(&error))?.freed };
         Ok(pruned)
     }
 

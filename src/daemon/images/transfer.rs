@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 
-use super::refuse::{self, failed};
 use super::ImageWork;
+use super::refuse::{self, failed};
 use crate::api::wire::{ImageProgress, LayerState, LayerStep, PullAsk, Pulled, PushAsk, Pushed, TransferWait};
 use crate::api::{Job, Refusal};
 use crate::image::{self, Progress, PullWait, Snapshot};
