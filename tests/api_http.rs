@@ -4,8 +4,14 @@
 
 #[path = "api_http/client.rs"]
 mod client;
+#[path = "api_http/image_client.rs"]
+mod image_client;
+#[path = "api_http/images.rs"]
+mod images;
 #[path = "api_http/served.rs"]
 mod served;
+#[path = "api_http/shelf.rs"]
+mod shelf;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

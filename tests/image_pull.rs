@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use image_support::{Answer, Image, MANIFEST, Script, file, gzip, image, ok, serve, sha, tar, told};
-use longshore::image::{Images, Progress, PullError, Settings, Timeouts};
+use longshore::image::{Attempts, Images, Progress, PullError, Settings, Timeouts};
 use longshore::model::{ImageReference, Platform};
 
 /// Debian's `docker-registry` on a port of its own; it ends with the value, also when a test panics.
@@ -94,7 +94,9 @@ fn hello() -> Image {
 
 fn quick() -> Settings {
     let short = Duration::from_millis(400);
-    Settings { timeouts: Timeouts { connect: short, progress: short, exchange: 3 * short }, ..Settings::default() }
+    let timeouts = Timeouts { connect: short, progress: short, exchange: 3 * short };
+    let attempts = Attempts { fruitless: 2, longest_wait: Duration::from_secs(1) };
+    Settings { timeouts, attempts, ..Settings::default() }
 }
 
 fn parse(name: &str) -> ImageReference {

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::wire::{ErrorBody, ErrorFacts};
+use super::{Refusal, RefusalKind};
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +29,18 @@ pub(super) enum ApiError {
     Refused { message: String },
     #[error("{message}")]
     Unavailable { message: String },
+    #[error("{message}")]
+    LoginDenied { message: String },
+    #[error("{message}")]
+    LoginFailed { message: String },
+    #[error("{}", .0.message)]
+    Image(Refusal),
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Image(refusal)
+    }
 }
 
 impl ApiError {
@@ -43,20 +56,32 @@ impl ApiError {
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Refused { .. } => (StatusCode::CONFLICT, "refused"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::LoginDenied { .. } => (StatusCode::FORBIDDEN, "login_denied"),
+            Self::LoginFailed { .. } => (StatusCode::BAD_GATEWAY, "login_failed"),
+            Self::Image(refusal) => match refusal.kind {
+                RefusalKind::Unknown => (StatusCode::NOT_FOUND, "no_such_image"),
+                RefusalKind::Ambiguous => (StatusCode::CONFLICT, "ambiguous"),
+                RefusalKind::InUse => (StatusCode::CONFLICT, "in_use"),
+                RefusalKind::Invalid => (StatusCode::BAD_REQUEST, "bad_request"),
+                RefusalKind::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+            },
         }
     }
-    fn hint(&self) -> Option<&'static str> {
+    fn hint(&self) -> Option<&str> {
         match self {
             Self::NoRoute { .. } => Some("GET /api/v1/openapi.json lists what there is"),
             Self::NoContainer { .. } => Some("GET /api/v1/containers lists them; services are written project/service"),
             Self::Ambiguous { .. } => Some("write the full name, more digits of the id, or project/service"),
             Self::ForeignHost { .. } => Some("use 127.0.0.1, [::1] or localhost with the port it listens on"),
+            Self::Image(refusal) => refusal.hint.as_deref(),
             Self::Method { .. }
             | Self::BadRequest { .. }
             | Self::TooLarge { .. }
             | Self::ForeignOrigin { .. }
             | Self::Refused { .. }
-            | Self::Unavailable { .. } => None,
+            | Self::Unavailable { .. }
+            | Self::LoginDenied { .. }
+            | Self::LoginFailed { .. } => None,
         }
     }
     /// The body alone, for streams that fail in the middle.

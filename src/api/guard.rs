@@ -4,23 +4,49 @@
 //! machine: a page whose name was made to point to 127.0.0.1 (DNS rebinding) shows itself by its `Host`, any other page by
 //! its `Origin`; both are refused.
 
-use axum::body::Body;
+use std::io;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_LENGTH, HOST, HeaderName, ORIGIN};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use http_body_util::Limited;
+use tokio::time::timeout;
 
+use super::Limits;
 use super::error::ApiError;
+use super::router::STREAMED;
 
-/// Refuses a body that says it is too large, and cuts one that turns out to be.
-pub(super) async fn body(State(limit): State<u64>, request: Request, next: Next) -> Response {
+/// Refuses a body that says it is too large, and cuts one that turns out to be. A body that is a stream may be of any size,
+/// but has to go on.
+pub(super) async fn body(State(limits): State<Limits>, request: Request, next: Next) -> Response {
+    if STREAMED.contains(&request.uri().path()) {
+        return next.run(request.map(|body| Body::from_stream(going_on(body, limits.upload_time)))).await;
+    }
+    let limit = limits.body;
     let said = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if said.is_some_and(|said| said > limit) {
         return ApiError::TooLarge { limit }.into_response();
     }
     let bound = usize::try_from(limit).unwrap_or(usize::MAX);
     next.run(request.map(|body| Body::new(Limited::new(body, bound)))).await
+}
+
+/// The body, until nothing of it comes for `patience` while somebody waits for it.
+fn going_on(body: Body, patience: Duration) -> impl Stream<Item = io::Result<Bytes>> {
+    stream::unfold(Some(body.into_data_stream()), move |body| async move {
+        let mut body = body?;
+        match timeout(patience, body.next()).await {
+            Ok(frame) => Some((frame?.map_err(io::Error::other), Some(body))),
+            Err(_) => {
+                let message = format!("nothing of the archive came for {} s", patience.as_secs());
+                Some((Err(io::Error::new(io::ErrorKind::TimedOut, message)), None))
+            }
+        }
+    })
 }
 
 /// Refuses what does not come from this machine's own programs.

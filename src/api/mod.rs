@@ -1,7 +1,7 @@
 //! The HTTP door: a unix socket, and a loopback TCP port where it is asked for.
 //!
 //! It owns the formats ([`wire`]), the routes and the limits. It decides nothing: it shows the [`View`] that the
-//! reconciler made, streams events and logs, and hands [`Command`]s to the one who decides. It reads no database and
+//! reconciler made, streams events and logs, hands [`Command`]s to the one who decides, and work on images to [`ImageDoor`]. It reads no database and
 //! touches no container.
 //!
 //! | file | noun |
@@ -11,11 +11,11 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `images/` | images, and long work on them |
 //! | `wire/` | the formats |
 //!
 //! [`View`]: crate::reconcile::view::View
 
-mod base64;
 mod commands;
 mod containers;
 mod doors;
@@ -25,23 +25,27 @@ mod feed;
 mod find;
 mod guard;
 mod health;
+mod images;
 mod logs;
 mod merge;
 mod metrics;
 mod openapi;
 mod output;
 mod plan;
+mod registries;
 mod router;
 mod serve;
 mod stall;
 mod status;
+mod system;
 mod version;
 pub mod wire;
 
-pub use base64::decode as decode_base64;
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
+pub use images::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
 pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};
+pub use registries::{LoginRefusal, RegistryDoor, Secret};
 pub use router::router;
 pub use serve::{Limits, serve_tcp, serve_unix};

@@ -5,28 +5,37 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::wire;
+use super::{images, wire};
 
 pub(super) async fn show() -> Json<Value> {
     Json(document())
 }
 
 /// One route.
-struct Operation {
-    path: &'static str,
-    method: &'static str,
-    summary: &'static str,
-    query: &'static [(&'static str, &'static str)],
-    answer: Answer,
+pub(super) struct Operation {
+    pub(super) path: &'static str,
+    pub(super) method: &'static str,
+    pub(super) summary: &'static str,
+    pub(super) query: &'static [(&'static str, &'static str)],
+    pub(super) ask: Ask,
+    pub(super) answer: Answer,
 }
 
-enum Answer {
+/// The body of a request.
+pub(super) enum Ask {
+    Nothing,
+    Json(fn(&mut SchemaGenerator) -> Schema),
+    Bytes(&'static str),
+}
+
+/// The body of an answer.
+pub(super) enum Answer {
     Json(fn(&mut SchemaGenerator) -> Schema),
     Lines(&'static str, fn(&mut SchemaGenerator) -> Schema),
     Text(&'static str),
 }
 
-fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+pub(super) fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
@@ -37,9 +46,21 @@ const LOGS: &[(&str, &str)] = &[
     ("format", "ndjson (default): one record per line; raw: the bytes as they were written"),
 ];
 
+pub(super) const fn get(
+    path: &'static str,
+    summary: &'static str,
+    query: &'static [(&'static str, &'static str)],
+    answer: Answer,
+) -> Operation {
+    Operation { path, method: "get", summary, query, ask: Ask::Nothing, answer }
+}
+
+pub(super) const fn post(path: &'static str, summary: &'static str, ask: Ask, answer: Answer) -> Operation {
+    Operation { path, method: "post", summary, query: &[], ask, answer }
+}
+
 fn operations() -> Vec<Operation> {
-    let get = |path, summary, query, answer| Operation { path, method: "get", summary, query, answer };
-    vec![
+    let mut all = vec![
         get("/healthz", "Whether the daemon is ready: 200 or 503", &[], Answer::Json(of::<wire::Health>)),
         get("/metrics", "Numbers for Prometheus", &[], Answer::Text("application/openmetrics-text")),
         get(
@@ -78,22 +99,34 @@ fn operations() -> Vec<Operation> {
             Answer::Lines("text/event-stream", of::<wire::Event>),
         ),
         get("/api/v1/version", "Which daemon answers", &[], Answer::Json(of::<wire::Version>)),
-        Operation {
-            path: "/api/v1/confirm",
-            method: "post",
-            summary: "Lets a held mass delete go on; 409 where nothing is held",
-            query: &[],
-            answer: Answer::Json(of::<wire::Confirmed>),
-        },
-        Operation {
-            path: "/api/v1/look",
-            method: "post",
-            summary: "Looks at the state folder now; answers once what was seen is acted upon",
-            query: &[],
-            answer: Answer::Json(of::<wire::Looked>),
-        },
-        get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")),
-    ]
+        post(
+            "/api/v1/confirm",
+            "Lets a held mass delete go on; 409 where nothing is held",
+            Ask::Nothing,
+            Answer::Json(of::<wire::Confirmed>),
+        ),
+        post(
+            "/api/v1/look",
+            "Looks at the state folder now; answers once what was seen is acted upon",
+            Ask::Nothing,
+            Answer::Json(of::<wire::Looked>),
+        ),
+        post(
+            "/api/v1/registries/login",
+            "Asks a registry whether it takes a login, and keeps it then; 403 where it does not",
+            Ask::Json(of::<wire::LoginAsk>),
+            Answer::Json(of::<wire::LoggedIn>),
+        ),
+        post(
+            "/api/v1/registries/logout",
+            "Forgets the login at a registry",
+            Ask::Json(of::<wire::LogoutAsk>),
+            Answer::Json(of::<wire::LoggedOut>),
+        ),
+    ];
+    all.extend(images::operations());
+    all.push(get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")));
+    all
 }
 
 pub(super) fn document() -> Value {
@@ -126,14 +159,23 @@ fn describe(op: &Operation, error: &Schema, generator: &mut SchemaGenerator) -> 
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
     let in_query =
         op.query.iter().map(|(name, help)| json!({ "name": name, "in": "query", "description": help, "schema": text }));
-    json!({
+    let asked = match &op.ask {
+        Ask::Nothing => Value::Null,
+        Ask::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
+        Ask::Bytes(kind) => json!({ *kind: {} }),
+    };
+    let mut described = json!({
         "summary": op.summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
             "200": { "description": "As asked", "content": content },
             "default": { "description": "Why not", "content": { "application/json": { "schema": error } } },
         },
-    })
+    });
+    if !asked.is_null() {
+        described["requestBody"] = json!({ "required": true, "content": asked });
+    }
+    described
 }
 
 #[cfg(test)]

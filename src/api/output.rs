@@ -2,6 +2,8 @@
 
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::stream::BoxStream;
 
 use super::wire;
@@ -69,7 +71,7 @@ impl LogLine {
     pub(super) fn record(self, container: &str) -> wire::LogRecord {
         let (text, base64) = match String::from_utf8(self.bytes) {
             Ok(text) => (Some(text), None),
-            Err(err) => (None, Some(super::base64::encode(err.as_bytes()))),
+            Err(err) => (None, Some(STANDARD.encode(err.as_bytes()))),
         };
         wire::LogRecord {
             time: wire::Time::from_nanos(self.time),

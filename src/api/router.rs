@@ -5,7 +5,10 @@ use axum::extract::Request;
 use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
-use super::{Doors, commands, containers, feed, health, logs, metrics, openapi, plan, status, version};
+use super::{
+    Doors, commands, containers, feed, health, images, logs, metrics, openapi, plan, registries, status, system,
+    version,
+};
 
 /// Every route with its handler, and its line in the API's description.
 pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
@@ -22,9 +25,27 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),
         ("/api/v1/look", post(commands::look)),
+        ("/api/v1/registries/login", post(registries::login)),
+        ("/api/v1/registries/logout", post(registries::logout)),
+        ("/api/v1/images", get(images::list)),
+        ("/api/v1/images/inspect", get(images::inspect)),
+        ("/api/v1/images/history", get(images::history)),
+        ("/api/v1/images/pull", post(images::pull)),
+        ("/api/v1/images/push", post(images::push)),
+        ("/api/v1/images/tag", post(images::tag)),
+        ("/api/v1/images/remove", post(images::remove)),
+        ("/api/v1/images/pin", post(images::pin)),
+        ("/api/v1/images/prune", post(images::prune)),
+        ("/api/v1/images/save", get(images::save)),
+        ("/api/v1/images/load", post(images::load)),
+        ("/api/v1/images/import", post(images::import)),
+        ("/api/v1/system/df", get(system::df)),
         ("/api/v1/openapi.json", get(openapi::show)),
     ]
 }
+
+/// Routes whose request is a stream of any size.
+pub(super) const STREAMED: &[&str] = &["/api/v1/images/load", "/api/v1/images/import"];
 
 /// All routes on what the daemon handed in.
 pub fn router(doors: Doors) -> Router {

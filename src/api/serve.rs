@@ -40,6 +40,8 @@ pub struct Limits {
     pub header_time: Duration,
     /// Bytes of a request's body.
     pub body: u64,
+    /// How long a client may send nothing of a stream that is read from it.
+    pub upload_time: Duration,
     /// How long a client may take nothing of what is written to it.
     pub write_time: Duration,
     /// Connections at the same time.
@@ -54,6 +56,7 @@ impl Default for Limits {
             header: 16 * 1024,
             header_time: Duration::from_secs(10),
             body: 1024 * 1024,
+            upload_time: Duration::from_secs(120),
             write_time: Duration::from_secs(30),
             connections: 256,
             grace: Duration::from_secs(2),
@@ -87,7 +90,7 @@ pub async fn serve_tcp(
 }
 
 async fn serve<L: Listener>(mut listener: L, router: Router, limits: Limits, shutdown: impl Future<Output = ()>) {
-    let router = router.layer(from_fn_with_state(limits.body, guard::body));
+    let router = router.layer(from_fn_with_state(limits, guard::body));
     let places = Places::new(limits.connections);
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::image::ImageCommand;
+use super::system::SystemCommand;
+
 /// A container daemon that is told what should be true: Compose files in a folder become running containers.
 #[derive(Debug, Parser)]
 #[command(name = "longshore", version, after_help = EXIT_CODES)]
@@ -37,10 +40,20 @@ pub(super) enum Command {
     Check(CheckArgs),
     /// Show all about one container, as JSON
     Inspect(InspectArgs),
+    /// Pull, push, list and look after images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Show what lies on disk
+    #[command(subcommand)]
+    System(SystemCommand),
     /// Print what happens
     Events(EventsArgs),
     /// Let a held removal of many projects go on
     Confirm,
+    /// Log in at a registry
+    Login(LoginArgs),
+    /// Forget the login at a registry
+    Logout(LogoutArgs),
     /// Show the versions of this program and of the daemon
     Version(VersionArgs),
 }
@@ -159,6 +172,27 @@ pub(super) struct EventsArgs {
     pub(super) since: Option<String>,
 }
 
+/// There is no flag for the password: everybody on the machine can read command lines.
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The user; asked for where it is not given
+    #[arg(short, long, value_name = "USER")]
+    pub(super) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+    /// As in image names [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(super) registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    /// As in image names [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(super) registry: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct VersionArgs {
     /// For programs
@@ -205,8 +239,12 @@ mod tests {
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON
+          image    Pull, push, list and look after images
+          system   Show what lies on disk
           events   Print what happens
           confirm  Let a held removal of many projects go on
+          login    Log in at a registry
+          logout   Forget the login at a registry
           version  Show the versions of this program and of the daemon
           help     Print this message or the help of the given subcommand(s)
 

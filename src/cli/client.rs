@@ -5,12 +5,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
+use futures_util::stream::{Stream, StreamExt as _};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, Limited, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -25,6 +28,30 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LARGEST: usize = 256 * 1024 * 1024;
 const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
+/// A daemon that works on something long says so every few seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The body of a request.
+struct Outgoing {
+    kind: Option<HeaderValue>,
+    bytes: UnsyncBoxBody<Bytes, io::Error>,
+}
+
+impl Outgoing {
+    fn nothing() -> Self {
+        Self { kind: None, bytes: Empty::new().map_err(|never| match never {}).boxed_unsync() }
+    }
+    fn json(value: &impl Serialize) -> Result<Self, Failure> {
+        let bytes = serde_json::to_vec(value).map_err(|err| Failure::Output(err.into()))?;
+        let bytes = Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync();
+        Ok(Self { kind: Some(HeaderValue::from_static("application/json")), bytes })
+    }
+    fn stream(bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        let bytes = StreamBody::new(bytes.map(|bytes| bytes.map(Frame::data))).boxed_unsync();
+        Self { kind: Some(HeaderValue::from_static("application/x-tar")), bytes }
+    }
+}
+
 /// The way to one daemon.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
@@ -38,27 +65,67 @@ impl Client {
 
     /// Asks, and reads the whole answer.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.whole(self.ask(Method::GET, path, PATIENCE).await?).await
+        self.whole(self.ask(Method::GET, path, Outgoing::nothing(), PATIENCE).await?).await
     }
 
     /// Asks for something that the daemon may answer only after `wait`.
     pub(super) async fn get_within<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, Failure> {
-        self.whole(self.ask(Method::GET, path, wait + PATIENCE).await?).await
+        self.whole(self.ask(Method::GET, path, Outgoing::nothing(), wait + PATIENCE).await?).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.whole(self.ask(Method::POST, path, PATIENCE).await?).await
+        self.whole(self.ask(Method::POST, path, Outgoing::nothing(), PATIENCE).await?).await
+    }
+
+    /// Tells, and waits for what becomes of it, `wait` at most.
+    pub(super) async fn tell<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &impl Serialize,
+        wait: Duration,
+    ) -> Result<T, Failure> {
+        self.whole(self.ask(Method::POST, path, Outgoing::json(what)?, wait).await?).await
+    }
+
+    /// Tells, and hands out the answer line by line.
+    pub(super) async fn tell_lines(&self, path: &str, what: &impl Serialize) -> Result<Lines, Failure> {
+        Ok(self.cut(self.ask(Method::POST, path, Outgoing::json(what)?, PATIENCE).await?))
+    }
+
+    /// Sends bytes as they come, and hands out the answer line by line.
+    pub(super) async fn upload(
+        &self,
+        path: &str,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Lines, Failure> {
+        Ok(self.cut(self.ask(Method::POST, path, Outgoing::stream(bytes), PATIENCE).await?))
+    }
+
+    /// Asks, and hands out the answer piece by piece.
+    pub(super) async fn download(&self, path: &str) -> Result<Pieces, Failure> {
+        let response = self.ask(Method::GET, path, Outgoing::nothing(), SILENCE).await?;
+        Ok(Pieces { body: response.into_body(), from: self.socket.clone() })
     }
 
     /// Asks, and hands out the answer line by line as it comes.
     pub(super) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
-        let response = self.ask(Method::GET, path, PATIENCE).await?;
-        Ok(Lines { body: response.into_body(), buffer: Vec::new(), from: self.socket.clone() })
+        let response = self.ask(Method::GET, path, Outgoing::nothing(), PATIENCE).await?;
+        Ok(self.cut(response))
     }
 
-    async fn ask(&self, method: Method, path: &str, wait: Duration) -> Result<Response<Incoming>, Failure> {
+    fn cut(&self, response: Response<Incoming>) -> Lines {
+        Lines { body: response.into_body(), buffer: Vec::new(), from: self.socket.clone() }
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Outgoing,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let silent = |_| Failure::Silent { path: self.socket.clone(), seconds: wait.as_secs() };
-        let response = timeout(wait, self.send(method, path)).await.map_err(silent)??;
+        let response = timeout(wait, self.send(method, path, body)).await.map_err(silent)??;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -70,14 +137,15 @@ impl Client {
         }
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, Failure> {
+    async fn send(&self, method: Method, path: &str, body: Outgoing) -> Result<Response<Incoming>, Failure> {
         let broken = |err| Failure::Broken { err };
         let stream = UnixStream::connect(&self.socket).await.map_err(|err| self.unreachable(err))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the connection; what goes wrong on it is seen by the one who reads the answer.
         tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header(HOST, "longshore").body(Empty::<Bytes>::new());
-        let request = request.map_err(|err| self.strange(err.to_string()))?;
+        let request = Request::builder().method(method).uri(path).header(HOST, "longshore").body(body.bytes);
+        let mut request = request.map_err(|err| self.strange(err.to_string()))?;
+        request.headers_mut().extend(body.kind.map(|kind| (CONTENT_TYPE, kind)));
         sender.send_request(request).await.map_err(broken)
     }
 
@@ -149,6 +217,29 @@ impl Lines {
                 Some(Err(err)) => return Err(Failure::Broken { err }),
                 None if self.buffer.is_empty() => return Ok(None),
                 None => return Ok(Some(std::mem::take(&mut self.buffer))),
+            }
+        }
+    }
+}
+
+/// An answer that comes in pieces.
+pub(super) struct Pieces {
+    body: Incoming,
+    from: PathBuf,
+}
+
+impl Pieces {
+    /// The next piece; none at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        loop {
+            let silent = |_| Failure::Silent { path: self.from.clone(), seconds: SILENCE.as_secs() };
+            match timeout(SILENCE, self.body.frame()).await.map_err(silent)? {
+                Some(frame) => match frame.map_err(|err| Failure::Broken { err })?.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    // Trailers: there are none that mean anything.
+                    Err(_) => {}
+                },
+                None => return Ok(None),
             }
         }
     }

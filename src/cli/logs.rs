@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 
 use super::Exit;
@@ -9,7 +11,6 @@ use super::args::LogsArgs;
 use super::client::{Client, Lines, percent};
 use super::failure::Failure;
 use super::out::{Ink, Out, Paint};
-use crate::api::decode_base64;
 use crate::api::wire::{Container, ErrorBody, LogRecord};
 
 pub(super) async fn run(client: &Client, args: &LogsArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -112,7 +113,7 @@ impl Printer {
                 text.extend_from_slice(format!("{} ", record.time).as_bytes());
             }
         }
-        let bytes = record.base64.as_deref().and_then(decode_base64);
+        let bytes = record.base64.as_deref().and_then(|text| STANDARD.decode(text).ok());
         text.extend(bytes.unwrap_or_else(|| record.text.unwrap_or_default().into_bytes()));
         if record.partial {
             self.open.insert(key);

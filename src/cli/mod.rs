@@ -10,7 +10,10 @@ mod client;
 mod confirm;
 mod events;
 mod failure;
+mod image;
 mod inspect;
+mod login;
+mod logout;
 mod logs;
 mod out;
 mod plan;
@@ -19,7 +22,9 @@ mod progress;
 mod ps;
 mod report;
 mod status;
+mod system;
 mod table;
+mod upload;
 mod version;
 mod words;
 
@@ -108,8 +113,12 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
         Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
+        Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
+        Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),
         Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
         Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),
+        Command::Login(args) => wait_for(login::run(&Client::new(socket), args, out)),
+        Command::Logout(args) => wait_for(logout::run(&Client::new(socket), args, out)),
         Command::Version(args) => wait_for(version::run(&Client::new(socket), &args, out)),
     }
     .map(ExitCode::from)

@@ -30,6 +30,7 @@ mod peek;
 pub mod process;
 pub mod record;
 mod state;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -208,6 +209,15 @@ struct Known {
     busy: Arc<tokio::sync::Mutex<()>>,
 }
 
+/// What a container takes on disk, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// What it wrote into its root.
+    pub written: u64,
+    /// Its output.
+    pub logs: u64,
+}
+
 impl Containers {
     /// Reads what is there, clears away what is half made, and takes over what runs. Within a tokio runtime.
     pub fn open(settings: Settings) -> Result<(Self, Vec<Warning>), OpenError> {
@@ -255,6 +265,13 @@ impl Containers {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.0.folders.container(id).join(link::LOGS)
+    }
+
+    /// What a container takes on disk. Blocks: what it wrote is walked through.
+    #[must_use]
+    pub fn disk_use(&self, id: &ContainerId) -> DiskUse {
+        let folder = self.0.folders.container(id);
+        DiskUse { written: walk::bytes(&folder.join("upper")), logs: walk::bytes(&folder.join(link::LOGS)) }
     }
 
     /// Makes the container's folder and record. Doing it twice does nothing.

@@ -68,7 +68,7 @@ mod planning {
     use crate::daemon::remember;
     use crate::image::Images;
     use crate::plan::{Limits, Observed};
-    use crate::source::Looker;
+    use crate::source::{DOCKER_HUB, Looker};
 
     /// What the daemon would do first if it were started on these folders now. Reads only.
     #[must_use]
@@ -87,7 +87,8 @@ mod planning {
 
     fn planned(look: &Look, observed: &Observed, state_dir: &Path) -> PlanReport {
         let now = crate::model::Timestamp::default();
-        let mut reconciler = remember::reconciler(&Default::default(), observed, state_dir, Limits::default());
+        let mut reconciler =
+            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), DOCKER_HUB);
         let failure = look.folder.clone().err();
         // Nothing is remembered here; what the files do not name is taken for removed.
         drop(reconciler.looked(look, now));

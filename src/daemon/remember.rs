@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ContainerId, ProjectName};
+use crate::model::{ContainerId, Digest, ProjectName, ServiceName};
 use crate::plan::{Limits, Memory, Observed, Restarts};
 use crate::reconcile::{Ledger, Reconciler};
 use crate::source::{GoodFile, Remembered, read_again};
@@ -14,6 +14,7 @@ pub(super) fn reconciler(
     observed: &Observed,
     state_dir: &Path,
     limits: Limits,
+    default_registry: &str,
 ) -> Reconciler {
     let mut good = BTreeMap::new();
     let mut memory = Memory::default();
@@ -21,7 +22,7 @@ pub(super) fn reconciler(
     let mut moved_from = None;
     for (key, record) in records {
         match (key, record) {
-            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record)),
+            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry)),
             (RecordKey::History(id), Record::History(history)) => {
                 let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else {
                     continue;
@@ -29,6 +30,13 @@ pub(super) fn reconciler(
                 let restarts = Restarts { total: history.restarts, streak: history.streak };
                 memory.restarts.insert(id.clone(), restarts);
                 reasons.insert(id, format!("start: {}", history.reason));
+            }
+            (RecordKey::Generations(project, service), Record::Generations(record)) => {
+                let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) else {
+                    continue;
+                };
+                let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
+                memory.generations.insert((project, service), digests);
             }
             (RecordKey::Settings, Record::Settings(settings)) => {
                 moved_from = (settings.state_dir != state_dir).then(|| settings.state_dir.clone());
@@ -40,10 +48,10 @@ pub(super) fn reconciler(
     Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
 }
 
-fn read(path: &Path, record: &Good) -> Option<(PathBuf, GoodFile)> {
+fn read(path: &Path, record: &Good, default_registry: &str) -> Option<(PathBuf, GoodFile)> {
     let references = record.references.iter().map(|r| (r.path.clone(), r.content.clone())).collect();
     let source = Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
-    match read_again(path, &source) {
+    match read_again(path, &source, default_registry) {
         Ok(document) => Some((path.to_owned(), GoodFile { document, source })),
         Err(problems) => {
             // An older version of Longshore could read it. Its containers are kept until the file itself is read.

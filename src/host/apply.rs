@@ -2,39 +2,42 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::LinuxHost;
+use super::{LinuxHost, RemoveError};
 use crate::container::ImageDefaults;
-use crate::image::{Progress, StoreError};
-use crate::model::{Action, ContainerSpec, ImageReference, Platform, ProjectName, sentence};
+use crate::image::StoreError;
+use crate::model::{Action, ContainerSpec, Digest, ImageReference, ProjectName, sentence};
 use crate::reconcile::ActionError;
 
 impl LinuxHost {
     pub(super) async fn perform(&self, action: Action) -> Result<(), ActionError> {
         match action {
-            Action::Pull { image, platform, refresh: _ } => self.pull(&image, platform.as_ref()).await,
+            Action::Pull { image, platform, refresh } => {
+                let brought = self.bring(&image, platform.as_ref(), refresh).await;
+                brought
+                    .map_err(|error| ActionError { retry_after_ms: error.retry_after().map(millis), ..failed(&error) })
+            }
             Action::Create { spec } => self.create(&spec).await,
             Action::Start { spec } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
             Action::Stop { id, signal, grace_ms } => {
                 self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
             }
             Action::Remove { id } => self.containers.remove(&id).await.map_err(|e| failed(&e)),
+            Action::RemoveImage { image, digest } => self.collect(&image, &digest).await,
         }
     }
 
-    async fn pull(&self, image: &ImageReference, platform: Option<&Platform>) -> Result<(), ActionError> {
-        let progress = Arc::new(Progress::default());
-        self.pulls().insert(image.clone(), Arc::clone(&progress));
-        let _over = Over { host: self, image };
-        let pulled = self.images.pull(image, platform, &progress).await;
-        pulled.map(drop).map_err(|error| {
-            let retry_after_ms = error.retry_after().map(millis);
-            ActionError { retry_after_ms, ..failed(&error) }
-        })
+    /// The planner's choice is checked against what is now: a name that moved, or that is used after all, stays.
+    async fn collect(&self, image: &ImageReference, digest: &Digest) -> Result<(), ActionError> {
+        match self.removable(image) {
+            Ok(found) if found == *digest => {}
+            Ok(_) | Err(RemoveError::Unknown { .. }) => return Ok(()),
+            Err(error) => return Err(failed(&error)),
+        }
+        self.remove_name(image).await.map(drop).map_err(|e| failed(&e))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), ActionError> {
@@ -72,19 +75,6 @@ impl LinuxHost {
         if let Err(error) = self.containers.stop(&spec.id, policy.signal, policy.grace_ms).await {
             tracing::error!(container = %spec.name, error = sentence(&error), "it could not be stopped");
         }
-    }
-}
-
-/// A pull is no longer shown once it ended or was dropped.
-struct Over<'a> {
-    host: &'a LinuxHost,
-    image: &'a ImageReference,
-}
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.host.pulls().remove(self.image);
-        self.host.changed.notify_one();
     }
 }
 

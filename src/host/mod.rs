@@ -3,9 +3,13 @@
 //! What one room makes (`Present`, layers, a container's folder), this room hands to the next; rooms do not know each other.
 
 mod apply;
+mod disk;
+mod images;
 mod observe;
 mod remember;
 
+pub use disk::ContainerDisk;
+pub use images::RemoveError;
 pub use observe::join;
 
 use std::collections::BTreeMap;
@@ -15,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use crate::container::Containers;
-use crate::image::{Images, Progress};
+use crate::image::Images;
 use crate::model::{Action, ContainerId, ImageReference};
 use crate::plan::Observed;
 use crate::reconcile::{ActionError, Change, Gauges, Host};
@@ -32,8 +36,10 @@ pub struct LinuxHost {
     store_note: Option<String>,
     loosenings: Vec<String>,
     state_dir: PathBuf,
-    /// Pulls that run, for the status.
-    pulls: Mutex<BTreeMap<ImageReference, Arc<Progress>>>,
+    /// Where images lie, once that is known: its disk is watched.
+    images_dir: Option<PathBuf>,
+    /// Pulls that run, whoever asked for them.
+    pulls: Mutex<BTreeMap<ImageReference, images::Running>>,
     /// Something other than a container's state changed.
     changed: Notify,
 }
@@ -52,7 +58,14 @@ impl LinuxHost {
         let store = Arc::new(Mutex::new(store));
         let (pulls, changed) = (Mutex::default(), Notify::new());
         let ends = tokio::sync::Mutex::new(containers.changed());
-        Self { images, containers, ends, store, store_note, loosenings, state_dir, pulls, changed }
+        let images_dir = None;
+        Self { images, containers, ends, store, store_note, loosenings, state_dir, images_dir, pulls, changed }
+    }
+
+    /// Watches the disk that images lie on.
+    #[must_use]
+    pub fn watching(self, images_dir: PathBuf) -> Self {
+        Self { images_dir: Some(images_dir), ..self }
     }
 
     /// Where a container's output lies.
@@ -61,7 +74,7 @@ impl LinuxHost {
         self.containers.log_dir(id)
     }
 
-    fn pulls(&self) -> std::sync::MutexGuard<'_, BTreeMap<ImageReference, Arc<Progress>>> {
+    fn pulls(&self) -> std::sync::MutexGuard<'_, BTreeMap<ImageReference, images::Running>> {
         // Inserting and removing cannot leave the map half changed.
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }

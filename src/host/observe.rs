@@ -1,38 +1,113 @@
 //! What is: every room's own view, joined.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LinuxHost;
-use crate::image::{Images, Present};
-use crate::model::{ContainerId, ImageReference, ObservedContainer};
-use crate::plan::Observed;
-use crate::reconcile::{Gauges, Transfer};
+use crate::image::{Images, LayerProgress, LayerState, Present, Progress, PullWait, Snapshot};
+use crate::model::{ContainerId, ImageReference, ObservedContainer, Timestamp};
+use crate::plan::{DiskUse, ImageFacts, Observed};
+use crate::reconcile::{Gauges, LayerTransfer, Transfer, TransferWait};
+
+/// A record from so far in the future was written by a clock that was wrong.
+const SLACK_MS: u64 = 300_000;
 
 /// Joins what two rooms see.
 pub fn join(
     present: BTreeMap<ImageReference, Present>,
     containers: BTreeMap<ContainerId, ObservedContainer>,
 ) -> Observed {
-    let platforms = present.iter().map(|(image, present)| (image.clone(), present.platform.clone())).collect();
-    let images = present.into_iter().map(|(image, present)| (image, present.digest)).collect();
-    Observed { images, platforms, machine: Images::machine().to_string(), containers }
+    let now = wall();
+    let images = present.into_iter().map(|(image, present)| (image, facts(present, now))).collect();
+    Observed { images, disk: None, machine: Images::machine().to_string(), containers }
+}
+
+fn facts(present: Present, now: Timestamp) -> ImageFacts {
+    ImageFacts {
+        asked_ago_ms: age(present.checked_at, now),
+        idle_ms: now.since(present.pulled_at),
+        digest: present.digest,
+        platform: present.platform,
+        bytes: present.bytes,
+        disk_bytes: present.bytes,
+        pinned: false,
+    }
+}
+
+/// How long ago something was recorded. What is recorded as in the future tells nothing.
+fn age(recorded: Timestamp, now: Timestamp) -> Option<u64> {
+    (recorded.since(now) <= SLACK_MS).then(|| now.since(recorded))
+}
+
+pub(super) fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// As `df` counts: what only root may use is neither in use nor to be had.
+fn disk(path: &Path) -> Option<DiskUse> {
+    let seen = rustix::fs::statvfs(path).ok()?;
+    let used = seen.f_blocks.saturating_sub(seen.f_bfree);
+    let bytes = |blocks: u64| blocks.saturating_mul(seen.f_frsize);
+    Some(DiskUse { path: path.to_owned(), total: bytes(used.saturating_add(seen.f_bavail)), used: bytes(used) })
 }
 
 impl LinuxHost {
     pub(super) fn look(&self) -> Observed {
-        join(self.images.present(), self.containers.observe())
+        let disk = self.images_dir.as_deref().and_then(disk);
+        Observed { disk, ..join(self.images.present(), self.containers.observe()) }
     }
 
     pub(super) fn measure(&self) -> Gauges {
-        let transfer = |progress: &crate::image::Progress| {
-            let total = progress.total();
-            Transfer { done: progress.done(), total: (total > 0).then_some(total) }
-        };
+        let pulls = self.pulls().clone();
+        let transfers = pulls.into_iter().map(|(image, pull)| (image, transfer(&pull.progress, pull.since)));
         Gauges {
             sizes: self.images.present().into_iter().map(|(image, present)| (image, present.bytes)).collect(),
-            transfers: self.pulls().iter().map(|(image, progress)| (image.clone(), transfer(progress))).collect(),
+            transfers: transfers.collect(),
             store_note: self.store_note.clone(),
             loosenings: self.loosenings.clone(),
         }
+    }
+}
+
+fn transfer(progress: &Progress, since: Timestamp) -> Transfer {
+    let Snapshot { layers, done, total, wait, from, .. } = progress.snapshot();
+    let state = |state| match state {
+        LayerState::Waiting => "waiting",
+        LayerState::Fetching => "fetching",
+        LayerState::Unpacking => "unpacking",
+        LayerState::Done => "done",
+        LayerState::Present => "present",
+    };
+    let layer = |layer: LayerProgress| LayerTransfer {
+        digest: layer.digest.short().to_owned(),
+        done: layer.done,
+        total: layer.total,
+        state: state(layer.state),
+    };
+    let wait = wait.map(|PullWait { reason, until, attempt, of }| TransferWait { reason, until, attempt, of });
+    let total = (total > 0).then_some(total);
+    Transfer { since, done, total, layers: layers.into_iter().map(layer).collect(), wait, from }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_wrong_tells_nothing() {
+        let now = Timestamp(1_000_000_000);
+        assert_eq!(age(Timestamp(999_999_000), now), Some(1_000));
+        assert_eq!(age(Timestamp(0), now), Some(1_000_000_000));
+        assert_eq!(age(now.plus_ms(SLACK_MS), now), Some(0));
+        assert_eq!(age(now.plus_ms(SLACK_MS + 1), now), None);
+    }
+
+    #[test]
+    fn the_disk_is_measured() {
+        let seen = disk(Path::new("/")).unwrap();
+        assert!(seen.total > 0 && seen.used <= seen.total && seen.percent() <= 100, "{seen:?}");
+        assert_eq!(disk(Path::new("/nowhere/at/all")), None);
     }
 }

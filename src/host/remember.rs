@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::LinuxHost;
 use crate::reconcile::Change;
-use crate::store::{Good, History, Record, RecordKey, Reference, Settings, Store};
+use crate::store::{Generations, Good, History, Record, RecordKey, Reference, Settings, Store};
 
 impl LinuxHost {
     pub(super) async fn save(&self, changes: Vec<Change>) -> Result<(), String> {
@@ -38,6 +38,14 @@ fn note(store: &mut Store, change: Change) {
         Change::History { id, restarts, reason } => {
             let history = History { restarts: restarts.total, streak: restarts.streak, reason };
             store.put(RecordKey::History(id.to_string()), Record::History(history));
+        }
+        Change::Generations { project, service, digests } => {
+            let key = RecordKey::Generations(project.to_string(), service.to_string());
+            if digests.is_empty() {
+                return store.remove(key);
+            }
+            let manifests = digests.iter().map(ToString::to_string).collect();
+            store.put(key, Record::Generations(Generations { manifests }));
         }
         Change::Forgotten(id) => store.remove(RecordKey::History(id.to_string())),
     }

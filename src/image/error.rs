@@ -31,6 +31,12 @@ pub enum StoreError {
     /// The image is not there, or not as a whole.
     #[error("the image {digest} is not in the store")]
     Missing { digest: Digest },
+    /// No image of this name is here.
+    #[error("there is no image {image} here")]
+    Unknown { image: ImageReference },
+    /// A thread ended without an answer.
+    #[error("the work in the image store ended without a result")]
+    Lost,
     /// What is stored is not what was stored.
     #[error("{} in the image store is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
@@ -114,7 +120,7 @@ impl LayerError {
     fn stream(&self) -> Option<&StreamError> {
         self.io()?.get_ref()?.downcast_ref()
     }
-    fn is_no_space(&self) -> bool {
+    pub(super) fn is_no_space(&self) -> bool {
         self.is_disk() && self.io().is_some_and(is_full)
     }
 }
@@ -189,7 +195,7 @@ impl PullError {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -15,6 +15,10 @@ impl Hasher {
     pub(super) fn like(expected: &Digest) -> Self {
         if expected.algorithm() == "sha512" { Self::Sha512(Box::default()) } else { Self::Sha256(Sha256::new()) }
     }
+    /// The hasher for what has no digest yet.
+    pub(super) fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),

@@ -3,6 +3,12 @@
 //! A document is what its media type says, and only that: one with both `layers` and `manifests`, or whose
 //! `Content-Type` and `mediaType` disagree, means different things to different readers and is refused (CVE-2021-41190).
 
+use oci_client::manifest::{
+    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE,
+    IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, IMAGE_LAYER_MEDIA_TYPE,
+    IMAGE_MANIFEST_LIST_MEDIA_TYPE as INDEX_DOCKER, IMAGE_MANIFEST_MEDIA_TYPE as IMAGE_DOCKER,
+    OCI_IMAGE_INDEX_MEDIA_TYPE as INDEX_OCI, OCI_IMAGE_MEDIA_TYPE as IMAGE_OCI,
+};
 use serde::Deserialize;
 
 use super::error::line;
@@ -67,6 +73,8 @@ pub(super) struct Manifest {
 pub(super) struct IndexEntry {
     pub(super) target: Descriptor,
     pub(super) platform: Option<Platform>,
+    /// No image, but a statement about one of the others (an attestation).
+    pub(super) about_another: bool,
 }
 
 /// What a registry has under a name.
@@ -96,6 +104,14 @@ struct RawDescriptor {
     digest: String,
     size: i64,
     platform: Option<RawPlatform>,
+    /// Only what buildx marks its attestations with is looked at.
+    annotations: Option<RawAnnotations>,
+}
+
+#[derive(Deserialize)]
+struct RawAnnotations {
+    #[serde(rename = "vnd.docker.reference.type")]
+    reference_type: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -135,10 +151,6 @@ pub(super) fn read(bytes: &[u8], content_type: Option<&str>, limits: &Limits) ->
     }
 }
 
-const IMAGE_OCI: &str = "application/vnd.oci.image.manifest.v1+json";
-const IMAGE_DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const INDEX_OCI: &str = "application/vnd.oci.image.index.v1+json";
-const INDEX_DOCKER: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 const SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
@@ -160,7 +172,7 @@ fn image(config: RawDescriptor, layers: Vec<RawDescriptor>, limits: &Limits) -> 
     }
     let config = descriptor(config)?;
     match config.media_type.as_str() {
-        "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json" => {}
+        IMAGE_CONFIG_MEDIA_TYPE | IMAGE_DOCKER_CONFIG_MEDIA_TYPE => {}
         other => {
             return refused(format!(
                 "it is not a container image: its configuration is of the type {:?}",
@@ -175,11 +187,11 @@ fn image(config: RawDescriptor, layers: Vec<RawDescriptor>, limits: &Limits) -> 
 fn layer(raw: RawDescriptor) -> Result<Descriptor, ManifestError> {
     let layer = descriptor(raw)?;
     match layer.media_type.as_str() {
-        "application/vnd.oci.image.layer.v1.tar"
-        | "application/vnd.oci.image.layer.v1.tar+gzip"
+        IMAGE_LAYER_MEDIA_TYPE
+        | IMAGE_LAYER_GZIP_MEDIA_TYPE
+        | IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE
+        | IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE
         | "application/vnd.oci.image.layer.v1.tar+zstd"
-        | "application/vnd.docker.image.rootfs.diff.tar"
-        | "application/vnd.docker.image.rootfs.diff.tar.gzip"
         | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(layer),
         other if other.contains("nondistributable") || other.contains("foreign") => {
             refused("one of its layers may only be had from elsewhere (a foreign layer)")
@@ -189,12 +201,13 @@ fn layer(raw: RawDescriptor) -> Result<Descriptor, ManifestError> {
 }
 
 fn entry(mut raw: RawDescriptor) -> Result<IndexEntry, ManifestError> {
+    let about_another = raw.annotations.take().is_some_and(|a| a.reference_type.is_some());
     let platform = raw.platform.take().map(|p| Platform {
         os: line(&p.os, 40),
         architecture: line(&p.architecture, 40),
         variant: p.variant.filter(|v| !v.is_empty()).map(|v| line(&v, 40)),
     });
-    Ok(IndexEntry { target: descriptor(raw)?, platform })
+    Ok(IndexEntry { target: descriptor(raw)?, platform, about_another })
 }
 
 fn descriptor(raw: RawDescriptor) -> Result<Descriptor, ManifestError> {

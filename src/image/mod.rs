@@ -1,46 +1,83 @@
 //! Images: from a name in a registry to directories that overlayfs can stack.
 //!
 //! [`Images`] is the front. [`Images::pull`] fetches, verifies, unpacks and records; [`Images::layers`] and
-//! [`Images::config`] answer from the disk. Nothing in here waits for ever, retries, or believes what it is sent:
+//! [`Images::config`] answer from the disk. Nothing in here waits for ever or believes what it is sent:
 //! every digest and size is compared, every document bounded, and no path of an image is ever followed out of its
-//! directory. When to try again is the planner's business; [`PullError::retry_after`] and [`PullError::permanent`]
-//! are hints for it.
+//! directory. A pull gets over short troubles by itself; when to pull again after a failed one is the planner's
+//! business, and [`PullError::retry_after`] and [`PullError::permanent`] are hints for it.
 //!
 //! ```text
 //! pull ─▶ registry ─▶ manifest, resolve, config (pure) ─▶ stream ─▶ tar, pax ─▶ extract ─▶ tree ─▶ store
 //! ```
+//!
+//! What is asked of images that are here has a file of its own: [`Images::list`], [`Images::find`], [`Images::inspect`],
+//! [`Images::history`], [`Images::tag`], [`Images::remove`], [`Images::usage`]. `refs` keeps the names, `store` the
+//! directories, `holds` what running pulls count on.
 
+mod archive;
 mod config;
+mod credentials;
 mod error;
+mod feed;
+mod find;
 mod hash;
+mod history;
+mod holds;
+mod inspect;
+mod list;
+mod login;
 mod manifest;
+mod names;
+mod partial;
 mod progress;
 mod pull;
+mod push;
+mod push_error;
+mod refresh;
+mod refs;
 mod registry;
+mod remove;
 mod resolve;
 mod settings;
 mod store;
 mod unpack;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use archive::{ArchiveError, ArchiveFormat, ImportChanges, Loaded};
 pub use config::ImageConfig;
+pub use credentials::{CredentialError, HelperError, Kept, PrivateError, read_private};
 pub use error::{LayerError, OpenError, PullError, StoreError};
+pub use find::{FindError, Found};
+pub use history::HistoryEntry;
+pub use inspect::{Inspection, LayerFacts};
+pub use list::Listed;
+pub use login::{LoggedIn, LoginError, registry_name};
 pub use manifest::ManifestError;
-pub use progress::Progress;
+pub use progress::{LayerProgress, LayerState, Progress, PullWait, Snapshot};
+pub use push::Pushed;
+pub use push_error::PushError;
+pub use refresh::Refreshed;
+pub use refs::Origin;
 pub use registry::{RegistryError, Said};
+pub use remove::Removed;
 pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
 pub use unpack::stream::StreamError;
 pub use unpack::tar::TarError;
+pub use usage::{ImageUsage, LayerUsage, Usage};
 
 use crate::model::{Digest, ImageReference, Platform, Timestamp};
-use pull::{InFlight, Pull, Pulled};
+use holds::Holds;
+use partial::Partials;
+use pull::{InFlight, Pull};
+use refs::Known;
 use registry::Registry;
-use store::{RefRecord, Store};
+use store::Store;
 
 /// The images of this machine. Cheap to clone.
 #[derive(Clone)]
@@ -53,9 +90,13 @@ struct Inner {
     registry: Registry,
     limits: Arc<Limits>,
     in_flight: InFlight,
-    present: RwLock<BTreeMap<ImageReference, Present>>,
-    /// One reference is written at a time, so that disk and memory agree on the order.
-    recording: tokio::sync::Mutex<()>,
+    partials: Arc<Partials>,
+    holds: Arc<Holds>,
+    known: RwLock<BTreeMap<ImageReference, Known>>,
+    /// One reference is written at a time, so that disk and memory agree on the order, and none during a sweep.
+    recording: Arc<tokio::sync::Mutex<()>>,
+    /// The login file is written by one at a time.
+    logins: tokio::sync::Mutex<()>,
     warnings: Vec<String>,
 }
 
@@ -72,6 +113,8 @@ pub struct Present {
     pub bytes: u64,
     /// When it was pulled last.
     pub pulled_at: Timestamp,
+    /// When its registry was asked last whether the name still means it.
+    pub checked_at: Timestamp,
 }
 
 impl Images {
@@ -80,21 +123,33 @@ impl Images {
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let store = Store::open(dir).map_err(io)?;
-        let store::Refs { good: records, broken: mut warnings } = store.refs().map_err(io)?;
-        let mut present = BTreeMap::new();
+        let refs::Refs { good: records, broken: mut warnings } = store.refs().map_err(io)?;
+        let mut known = BTreeMap::new();
         for (image, record) in records {
-            match whole(&store, &record) {
+            match store.whole(&record) {
                 Ok(found) => {
-                    present.insert(image, found);
+                    known.insert(image, found);
                 }
                 Err(reason) => warnings.push(format!("{image} is not used and will be pulled again: {reason}")),
             }
         }
         let limits = Arc::new(settings.limits.clone());
         let registry = Registry::new(settings)?;
-        let (store, in_flight) = (Arc::new(store), InFlight::default());
-        let (present, recording) = (RwLock::new(present), tokio::sync::Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { store, registry, limits, in_flight, present, recording, warnings }) })
+        let partials = Arc::new(Partials::open(dir).map_err(io)?);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                store: Arc::new(store),
+                registry,
+                limits,
+                in_flight: InFlight::default(),
+                partials,
+                holds: Arc::default(),
+                known: RwLock::new(known),
+                recording: Arc::default(),
+                logins: tokio::sync::Mutex::default(),
+                warnings,
+            }),
+        })
     }
 
     /// The images of the store in `dir`, without opening it for use: reads only, for a plan without a daemon.
@@ -104,7 +159,10 @@ impl Images {
         }
         let store = Store::at(dir);
         let records = store.refs()?.good;
-        Ok(records.into_iter().filter_map(|(image, record)| Some((image, whole(&store, &record).ok()?))).collect())
+        Ok(records
+            .into_iter()
+            .filter_map(|(image, record)| Some((image, store.whole(&record).ok()?.present)))
+            .collect())
     }
 
     /// What is pulled where nobody names a platform.
@@ -115,7 +173,7 @@ impl Images {
 
     /// No longer counts the image as here: what it was made of is damaged. It is pulled again.
     pub fn forget(&self, image: &ImageReference) {
-        self.inner.present.write().unwrap_or_else(PoisonError::into_inner).remove(image);
+        self.known_mut().remove(image);
     }
 
     /// What was found broken when the store was opened.
@@ -124,10 +182,10 @@ impl Images {
         &self.inner.warnings
     }
 
-    /// All images that are here. Does not touch the disk.
+    /// All images that are here, untagged ones as `registry/repository@digest`. Does not touch the disk.
     #[must_use]
     pub fn present(&self) -> BTreeMap<ImageReference, Present> {
-        self.inner.present.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known().iter().map(|(image, known)| (image.clone(), known.present.clone())).collect()
     }
 
     /// Asks the registry, fetches what is missing and makes `image` name what it names there. Dropping the future
@@ -138,36 +196,11 @@ impl Images {
         platform: Option<&Platform>,
         progress: &Progress,
     ) -> Result<Present, PullError> {
-        let Inner { store, registry, limits, in_flight, .. } = &*self.inner;
+        let Inner { store, registry, limits, in_flight, partials, holds, .. } = &*self.inner;
         let machine = resolve::this_machine();
         let wanted = platform.unwrap_or(&machine);
-        let pulled = Pull { store, limits, in_flight, image, wanted, progress }.run(registry).await?;
+        let pulled = Pull { store, limits, in_flight, partials, holds, image, wanted, progress }.run(registry).await?;
         self.record(image, wanted, pulled).await.map_err(|e| PullError::store(image, e))
-    }
-
-    async fn record(&self, image: &ImageReference, platform: &Platform, pulled: Pulled) -> Result<Present, StoreError> {
-        let record = RefRecord {
-            reference: image.to_string(),
-            manifest: pulled.manifest.to_string(),
-            top: pulled.top.to_string(),
-            config: pulled.config.to_string(),
-            platform: platform.to_string(),
-            bytes: pulled.bytes,
-            pulled_at_ms: now().millis(),
-        };
-        let present = Present {
-            digest: pulled.manifest,
-            top: pulled.top,
-            platform: record.platform.clone(),
-            bytes: pulled.bytes,
-            pulled_at: Timestamp(record.pulled_at_ms),
-        };
-        let _turn = self.inner.recording.lock().await;
-        let (store, name) = (Arc::clone(&self.inner.store), image.clone());
-        let written = tokio::task::spawn_blocking(move || store.put_ref(&name, &record)).await;
-        written.map_err(|_| StoreError::Missing { digest: present.digest.clone() }).flatten()?;
-        self.inner.present.write().unwrap_or_else(PoisonError::into_inner).insert(image.clone(), present.clone());
-        Ok(present)
     }
 
     /// The directories of an image's layers, lowest first, for overlayfs' `lowerdir`. Layers below one that hides
@@ -190,31 +223,20 @@ impl Images {
     /// What the image says about its containers.
     pub fn config(&self, digest: &Digest) -> Result<ImageConfig, StoreError> {
         let store = &self.inner.store;
-        let damaged = |e: ManifestError| StoreError::Damaged { path: store.dir().to_owned(), reason: e.to_string() };
-        let manifest = match manifest::read(&store.blob(digest)?, None, &self.inner.limits).map_err(damaged)? {
-            manifest::Document::Image(manifest) => manifest,
-            manifest::Document::Index(_) => return Err(StoreError::Missing { digest: digest.clone() }),
-        };
-        config::read(&store.blob(&manifest.config.digest)?).map_err(damaged)
+        config::read(&store.blob(&self.manifest(digest)?.config.digest)?).map_err(|e| self.unreadable(&e))
     }
-}
 
-/// Whether all that a reference leads to is there. Layers are only looked for, not read again.
-fn whole(store: &Store, record: &RefRecord) -> Result<Present, String> {
-    let digest = |text: &str| Digest::parse(text).map_err(|e| e.to_string());
-    let (manifest, top) = (digest(&record.manifest)?, digest(&record.top)?);
-    store.blob(&manifest).map_err(|e| e.to_string())?;
-    let config = store.blob(&digest(&record.config)?).map_err(|e| e.to_string())?;
-    let config = config::read(&config).map_err(|e| e.to_string())?;
-    match config.diff_ids.iter().find(|id| !store.has_layer(id)) {
-        Some(missing) => Err(format!("its layer {} is missing", missing.short())),
-        None => Ok(Present {
-            digest: manifest,
-            top,
-            platform: record.platform.clone(),
-            bytes: record.bytes,
-            pulled_at: Timestamp(record.pulled_at_ms),
-        }),
+    /// The manifest of an image that is here.
+    fn manifest(&self, digest: &Digest) -> Result<manifest::Manifest, StoreError> {
+        let bytes = self.inner.store.blob(digest)?;
+        match manifest::read(&bytes, None, &self.inner.limits).map_err(|e| self.unreadable(&e))? {
+            manifest::Document::Image(manifest) => Ok(manifest),
+            manifest::Document::Index(_) => Err(StoreError::Missing { digest: digest.clone() }),
+        }
+    }
+
+    fn unreadable(&self, error: &ManifestError) -> StoreError {
+        StoreError::Damaged { path: self.inner.store.dir().to_owned(), reason: error.to_string() }
     }
 }
 

@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 use super::config::{self, ImageConfig};
 use super::error::{LayerError, PullError, StoreError};
 use super::hash::Hasher;
+use super::holds::{Hold, Holds};
 
 use super::manifest::{self, Descriptor, Document, Manifest, ManifestError};
-use super::progress::Progress;
-use super::registry::{Fetched, Registry, RegistryError, Session};
+use super::partial::{Partial, Partials};
+use super::progress::{Gauge, LayerState, Progress};
+use super::registry::{Download, Fetched, Registry, RegistryError, Session};
 
 use super::resolve;
 use super::settings::Limits;
@@ -33,6 +35,8 @@ pub(super) struct Pull<'a> {
     pub(super) store: &'a Arc<Store>,
     pub(super) limits: &'a Arc<Limits>,
     pub(super) in_flight: &'a InFlight,
+    pub(super) partials: &'a Arc<Partials>,
+    pub(super) holds: &'a Arc<Holds>,
     pub(super) image: &'a ImageReference,
     pub(super) wanted: &'a Platform,
     pub(super) progress: &'a Progress,
@@ -44,20 +48,30 @@ pub(super) struct Pulled {
     pub(super) manifest: Digest,
     pub(super) config: Digest,
     pub(super) bytes: u64,
+    pub(super) layers: Vec<Digest>,
+    /// Keeps all of it from being swept until a reference leads to it.
+    pub(super) hold: Hold,
 }
 
 /// Layers being fetched by anyone. Whoever comes second waits and then finds the layer.
 #[derive(Default)]
-pub(super) struct InFlight(Mutex<BTreeMap<Digest, Weak<tokio::sync::Mutex<()>>>>);
+pub(super) struct InFlight(Mutex<BTreeMap<Digest, Weak<Turn>>>);
+
+/// One layer, for all who want it now.
+#[derive(Default)]
+pub(super) struct Turn {
+    pub(super) lock: Arc<tokio::sync::Mutex<()>>,
+    pub(super) gauge: Arc<Gauge>,
+}
 
 impl InFlight {
-    fn turn(&self, diff_id: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+    pub(super) fn turn(&self, diff_id: &Digest) -> Arc<Turn> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, turn| turn.strong_count() > 0);
         if let Some(turn) = all.get(diff_id).and_then(Weak::upgrade) {
             return turn;
         }
-        let turn = Arc::default();
+        let turn = Arc::<Turn>::default();
         all.insert(diff_id.clone(), Arc::downgrade(&turn));
         turn
     }
@@ -74,9 +88,10 @@ struct Plan {
 
 impl Pull<'_> {
     pub(super) async fn run(&self, registry: &Registry) -> Result<Pulled, PullError> {
-        let session = registry.about(self.image);
+        let session = registry.about(self.image, self.progress).await;
         let plan = self.documents(&session).await?;
-        self.progress.begin(plan.manifest.layers.iter().map(|l| l.size).fold(0, u64::saturating_add));
+        let documents = [&plan.top.digest, &plan.manifest_bytes.digest, &plan.manifest.config.digest];
+        let hold = self.holds.hold(plan.config.diff_ids.iter().chain(documents).cloned());
         self.layers(&session, &plan).await?;
         let bytes = plan.manifest.layers.iter().map(|l| l.size).fold(0, u64::saturating_add);
         let blobs = [
@@ -95,6 +110,8 @@ impl Pull<'_> {
             manifest: plan.manifest_bytes.digest,
             config: plan.manifest.config.digest,
             bytes,
+            layers: plan.config.diff_ids,
+            hold,
         })
     }
 
@@ -135,66 +152,143 @@ impl Pull<'_> {
 
     /// Fetches what is missing, a few at a time. The first error drops the others.
     async fn layers(&self, session: &Session<'_>, plan: &Plan) -> Result<(), PullError> {
-        let pairs = plan.manifest.layers.iter().zip(&plan.config.diff_ids);
-        let fetches: Vec<_> = pairs.map(|(from, diff_id)| self.layer(session, from, diff_id)).collect();
+        let layers = &plan.manifest.layers;
+        let turns: Vec<_> = plan.config.diff_ids.iter().map(|diff_id| self.in_flight.turn(diff_id)).collect();
+        let rows = layers.iter().zip(&turns);
+        self.progress.begin(rows.map(|(from, turn)| (from.digest.clone(), from.size, Arc::clone(&turn.gauge))));
+        let all = layers.iter().zip(&plan.config.diff_ids).zip(&turns);
+        let fetches: Vec<_> = all.map(|((from, id), turn)| self.layer(session, from, id, turn)).collect();
         stream::iter(fetches).buffer_unordered(self.limits.parallel_layers.max(1)).try_collect::<()>().await
     }
 
-    async fn layer(&self, session: &Session<'_>, from: &Descriptor, diff_id: &Digest) -> Result<(), PullError> {
-        let turn = self.in_flight.turn(diff_id);
-        let _mine = turn.lock().await;
-        if self.store.has_layer(diff_id) {
-            self.progress.add(from.size);
+    async fn layer(
+        &self,
+        session: &Session<'_>,
+        from: &Descriptor,
+        diff_id: &Digest,
+        turn: &Turn,
+    ) -> Result<(), PullError> {
+        let _mine = turn.lock.lock().await;
+        if self.store.is_good(diff_id) {
+            if turn.gauge.state() != LayerState::Done {
+                turn.gauge.set(LayerState::Present);
+            }
             return Ok(());
         }
-        let failed = |error| PullError::layer(self.image, &from.digest, self.store.dir(), error);
+        let mut partial = self.partials.take(from).await;
+        let mut anew = false;
+        loop {
+            let tried = self.attempt(session, from, diff_id, &turn.gauge, partial.as_mut()).await;
+            let (error, cure) = match tried {
+                Ok(()) => break,
+                Err(failed) => failed,
+            };
+            let again = match cure {
+                Cure::Nothing => false,
+                // Parts of several downloads that make nothing whole: once more, from the start.
+                Cure::Anew => !std::mem::replace(&mut anew, true),
+                Cure::Elsewhere => true,
+            };
+            if !again {
+                return Err(error);
+            }
+            if let Some(partial) = &mut partial {
+                partial.clear().await;
+            }
+        }
+        turn.gauge.set(LayerState::Done);
+        if let Some(partial) = &mut partial {
+            partial.remove().await;
+        }
+        Ok(())
+    }
+
+    /// One unpacking of a layer, from its first byte to its last.
+    async fn attempt(
+        &self,
+        session: &Session<'_>,
+        from: &Descriptor,
+        diff_id: &Digest,
+        gauge: &Gauge,
+        mut partial: Option<&mut Partial>,
+    ) -> Result<(), (PullError, Cure)> {
+        gauge.restart();
         let (sender, receiver) = mpsc::channel(PIECES);
         let (store, limits, promised) = (Arc::clone(self.store), Arc::clone(self.limits), diff_id.clone());
         let unpacking = tokio::task::spawn_blocking(move || fill(&store, Body::new(receiver), &promised, &limits));
-        let fetched = self.fetch(session, from, sender).await;
+        let fetched = self.fetch(session, from, gauge, partial.as_deref_mut(), sender).await;
         let unpacked = unpacking.await.unwrap_or(Err(Filled::Layer(LayerError::Lost)));
+        if let Some(partial) = partial {
+            match (&fetched, &unpacked) {
+                (Err((error, _)), _) if !error.is_damage() => partial.keep().await,
+                // Wrong bytes, or right ones that are of no use here.
+                (Err(_), _) | (Ok(()), Err(_)) => partial.clear().await,
+                (Ok(()), Ok(_)) => {}
+            }
+        }
+        let of_registry = |(error, cure)| (self.registry(error), cure);
+        let failed = |error| (PullError::layer(self.image, &from.digest, self.store.dir(), error), Cure::Nothing);
         match (fetched, unpacked) {
             // Damage on the way is the cause of whatever nonsense was unpacked.
-            (Err(error), Err(Filled::Layer(why))) if why.is_cancelled() => Err(self.registry(error)),
-            (Err(error @ (RegistryError::WrongDigest { .. } | RegistryError::WrongSize { .. })), _) => {
-                Err(self.registry(error))
-            }
+            (Err(error), Err(Filled::Layer(why))) if why.is_cancelled() => Err(of_registry(error)),
+            (Err((error, cure)), _) if error.is_damage() => Err(of_registry((error, cure))),
             (_, Err(Filled::Layer(why))) => Err(failed(why)),
-            (_, Err(Filled::Store(why))) => Err(PullError::store(self.image, why)),
-            (Err(error), Ok(_)) => Err(self.registry(error)),
+            (_, Err(Filled::Store(why))) => Err((PullError::store(self.image, why), Cure::Nothing)),
+            (Err(error), Ok(_)) => Err(of_registry(error)),
             (Ok(()), Ok(_)) => Ok(()),
         }
     }
 
-    /// Passes a blob's bytes on while counting and hashing them. The end is announced only when all was right.
+    /// Passes a blob's bytes on while counting and hashing them: first those an earlier download left, then the rest.
+    /// The end is announced only when all was right.
     async fn fetch(
         &self,
         session: &Session<'_>,
         from: &Descriptor,
+        gauge: &Gauge,
+        mut partial: Option<&mut Partial>,
         sender: mpsc::Sender<Piece>,
-    ) -> Result<(), RegistryError> {
-        let mut response = session.blob(from).await?;
+    ) -> Result<(), (RegistryError, Cure)> {
         let mut hasher = Hasher::like(&from.digest);
-        let mut got = 0u64;
-        while let Some(bytes) = session.piece(&mut response).await? {
-            got += bytes.len() as u64;
-            if got > from.size {
-                return Err(session.wrong_size(from, got));
+        let mut had = 0;
+        if let Some(partial) = partial.as_deref_mut() {
+            while let Ok(Some(bytes)) = partial.read().await {
+                had += bytes.len() as u64;
+                hasher.update(&bytes);
+                gauge.add(bytes.len() as u64);
+                if sender.send(Piece::Data(bytes)).await.is_err() {
+                    return Ok(());
+                }
             }
+            self.progress.resumed(had);
+        }
+        let mut download = session.download(from, had);
+        loop {
+            let bytes = match download.next().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => break,
+                Err(error) => {
+                    let cure = cure(&error, &download);
+                    return Err((error, cure));
+                }
+            };
             hasher.update(&bytes);
-            self.progress.add(bytes.len() as u64);
+            gauge.add(bytes.len() as u64);
+            if let Some(partial) = partial.as_deref_mut() {
+                partial.write(&bytes).await;
+            }
             if sender.send(Piece::Data(bytes)).await.is_err() {
                 // The other side gave up and says why.
                 return Ok(());
             }
         }
-        if got != from.size {
-            return Err(session.wrong_size(from, got));
-        }
         let digest = hasher.finish();
         if digest != from.digest.as_str() {
-            return Err(session.wrong_digest(&from.digest, digest));
+            let error = session.wrong_digest(&from.digest, digest);
+            let cure = cure(&error, &download);
+            return Err((error, cure));
         }
+        gauge.set(LayerState::Unpacking);
         let _ = sender.send(Piece::End).await;
         Ok(())
     }
@@ -204,6 +298,27 @@ impl Pull<'_> {
     }
     fn unusable(&self, source: ManifestError) -> PullError {
         PullError::Manifest { image: self.image.clone(), source: Box::new(source) }
+    }
+}
+
+/// What may help against a layer that came out wrong.
+enum Cure {
+    Nothing,
+    /// Fetching all of it again.
+    Anew,
+    /// Fetching all of it from places that have not been asked yet.
+    Elsewhere,
+}
+
+fn cure(error: &RegistryError, download: &Download<'_>) -> Cure {
+    if !error.is_damage() {
+        Cure::Nothing
+    } else if download.blame(error) {
+        Cure::Elsewhere
+    } else if download.seams() {
+        Cure::Anew
+    } else {
+        Cure::Nothing
     }
 }
 

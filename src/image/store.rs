@@ -1,26 +1,34 @@
-//! Images on disk. The files say everything; there is no other index.
+//! Images on disk: the directories, the blobs and the layers. The files say everything; there is no other index.
 //!
 //! | path | what it is |
 //! |---|---|
-//! | `blobs/<algorithm>/<hex>` | manifests and configurations, byte for byte |
+//! | `blobs/<algorithm>/<hex>` | manifests, configurations and compressed layers that no registry has, byte for byte |
 //! | `layers/<hex of diff_id>/diff/` | one layer unpacked, in overlayfs' form |
 //! | `layers/<hex of diff_id>/meta.json` | what was found while unpacking |
-//! | `refs/<hex of the name>.json` | which manifest a reference names |
+//! | `refs/<hex of the name>.json` | which manifest a reference names: `refs.rs` |
+//! | `partial/<algorithm>-<hex>` | the first bytes of a blob whose download broke off |
 //! | `ingest/` | what is being made; nothing in it outlives the run |
+//! | `trash/` | what is being deleted; the next run goes on with it |
+//! | `replaced/<boot id>-<n>` | damaged layers that were replaced; containers may run on them until the machine restarts |
 //!
 //! Everything appears by a rename of something already on disk, so a power cut leaves either the old or the new.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::fs::{CWD, RenameFlags};
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StoreError;
-use super::hash::{digest_like, sha256_hex};
+use super::hash::digest_like;
 use super::unpack::ingest::{Ingest, Occupied, remove_tree};
 use super::unpack::layer::Unpacking;
-use crate::model::{Digest, ImageReference};
+use crate::model::Digest;
 
 /// A small file of the store is never larger.
 const SMALL_FILE: u64 = 64 << 20;
@@ -29,26 +37,8 @@ const SMALL_FILE: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Store {
     dir: PathBuf,
-}
-
-/// What `refs/*.json` holds. A format that stays readable for ever.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct RefRecord {
-    pub(super) reference: String,
-    pub(super) manifest: String,
-    /// What the registry had under the name: the index, where there is one. A later question is compared with this.
-    pub(super) top: String,
-    pub(super) config: String,
-    pub(super) platform: String,
-    pub(super) bytes: u64,
-    pub(super) pulled_at_ms: u64,
-}
-
-/// All references that were read, and for each broken one a sentence.
-#[derive(Debug, Default)]
-pub(super) struct Refs {
-    pub(super) good: Vec<(ImageReference, RefRecord)>,
-    pub(super) broken: Vec<String>,
+    /// Layers that were found damaged: not counted as here for the next pull, which replaces them.
+    damaged: Mutex<BTreeSet<Digest>>,
 }
 
 /// What `meta.json` of a layer holds.
@@ -58,6 +48,18 @@ pub(super) struct LayerRecord {
     /// Bytes of its tar archive.
     pub(super) bytes: u64,
     pub(super) opaque_root: bool,
+    /// The rest of its archive is kept beside it.
+    #[serde(default)]
+    pub(super) split: bool,
+    /// Its archive can be made again, byte for byte.
+    #[serde(default)]
+    pub(super) rebuildable: bool,
+    /// Bytes it takes on disk; 0: nobody counted.
+    #[serde(default)]
+    pub(super) disk_bytes: u64,
+    /// Members of its archive.
+    #[serde(default)]
+    pub(super) entries: u64,
 }
 
 impl Store {
@@ -67,36 +69,35 @@ impl Store {
         fs::create_dir_all(dir)?;
         // Layers hold set-uid programs of strangers: nobody but the daemon may reach them here.
         fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        for name in ["blobs/sha256", "blobs/sha512", "layers", "refs"] {
+        for name in ["blobs/sha256", "blobs/sha512", "layers", "refs", "trash", "replaced"] {
             fs::create_dir_all(dir.join(name))?;
         }
-        remove_tree(&store.ingest_dir())?;
+        // Big trees take long to delete; the daemon need not wait for it.
+        store.discard(&store.ingest_dir())?;
         fs::create_dir_all(store.ingest_dir())?;
+        store.discard_replaced()?;
         sync_dir(dir)?;
+        store.empty_trash()?;
         Ok(store)
     }
 
     /// A store that is there already, as it is.
     pub(super) fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), damaged: Mutex::default() }
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
-    fn ingest_dir(&self) -> PathBuf {
+    pub(super) fn ingest_dir(&self) -> PathBuf {
         self.dir.join("ingest")
     }
-    fn blob_path(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.dir.join("blobs").join(digest.algorithm()).join(digest.hex())
     }
-    fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+    pub(super) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.dir.join("layers").join(diff_id.hex())
     }
-    fn ref_path(&self, image: &ImageReference) -> PathBuf {
-        self.dir.join("refs").join(format!("{}.json", sha256_hex(image.to_string().as_bytes())))
-    }
-
     /// The directory that overlayfs takes for a layer.
     pub(super) fn layer_diff(&self, diff_id: &Digest) -> PathBuf {
         self.layer_path(diff_id).join("diff")
@@ -105,6 +106,18 @@ impl Store {
     pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
         let path = self.layer_path(diff_id);
         path.join("meta.json").is_file() && path.join("diff").is_dir()
+    }
+
+    /// Whether a layer need not be fetched: it is there, and nobody found it damaged.
+    pub(super) fn is_good(&self, diff_id: &Digest) -> bool {
+        self.has_layer(diff_id) && !self.damaged().contains(diff_id)
+    }
+    /// The next pull fetches the layer although it is there, and puts its own in its place.
+    pub(super) fn mark_damaged(&self, diff_id: &Digest) {
+        self.damaged().insert(diff_id.clone());
+    }
+    fn damaged(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn layer(&self, diff_id: &Digest) -> Result<LayerRecord, StoreError> {
@@ -119,8 +132,15 @@ impl Store {
 
     /// Makes a settled layer visible. One that came to be meanwhile is as good.
     pub(super) fn commit_layer(&self, ingest: Ingest, diff_id: &Digest, done: &Unpacking) -> Result<(), StoreError> {
-        let record =
-            LayerRecord { diff_id: diff_id.to_string(), bytes: done.bytes, opaque_root: done.facts.opaque_root };
+        let record = LayerRecord {
+            diff_id: diff_id.to_string(),
+            bytes: done.bytes,
+            opaque_root: done.facts.opaque_root,
+            split: false,
+            rebuildable: false,
+            disk_bytes: super::usage::tree_bytes(ingest.path()),
+            entries: 0,
+        };
         let meta = ingest.path().join("meta.json");
         write_synced(&meta, &json(&record, &meta)?).map_err(StoreError::io(&meta))?;
         sync_dir(ingest.path()).map_err(StoreError::io(ingest.path()))?;
@@ -128,13 +148,64 @@ impl Store {
         // A pull that was given up may still end well beside us, so what stands there is looked at only when it is in
         // the way; without its record it is not a layer.
         if let Err(Occupied(ingest)) = ingest.keep_as(&target).map_err(StoreError::io(&target))?
-            && !self.has_layer(diff_id)
+            && !self.is_good(diff_id)
         {
-            remove_tree(&target).map_err(StoreError::io(&target))?;
-            let _ = ingest.keep_as(&target).map_err(StoreError::io(&target))?;
+            self.exchange(ingest, &target).map_err(StoreError::io(&target))?;
         }
+        self.damaged().remove(diff_id);
         let layers = self.dir.join("layers");
         sync_dir(&layers).map_err(StoreError::io(&layers))
+    }
+
+    /// Puts a layer in the place of a damaged one, in one step. Overlays that stand keep the old tree open and would lose
+    /// its files, so it is kept until no mount of this boot can know it.
+    fn exchange(&self, ingest: Ingest, target: &Path) -> io::Result<()> {
+        rustix::fs::renameat_with(CWD, ingest.path(), CWD, target, RenameFlags::EXCHANGE)?;
+        let replaced = self.dir.join("replaced");
+        let boot = boot_id();
+        loop {
+            let name = replaced.join(format!("{boot}-{}", next_number()));
+            match rustix::fs::renameat_with(CWD, ingest.path(), CWD, &name, RenameFlags::NOREPLACE) {
+                Err(rustix::io::Errno::EXIST) => {}
+                other => return other.map_err(Into::into),
+            }
+        }
+    }
+
+    /// Trees that were replaced before the machine started last are in no mount any more.
+    fn discard_replaced(&self) -> io::Result<()> {
+        let boot = boot_id();
+        for entry in fs::read_dir(self.dir.join("replaced"))? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(&boot) {
+                self.discard(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves something out of sight, in one step. [`Store::delete`] or the next run takes it away. What is not there is
+    /// gone already.
+    pub(super) fn discard(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        loop {
+            let aside = self.dir.join("trash").join(format!("{}-{}", std::process::id(), next_number()));
+            match rustix::fs::renameat_with(CWD, path, CWD, &aside, RenameFlags::NOREPLACE) {
+                Ok(()) => return Ok(Some(aside)),
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(rustix::io::Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes away what dead runs left, on a thread of its own.
+    fn empty_trash(&self) -> io::Result<()> {
+        let left: Vec<_> =
+            fs::read_dir(self.dir.join("trash"))?.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+        if !left.is_empty() {
+            std::thread::Builder::new().name("image-trash".into()).spawn(move || delete(&left))?;
+        }
+        Ok(())
     }
 
     /// Reads a blob and checks that it still is what its name says.
@@ -153,6 +224,11 @@ impl Store {
         Err(StoreError::Damaged { path, reason: format!("its content is {got}") })
     }
 
+    /// The file of a blob that is kept as it is.
+    pub(super) fn kept(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.blob_path(digest)).filter(|path| path.is_file())
+    }
+
     /// Stores verified bytes.
     pub(super) fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         if self.blob(digest).is_ok() {
@@ -161,39 +237,8 @@ impl Store {
         self.replace(&self.blob_path(digest), bytes)
     }
 
-    pub(super) fn put_ref(&self, image: &ImageReference, record: &RefRecord) -> Result<(), StoreError> {
-        let path = self.ref_path(image);
-        self.replace(&path, &json(record, &path)?)
-    }
-
-    /// Reads all references; a broken one never hides the others.
-    pub(super) fn refs(&self) -> io::Result<Refs> {
-        let mut refs = Refs::default();
-        for entry in fs::read_dir(self.dir.join("refs"))? {
-            let path = entry?.path();
-            if path.extension().is_none_or(|e| e != "json") {
-                continue;
-            }
-            match self.read_ref(&path) {
-                Ok(found) => refs.good.push(found),
-                Err(reason) => refs.broken.push(format!("{} is not used: {reason}", path.display())),
-            }
-        }
-        Ok(refs)
-    }
-
-    fn read_ref(&self, path: &Path) -> Result<(ImageReference, RefRecord), String> {
-        let bytes = read_small(path).map_err(|e| e.to_string())?;
-        let record: RefRecord = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-        let image = ImageReference::parse(&record.reference).map_err(|e| e.to_string())?;
-        if self.ref_path(&image) != path {
-            return Err("it speaks of another image than its name".into());
-        }
-        Ok((image, record))
-    }
-
     /// Puts `bytes` at `path`, whole or not at all.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let ingest = self.begin_layer().map_err(StoreError::io(&self.ingest_dir()))?;
         let draft = ingest.path().join("file");
         write_synced(&draft, bytes).map_err(StoreError::io(&draft))?;
@@ -203,21 +248,44 @@ impl Store {
     }
 }
 
-fn json(record: &impl Serialize, path: &Path) -> Result<Vec<u8>, StoreError> {
+/// Deletes what was discarded. What stays is taken by the next run.
+pub(super) fn delete(trees: &[PathBuf]) {
+    for (done, path) in trees.iter().enumerate() {
+        match remove_tree(path) {
+            Ok(()) => {
+                tracing::debug!(path = %path.display(), left = trees.len() - done - 1, "deleted from the image store")
+            }
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot be deleted now; it will be tried when the daemon starts again");
+            }
+        }
+    }
+}
+
+fn next_number() -> u64 {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    COUNTER.fetch_add(1, Ordering::Relaxed)
+}
+
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+pub(super) fn json(record: &impl Serialize, path: &Path) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec_pretty(record).map_err(|e| StoreError::Damaged { path: path.to_owned(), reason: e.to_string() })
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-fn sync_dir(path: &Path) -> io::Result<()> {
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_small(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(SMALL_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)

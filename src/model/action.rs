@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ContainerId, ContainerSpec, ImageReference, Platform, Signal};
+use super::{ContainerId, ContainerSpec, Digest, ImageReference, Platform, Signal};
 
 /// What an action, a wait or a failure is about. At most one action is under way for each key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,6 +58,13 @@ pub enum Action {
         /// Which.
         id: ContainerId,
     },
+    /// Remove an image that nobody uses, with the layers that no other image has. It refuses what is used after all.
+    RemoveImage {
+        /// Which.
+        image: ImageReference,
+        /// What its name stood for when that was decided; a name that moved since stays.
+        digest: Digest,
+    },
 }
 
 impl Action {
@@ -65,7 +72,7 @@ impl Action {
     #[must_use]
     pub fn key(&self) -> Key {
         match self {
-            Self::Pull { image, .. } => Key::Image(image.clone()),
+            Self::Pull { image, .. } | Self::RemoveImage { image, .. } => Key::Image(image.clone()),
             Self::Create { spec } | Self::Start { spec } => Key::Container(spec.id.clone()),
             Self::Stop { id, .. } | Self::Remove { id } => Key::Container(id.clone()),
         }
@@ -79,6 +86,7 @@ impl Action {
             Self::Start { .. } => "start",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
+            Self::RemoveImage { .. } => "remove image",
         }
     }
 }

@@ -85,6 +85,10 @@ pub struct ImageReference {
 impl ImageReference {
     /// Parses a reference as Docker does: the first part is a registry if it holds a dot or a colon or is `localhost`.
     pub fn parse(text: &str) -> Result<Self, ReferenceError> {
+        Self::parse_in(text, DOCKER_HUB)
+    }
+    /// Parses a reference; one that names no registry is of this one. Only at Docker Hub a name of one part is below `library/`.
+    pub fn parse_in(text: &str, default_registry: &str) -> Result<Self, ReferenceError> {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
@@ -95,7 +99,7 @@ impl ImageReference {
             Some((name, digest)) => (name, Some(Digest::parse(digest)?)),
             None => (text, None),
         };
-        let (registry, rest) = split_registry(name);
+        let (registry, rest) = split_registry(name, default_registry);
         let (repository, tag) = match rest.rsplit_once(':') {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (rest, None),
@@ -104,7 +108,7 @@ impl ImageReference {
         if let Some(tag) = tag {
             check_tag(tag)?;
         }
-        let repository = if registry == "docker.io" && !repository.contains('/') {
+        let repository = if registry == DOCKER_HUB && !repository.contains('/') {
             format!("library/{repository}")
         } else {
             repository.to_owned()
@@ -152,14 +156,15 @@ impl fmt::Display for ImageReference {
     }
 }
 
-fn split_registry(name: &str) -> (String, &str) {
-    match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => {
-            let registry = if first == "index.docker.io" { "docker.io" } else { first };
-            (registry.to_owned(), rest)
-        }
-        _ => ("docker.io".to_owned(), name),
-    }
+const DOCKER_HUB: &str = "docker.io";
+
+fn split_registry<'a>(name: &'a str, default_registry: &str) -> (String, &'a str) {
+    let (registry, rest) = match name.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+        _ => (default_registry, name),
+    };
+    let hub = matches!(registry, "index.docker.io" | "registry-1.docker.io");
+    (if hub { DOCKER_HUB } else { registry }.to_owned(), rest)
 }
 
 fn check_registry(text: &str) -> Result<(), ReferenceError> {
@@ -223,6 +228,28 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
+impl Platform {
+    /// Parses `os/architecture[/variant]`; architectures by the names that kernels give them too.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let part = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        let [os, architecture, rest @ ..] = parts.as_slice() else { return None };
+        if rest.len() > 1 || !parts.iter().all(part) {
+            return None;
+        }
+        let architecture = match architecture.to_ascii_lowercase().as_str() {
+            "x86_64" | "x86-64" => "amd64".to_owned(),
+            "aarch64" => "arm64".to_owned(),
+            other => other.to_owned(),
+        };
+        let variant = rest.first().map(|variant| variant.to_ascii_lowercase());
+        Some(Self { os: os.to_ascii_lowercase(), architecture, variant })
+    }
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
@@ -245,6 +272,25 @@ mod tests {
         assert_eq!(full("index.docker.io/a"), Ok("docker.io/library/a:latest".into()));
         let pinned = format!("ghcr.io/a/b@sha256:{}", "0".repeat(64));
         assert_eq!(full(&pinned), Ok(pinned));
+    }
+
+    #[test]
+    fn names_without_a_registry_are_of_the_default_one() {
+        let full = |t: &str, registry: &str| ImageReference::parse_in(t, registry).map(|r| r.to_string());
+        assert_eq!(full("nginx", "r.example:5000"), Ok("r.example:5000/nginx:latest".into()));
+        assert_eq!(full("a/b:1", "r.example:5000"), Ok("r.example:5000/a/b:1".into()));
+        assert_eq!(full("docker.io/nginx", "r.example"), Ok("docker.io/library/nginx:latest".into()));
+        assert_eq!(full("ghcr.io/a/b", "r.example"), Ok("ghcr.io/a/b:latest".into()));
+        for hub in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
+            assert_eq!(full("nginx", hub), Ok("docker.io/library/nginx:latest".into()));
+            assert_eq!(full(&format!("{hub}/a/b"), "r.example"), Ok("docker.io/a/b:latest".into()));
+        }
+        assert!(full("nginx", "not a host").is_err());
+        // What was written in full once is read again as the same, whatever the default is now.
+        for text in ["nginx", "a/b:2", "localhost/x"] {
+            let written = full(text, "r.example").unwrap();
+            assert_eq!(full(&written, "other.example"), Ok(written));
+        }
     }
 
     #[test]

@@ -5,7 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
-use crate::model::{Action, ContainerId, ContainerState, ImageReference, Key, ObservedContainer, Timestamp};
+use super::{CollectPolicy, Desired, DiskUse, ImageFacts, Observed};
+use crate::model::{
+    Action, ContainerId, ContainerState, Digest, ImageReference, Key, ObservedContainer, ProjectName, ServiceName,
+    Slot, Timestamp,
+};
 
 /// The last failure of an action on a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +44,20 @@ pub struct Memory {
     pub restarts: BTreeMap<ContainerId, Restarts>,
     /// When the end of a container was noticed, on the planner's own clock.
     pub ends: BTreeMap<ContainerId, Timestamp>,
-    /// When the registry was last asked about an image.
+    /// When the registry last said what an image is, on the planner's own clock, by whomever it was asked.
     pub asked: BTreeMap<ImageReference, Timestamp>,
+    /// When the question was put that the registry answered last, of those that the planner put since it runs.
+    pub heard: BTreeMap<ImageReference, Timestamp>,
+    /// When the file of a service came into force, of those that did since the planner runs.
+    pub edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
+    /// The manifests that each service ran last, the newest first.
+    pub generations: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
+    /// Whether images are being removed because the disk is full.
+    pub collecting: bool,
 }
+
+/// So many manifests of each service are kept: what it runs, and what it ran before.
+const GENERATIONS: usize = 2;
 
 impl Memory {
     /// Notes an end that was just seen, or seen at start, and forgets those that are over.
@@ -57,12 +72,61 @@ impl Memory {
         self.ends = ends;
     }
 
-    /// An action succeeded. `before` is the container as it was seen before a start.
-    pub fn succeeded(&mut self, action: &Action, before: Option<&ContainerState>, now: Timestamp) {
+    /// Takes in how old the images' records say that they are: what was asked before the planner ran, or by somebody else.
+    /// The records' clock may be wrong and jump: an answer is never taken for older than it was known to be.
+    pub fn notice_images(&mut self, images: &BTreeMap<ImageReference, ImageFacts>, now: Timestamp) {
+        for (image, facts) in images {
+            let Some(ago) = facts.asked_ago_ms else { continue };
+            let at = Timestamp(now.millis().saturating_sub(ago));
+            let asked = self.asked.entry(image.clone()).or_insert(at);
+            *asked = at.max(*asked);
+            // Somebody else was answered since.
+            let key = Key::Image(image.clone());
+            if self.failures.get(&key).is_some_and(|failure| failure.at < at) {
+                self.failures.remove(&key);
+            }
+        }
+    }
+
+    /// Begins to remove images above one mark, and goes on until the other.
+    pub fn notice_disk(&mut self, disk: Option<&DiskUse>, policy: CollectPolicy) {
+        let percent = disk.map_or(0, DiskUse::percent);
+        let above = if self.collecting { policy.stop.min(policy.start) } else { policy.start };
+        self.collecting = policy.enabled && percent >= u64::from(above);
+    }
+
+    /// Forgets services and images that are neither wanted nor here. Returns the services whose generations went.
+    pub fn forget(&mut self, desired: &Desired, observed: &Observed) -> Vec<(ProjectName, ServiceName)> {
+        let wanted = |(project, service): &(ProjectName, ServiceName)| {
+            let by_file = desired.projects.get(project).is_some_and(|p| p.services.contains_key(service));
+            by_file || desired.kept.contains(project)
+        };
+        let here = |of: &(ProjectName, ServiceName)| {
+            observed.containers.values().any(|c| c.spec.slot.project == of.0 && c.spec.slot.service == of.1)
+        };
+        self.edited.retain(|of, _| wanted(of));
+        let gone: Vec<_> = self.generations.keys().filter(|of| !wanted(of) && !here(of)).cloned().collect();
+        self.generations.retain(|of, _| !gone.contains(of));
+        let services = || desired.projects.values().flat_map(|p| p.services.values());
+        let named = |image: &ImageReference| services().any(|s| s.image.as_ref() == Some(image));
+        self.asked.retain(|image, _| observed.images.contains_key(image) || named(image));
+        self.heard.retain(|image, _| observed.images.contains_key(image) || named(image));
+        gone
+    }
+
+    /// Whether the registry answered since the service's file came into force and the planner runs.
+    pub(super) fn heard(&self, slot: &Slot, image: &ImageReference) -> bool {
+        let edited = self.edited.get(&(slot.project.clone(), slot.service.clone()));
+        self.heard.get(image).is_some_and(|heard| edited.is_none_or(|edited| heard >= edited))
+    }
+
+    /// An action that was begun then succeeded. `before` is the container as it was seen before a start.
+    pub fn succeeded(&mut self, action: &Action, before: Option<&ContainerState>, begun: Timestamp, now: Timestamp) {
         self.failures.remove(&action.key());
         match action {
             Action::Pull { image, .. } => {
                 self.asked.insert(image.clone(), now);
+                self.heard.insert(image.clone(), begun);
             }
             Action::Start { spec } => {
                 if let Some(ContainerState::Exited { started, at, .. }) = before {
@@ -71,13 +135,22 @@ impl Memory {
                     restarts.total = restarts.total.saturating_add(1);
                 }
                 self.ends.remove(&spec.id);
+                self.ran(&spec.slot, &spec.image_digest);
             }
             Action::Remove { id } => {
                 self.restarts.remove(id);
                 self.ends.remove(id);
             }
-            Action::Create { .. } | Action::Stop { .. } => {}
+            Action::Create { .. } | Action::Stop { .. } | Action::RemoveImage { .. } => {}
         }
+    }
+
+    /// What runs is the newest generation.
+    fn ran(&mut self, slot: &Slot, digest: &Digest) {
+        let generations = self.generations.entry((slot.project.clone(), slot.service.clone())).or_default();
+        generations.retain(|known| known != digest);
+        generations.insert(0, digest.clone());
+        generations.truncate(GENERATIONS);
     }
 
     /// An action failed; it may be tried again after the back-off, or after `at_least_ms` where that is longer.

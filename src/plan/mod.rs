@@ -14,8 +14,11 @@
 //! so that the old container is stopped only when the new one's image is here and its folder is made.
 
 mod backoff;
+mod collect;
+mod facts;
 #[cfg(test)]
 mod histories;
+mod images;
 mod memory;
 #[cfg(test)]
 mod sim;
@@ -24,11 +27,13 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use backoff::{failure_delay_ms, restart_delay_ms};
+pub use collect::Crowded;
+pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use memory::{Failure, Memory, Restarts};
 
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Project,
-    ProjectName, Slot, Timestamp,
+    Action, ContainerId, ContainerState, ExitStatus, ImageReference, Key, ObservedContainer, Project, ProjectName,
+    Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -43,10 +48,10 @@ pub struct Desired {
 /// What is: the host as it was just seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
-    /// Images that are here, and the manifest each resolves to.
-    pub images: BTreeMap<ImageReference, Digest>,
-    /// For which platform each of them was pulled, as it was asked for.
-    pub platforms: BTreeMap<ImageReference, String>,
+    /// Images that are here, whole.
+    pub images: BTreeMap<ImageReference, ImageFacts>,
+    /// The disk that images lie on; none where it cannot be asked.
+    pub disk: Option<DiskUse>,
     /// The platform that is meant where the file names none.
     pub machine: String,
     /// Containers that we made.
@@ -81,6 +86,8 @@ pub struct Facts<'a> {
     pub under_way: &'a BTreeMap<Key, Action>,
     /// How much may be under way.
     pub limits: Limits,
+    /// When images are removed.
+    pub collect: CollectPolicy,
     /// Now, on a clock that does not jump.
     pub now: Timestamp,
 }
@@ -132,6 +139,15 @@ pub enum WaitingOn {
     },
     /// The file: a key holds the service.
     Held,
+    /// Nothing: the registry could not be asked whether the image moved, and what is here is used.
+    Refresh {
+        /// Which.
+        image: ImageReference,
+        /// Why.
+        error: String,
+        /// How often so far.
+        attempts: u32,
+    },
     /// The image is not here and `pull_policy: never` forbids to pull it.
     NeverPulled(ImageReference),
 }
@@ -156,12 +172,19 @@ pub struct Plan {
     pub waiting: Vec<Wait>,
     /// When to plan again though nothing happened.
     pub wake_at: Option<Timestamp>,
+    /// The disk is full, and nothing can be removed.
+    pub crowded: Option<Crowded>,
 }
 
 impl Plan {
+    /// Not later than this.
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
     fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {
         if let Some(at) = until {
-            self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
+            self.wake(at);
         }
         self.waiting.push(Wait { slot: slot.clone(), on, until });
     }
@@ -176,6 +199,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
     }
+    collect::plan(&mut planner);
     planner.plan
 }
 
@@ -211,16 +235,35 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(facts: &'a Facts<'a>) -> Self {
         let pulls = facts.under_way.values().filter(|a| matches!(a, Action::Pull { .. })).count();
-        Self { facts, plan: Plan::default(), pulls, containers: facts.under_way.len() - pulls }
+        let containers = facts.under_way.keys().filter(|key| matches!(key, Key::Container(_))).count();
+        Self { facts, plan: Plan::default(), pulls, containers }
     }
 
     fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {
         self.plan.wait(slot, on, until);
     }
 
-    /// Takes the step, unless one is under way or planned for the same key, its last attempt failed too recently, or too much
-    /// is under way; then the slot waits for that.
+    /// Takes the step, or lets the slot wait for what is in its way.
     fn step(&mut self, slot: &Slot, action: Action, reason: String) {
+        let pulled = match &action {
+            Action::Pull { image, .. } => Some(WaitingOn::Image(image.clone())),
+            _ => None,
+        };
+        let serves = pulled.is_none().then_some(slot);
+        match self.attempt(serves, action, reason) {
+            Ok(()) => pulled.into_iter().for_each(|on| self.wait(slot, on, None)),
+            Err((on, until)) => self.wait(slot, on, until),
+        }
+    }
+
+    /// Takes the step, unless one is under way or planned for the same key, its last attempt failed too recently, or too much
+    /// is under way: then that is the answer.
+    fn attempt(
+        &mut self,
+        slot: Option<&Slot>,
+        action: Action,
+        reason: String,
+    ) -> Result<(), (WaitingOn, Option<Timestamp>)> {
         let key = action.key();
         let same = self
             .facts
@@ -232,31 +275,31 @@ impl<'a> Planner<'a> {
                 Action::Pull { image, .. } => WaitingOn::Image(image.clone()),
                 other => WaitingOn::Step(other.verb()),
             };
-            return self.wait(slot, on, None);
+            return Err((on, None));
         }
         if let Some(failure) = self.facts.memory.failures.get(&key)
             && failure.verb == action.verb()
             && failure.retry_at > self.facts.now
         {
             let on = WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };
-            return self.wait(slot, on, Some(failure.retry_at));
+            return Err((on, Some(failure.retry_at)));
         }
-        let pull = matches!(action, Action::Pull { .. });
-        let (count, limit) = if pull {
-            (&mut self.pulls, self.facts.limits.pulls)
-        } else {
-            (&mut self.containers, self.facts.limits.containers)
+        let room = match &action {
+            Action::Pull { .. } => Some((&mut self.pulls, self.facts.limits.pulls)),
+            // One at a time, which its rule sees to.
+            Action::RemoveImage { .. } => None,
+            Action::Create { .. } | Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => {
+                Some((&mut self.containers, self.facts.limits.containers))
+            }
         };
-        if *count >= limit {
-            return self.wait(slot, WaitingOn::Turn, None);
+        if let Some((count, limit)) = room {
+            if *count >= limit {
+                return Err((WaitingOn::Turn, None));
+            }
+            *count += 1;
         }
-        *count += 1;
-        if let Action::Pull { image, .. } = &action {
-            let on = WaitingOn::Image(image.clone());
-            self.wait(slot, on, None);
-        }
-        let slot = (!pull).then(|| slot.clone());
-        self.plan.steps.push(Step { action, reason, slot });
+        self.plan.steps.push(Step { action, reason, slot: slot.cloned() });
+        Ok(())
     }
 }
 

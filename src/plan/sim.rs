@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Desired, Facts, Limits, Memory, Observed, Plan, plan};
+use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, ProcessId, Slot,
-    Timestamp,
+    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, ProcessId,
+    ProjectName, ServiceName, Slot, Timestamp,
 };
 
 /// A small generator (SplitMix64): a history is its seed.
@@ -33,11 +33,41 @@ impl Chance {
     }
 }
 
+/// An image that is here.
+#[derive(Debug, Clone)]
+pub(super) struct Here {
+    pub(super) digest: Digest,
+    pub(super) asked: Timestamp,
+    pub(super) used: Timestamp,
+    pub(super) pinned: bool,
+}
+
+/// The disk has so many units, and each image takes this many of them.
+const DISK: u64 = 1_000;
+const IMAGE: u64 = 30;
+
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) desired: Desired,
-    pub(super) images: BTreeMap<ImageReference, Digest>,
+    pub(super) images: BTreeMap<ImageReference, Here>,
+    /// How often each tag was moved.
+    tags: BTreeMap<ImageReference, u32>,
     pub(super) registry_up: bool,
+    /// The records' times tell nothing.
+    pub(super) clock_is_wrong: bool,
+    /// Units of the disk that others use.
+    pub(super) others_use: u64,
+    pub(super) collect: CollectPolicy,
+    /// Whether the upper mark was passed since the lower one was.
+    pub(super) filled: bool,
+    /// When the registry said last what an image is, as far as it can be known to the daemon that runs.
+    pub(super) answered: BTreeMap<ImageReference, Timestamp>,
+    /// When it was asked for that, by the daemon that runs.
+    pub(super) heard: BTreeMap<ImageReference, Timestamp>,
+    pub(super) edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
+    /// The last two images that each service ran.
+    pub(super) ran: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
+    begun: BTreeMap<Key, Timestamp>,
     pub(super) containers: BTreeMap<ContainerId, ObservedContainer>,
     pub(super) under_way: BTreeMap<Key, Action>,
     pub(super) memory: Memory,
@@ -54,7 +84,17 @@ impl World {
             now: Timestamp(1_000_000),
             desired: Desired::default(),
             images: BTreeMap::new(),
+            tags: BTreeMap::new(),
             registry_up: true,
+            clock_is_wrong: false,
+            others_use: 0,
+            collect: CollectPolicy { enabled: true, start: 85, stop: 80, min_age_ms: 50_000 },
+            filled: false,
+            answered: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            edited: BTreeMap::new(),
+            ran: BTreeMap::new(),
+            begun: BTreeMap::new(),
             containers: BTreeMap::new(),
             under_way: BTreeMap::new(),
             memory: Memory::default(),
@@ -65,24 +105,96 @@ impl World {
     }
 
     pub(super) fn observed(&self) -> Observed {
-        Observed { images: self.images.clone(), containers: self.containers.clone(), ..Observed::default() }
+        let facts = |here: &Here| ImageFacts {
+            digest: here.digest.clone(),
+            platform: String::new(),
+            asked_ago_ms: (!self.clock_is_wrong).then(|| self.now.since(here.asked)),
+            idle_ms: self.now.since(here.used),
+            bytes: IMAGE,
+            disk_bytes: IMAGE,
+            pinned: here.pinned,
+        };
+        let digests: BTreeSet<&Digest> = self.images.values().map(|here| &here.digest).collect();
+        let used = self.others_use + digests.len() as u64 * IMAGE;
+        Observed {
+            images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
+            disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),
+            machine: String::new(),
+            containers: self.containers.clone(),
+        }
+    }
+
+    /// What the registry has under the name.
+    pub(super) fn tag(&self, image: &ImageReference) -> Digest {
+        let moves = self.tags.get(image).copied().unwrap_or(0);
+        image.digest().cloned().unwrap_or_else(|| digest_of(&format!("{image}/{moves}")))
+    }
+
+    pub(super) fn tag_moves(&mut self, image: &ImageReference) {
+        *self.tags.entry(image.clone()).or_default() += 1;
+    }
+
+    /// By hand: the loop learns of it from the record alone.
+    pub(super) fn somebody_pulls(&mut self, image: &ImageReference) {
+        if self.registry_up && !self.under_way.contains_key(&Key::Image(image.clone())) {
+            self.pulled(image);
+        }
+    }
+
+    fn pulled(&mut self, image: &ImageReference) {
+        let digest = self.tag(image);
+        let now = self.now;
+        let new = Here { digest: digest.clone(), asked: now, used: now, pinned: false };
+        let before = self.images.insert(image.clone(), new);
+        if let Some(before) = before.filter(|before| before.digest != digest) {
+            let name = format!("{}/{}@{}", image.registry(), image.repository(), before.digest);
+            self.images.insert(ImageReference::parse(&name).unwrap(), before);
+        }
+        if !self.clock_is_wrong {
+            self.answered.insert(image.clone(), now);
+        }
+    }
+
+    /// Somebody removes what no container uses.
+    pub(super) fn images_are_lost(&mut self) {
+        let in_use: BTreeSet<_> = self.containers.values().map(|c| c.spec.image_digest.clone()).collect();
+        self.images.retain(|_, here| in_use.contains(&here.digest));
+    }
+
+    /// The files were read, and something is no longer in them.
+    pub(super) fn forget(&mut self) {
+        for of in self.memory.forget(&self.desired, &self.observed()) {
+            self.ran.remove(&of);
+        }
     }
 
     /// Looks, plans, and puts the steps under way.
     pub(super) fn step(&mut self) -> Plan {
         let observed = self.observed();
         self.memory.notice_ends(observed.containers.values(), self.now);
+        self.memory.notice_images(&observed.images, self.now);
+        self.memory.notice_disk(observed.disk.as_ref(), self.collect);
+        if !self.clock_is_wrong {
+            for (image, here) in &self.images {
+                let answered = self.answered.entry(image.clone()).or_insert(here.asked);
+                *answered = here.asked.max(*answered);
+            }
+        }
+        let percent = observed.disk.as_ref().unwrap().percent();
+        self.filled = percent >= 85 || self.filled && percent >= 80;
         let plan = plan(&Facts {
             desired: &self.desired,
             observed: &observed,
             memory: &self.memory,
             under_way: &self.under_way,
             limits: self.limits,
+            collect: self.collect,
             now: self.now,
         });
         super::histories::check_plan(self, &observed, &plan);
         for step in &plan.steps {
             self.under_way.insert(step.action.key(), step.action.clone());
+            self.begun.insert(step.action.key(), self.now);
         }
         plan
     }
@@ -106,10 +218,27 @@ impl World {
             self.fail_start(&spec.id);
         }
         match (possible, outcome) {
-            (Ok(()), Outcome::Succeeds) => self.memory.succeeded(&action, before.as_ref(), self.now),
+            (Ok(()), Outcome::Succeeds) => self.report(&action, before.as_ref()),
             (Ok(()), _) => self.memory.failed(&action, "it failed after it was done".to_owned(), None, self.now),
             (Err(error), _) => self.memory.failed(&action, error, None, self.now),
         }
+    }
+
+    fn report(&mut self, action: &Action, before: Option<&ContainerState>) {
+        let begun = self.begun[&action.key()];
+        if let Action::Pull { image, .. } = action {
+            self.answered.insert(image.clone(), self.now);
+            self.heard.insert(image.clone(), begun);
+        }
+        if let Action::Start { spec } = action {
+            let ran = self.ran.entry((spec.slot.project.clone(), spec.slot.service.clone())).or_default();
+            if ran.first() != Some(&spec.image_digest) {
+                ran.retain(|digest| *digest != spec.image_digest);
+                ran.insert(0, spec.image_digest.clone());
+                ran.truncate(2);
+            }
+        }
+        self.memory.succeeded(action, before, begun, self.now);
     }
 
     fn effect(&mut self, action: &Action) -> Result<(), String> {
@@ -118,14 +247,21 @@ impl World {
                 if !self.registry_up {
                     return Err("the registry is down".to_owned());
                 }
-                self.images.insert(image.clone(), digest_of(image));
+                self.pulled(image);
             }
             Action::Create { spec } => {
-                if self.images.get(&spec.image) != Some(&spec.image_digest) {
+                if !self.images.values().any(|here| here.digest == spec.image_digest) {
                     return Err("the image is gone".to_owned());
                 }
                 let made = ObservedContainer { spec: (**spec).clone(), state: ContainerState::Created };
                 self.containers.entry(spec.id.clone()).or_insert(made);
+            }
+            Action::RemoveImage { image, digest } => {
+                let used = self.containers.values().any(|c| c.spec.image_digest == *digest);
+                assert!(!used, "{image} was removed while a container was made from it");
+                if self.images.get(image).is_some_and(|here| here.digest == *digest) {
+                    self.images.remove(image);
+                }
             }
             Action::Start { spec } => self.start(&spec.id)?,
             Action::Stop { id, .. } => self.end(id, ExitStatus::Signal(15)),
@@ -196,15 +332,13 @@ impl World {
                 let _unheard = self.effect(&action);
             }
         }
-        self.memory = Memory::default();
-        self.counted.clear();
+        self.daemon_forgets();
     }
 
     /// Power is lost: no process is left, and nothing is under way.
     pub(super) fn reboots(&mut self) {
         self.under_way.clear();
-        self.memory = Memory::default();
-        self.counted.clear();
+        self.daemon_forgets();
         let at = self.now;
         for container in self.containers.values_mut() {
             let started = match container.state {
@@ -216,6 +350,17 @@ impl World {
             };
             container.state = ContainerState::Exited { status: ExitStatus::MachineStopped, started, at };
         }
+    }
+
+    /// Generations are in the database, the last answers in the images' records.
+    fn daemon_forgets(&mut self) {
+        let generations = std::mem::take(&mut self.memory.generations);
+        self.memory = Memory { generations, ..Memory::default() };
+        self.counted.clear();
+        self.answered.clear();
+        self.heard.clear();
+        self.edited.clear();
+        self.filled = false;
     }
 
     pub(super) fn alive_slots(&self) -> BTreeSet<Slot> {
@@ -231,7 +376,7 @@ pub(super) enum Outcome {
     FailsAfterEffect,
 }
 
-pub(super) fn digest_of(image: &ImageReference) -> Digest {
-    let hash = crate::model::SpecHash::of(image.to_string().as_bytes());
+fn digest_of(text: &str) -> Digest {
+    let hash = crate::model::SpecHash::of(text.as_bytes());
     Digest::parse(&format!("sha256:{hash}")).unwrap()
 }

@@ -2,14 +2,11 @@
 
 use super::backoff::restart_delay_ms;
 use super::memory::streak;
-use super::{Planner, WaitingOn, may_run};
+use super::{Planner, WaitingOn, images, may_run};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    ObservedContainer, PullPolicy, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
+    ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
 };
-
-/// A digest that was asked for so recently is new enough to create from under `pull_policy: always`.
-const FRESH_MS: u64 = 60_000;
 
 pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
     match wanted(planner, slot) {
@@ -50,28 +47,29 @@ fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContaine
 
 /// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
 fn keep(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
-    keep_running(planner, slot, containers);
+    keep_running(planner, slot, None, containers);
     planner.wait(slot, WaitingOn::Held, None);
 }
 
 /// Brings the slot towards a container of this service.
 fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &[&ObservedContainer]) {
     let Some(image) = &service.image else { return };
-    let current = current(planner, service, image, containers);
+    let current = current(planner, service, containers);
     let stale = || containers.iter().filter(|c| current.is_none_or(|chosen| chosen.spec.id != c.spec.id));
     match current {
         None => {
-            let Some(digest) = resolved(planner, slot, service, image) else {
-                return keep_running(planner, slot, containers);
+            let Some(digest) = images::resolved(planner, slot, service, image) else {
+                return keep_running(planner, slot, Some(service), containers);
             };
             let id = ContainerId::derive(slot, &service.hash, digest);
             let spec = Box::new(container_spec(id, slot, service, image, digest));
-            planner.step(slot, Action::Create { spec }, creation_reason(containers));
-            keep_running(planner, slot, containers);
+            planner.step(slot, Action::Create { spec }, creation_reason(service, digest, containers));
+            keep_running(planner, slot, Some(service), containers);
         }
         Some(container) => {
             for old in stale() {
-                retire(planner, slot, old, "its specification changed");
+                let reason = retirement_reason(service, container, old);
+                retire(planner, slot, old, &reason);
             }
             match stale().find(|old| may_run(old, planner.facts.under_way)) {
                 Some(old) if !matches!(container.state, ContainerState::Running { .. }) => {
@@ -79,29 +77,35 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
                 }
                 Some(_) | None => supervise_current(planner, slot, container, service),
             }
+            images::look_after(planner, slot, service, image);
         }
     }
 }
 
-/// The container that is what the file asks for: by hash; of several, the one that runs, else the one of the present image.
+/// The container that is what the file asks for: by hash, and by digest where the service follows its tag; of several, the one that
+/// runs, else the one of the present image.
 fn current<'a>(
     planner: &Planner<'_>,
     service: &Service,
-    image: &ImageReference,
     containers: &[&'a ObservedContainer],
 ) -> Option<&'a ObservedContainer> {
-    let present = planner.facts.observed.images.get(image);
-    let matching = || containers.iter().copied().filter(|c| c.spec.service.hash == service.hash);
+    let present = images::here(planner, service).map(|facts| &facts.digest);
+    let matching = || {
+        let same = containers.iter().copied().filter(|c| c.spec.service.hash == service.hash);
+        same.filter(|c| images::moved(planner, service, c).is_none())
+    };
     matching()
         .find(|c| may_run(c, planner.facts.under_way))
         .or_else(|| matching().find(|c| present == Some(&c.spec.image_digest)))
         .or_else(|| matching().next())
 }
 
-/// While no successor is made, the old container is looked after as before.
-fn keep_running(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+/// While no successor is made, the old container is looked after as before: as it was made, or as the file says where only its image
+/// is another.
+fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
-        supervise(planner, slot, container, container.spec.service.restart);
+        let present = service.filter(|service| service.hash == container.spec.service.hash);
+        supervise(planner, slot, container, present.unwrap_or(&container.spec.service).restart);
     }
 }
 
@@ -119,44 +123,22 @@ fn incumbent<'a>(planner: &Planner<'_>, containers: &[&'a ObservedContainer]) ->
     alive.or_else(|| containers.iter().copied().filter(|c| ran(c).is_some()).max_by_key(|c| ran(c)))
 }
 
-/// The digest to create from, or the step that brings it.
-fn resolved<'a>(
-    planner: &mut Planner<'a>,
-    slot: &Slot,
-    service: &Service,
-    image: &ImageReference,
-) -> Option<&'a Digest> {
-    let observed = planner.facts.observed;
-    let platform = service.platform.as_ref().map_or_else(|| observed.machine.clone(), ToString::to_string);
-    let here = observed.images.get(image).filter(|_| observed.platforms.get(image).is_none_or(|of| *of == platform));
-    let fresh = |within: u64| {
-        let asked = planner.facts.memory.asked.get(image);
-        asked.is_some_and(|at| planner.facts.now.since(*at) <= within)
-    };
-    let refresh = image.digest().is_none()
-        && match service.pull {
-            PullPolicy::Missing | PullPolicy::Never => false,
-            PullPolicy::Always => !fresh(FRESH_MS),
-            PullPolicy::Every { ms } => !fresh(ms.max(FRESH_MS)),
-        };
-    match here {
-        Some(digest) if !refresh => return Some(digest),
-        Some(_) => {}
-        None if service.pull == PullPolicy::Never => {
-            planner.wait(slot, WaitingOn::NeverPulled(image.clone()), None);
-            return None;
-        }
-        None => {}
+fn creation_reason(service: &Service, digest: &Digest, containers: &[&ObservedContainer]) -> String {
+    let same = containers.iter().find(|c| c.spec.service.hash == service.hash);
+    match (same, &service.image) {
+        (Some(old), Some(image)) => images::moved_reason(image, &old.spec.image_digest, digest),
+        _ if containers.is_empty() => "the file asks for it".to_owned(),
+        _ => "its specification changed".to_owned(),
     }
-    let reason = if refresh && here.is_some() { "pull_policy asks for the newest" } else { "the image is not here" };
-    let action = Action::Pull { image: image.clone(), platform: service.platform.clone(), refresh };
-    planner.step(slot, action, reason.to_owned());
-    None
 }
 
-fn creation_reason(containers: &[&ObservedContainer]) -> String {
-    let reason = if containers.is_empty() { "the file asks for it" } else { "its specification changed" };
-    reason.to_owned()
+fn retirement_reason(service: &Service, current: &ObservedContainer, old: &ObservedContainer) -> String {
+    match &service.image {
+        Some(image) if old.spec.service.hash == service.hash && images::follows(service) => {
+            images::moved_reason(image, &old.spec.image_digest, &current.spec.image_digest)
+        }
+        _ => "its specification changed".to_owned(),
+    }
 }
 
 fn container_spec(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::host::Gauges;
+use super::host::{Gauges, Transfer};
 use super::reconciler::{Reconciler, wait_kind};
 use super::view::{
     ContainerStateView, ContainerView, FolderView, ImageStateView, ImageView, Phase, ProjectView, ServiceView,
@@ -13,7 +13,7 @@ use crate::model::{
     Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName, Slot,
     Timestamp,
 };
-use crate::plan::{Wait, WaitingOn};
+use crate::plan::{Failure, ImageFacts, Wait, WaitingOn};
 
 /// What the status shows beside the reconciler's own knowledge.
 #[derive(Debug, Clone)]
@@ -32,8 +32,15 @@ impl Reconciler {
     pub(super) fn view(&self, around: &Surroundings<'_>) -> View {
         let saved = !around.saving && around.unsaved.is_none();
         let projects = self.project_views(saved);
-        let open =
-            |wait: &&Wait| !matches!(wait.on, WaitingOn::Held | WaitingOn::Owner { .. } | WaitingOn::NeverPulled(_));
+        let open = |wait: &&Wait| match wait.on {
+            WaitingOn::Held | WaitingOn::Owner { .. } | WaitingOn::NeverPulled(_) | WaitingOn::Refresh { .. } => false,
+            WaitingOn::Image(_)
+            | WaitingOn::Step(_)
+            | WaitingOn::Predecessor(_)
+            | WaitingOn::Retry { .. }
+            | WaitingOn::Backoff { .. }
+            | WaitingOn::Turn => true,
+        };
         let busy = !self.under_way.is_empty() || self.plan.waiting.iter().any(|w| open(&w)) || self.absent;
         let note = [around.gauges.store_note.clone(), around.unsaved.clone()].into_iter().flatten().collect::<Vec<_>>();
         View {
@@ -78,10 +85,13 @@ impl Reconciler {
 
     fn wait_reason(&self, on: &WaitingOn) -> String {
         match on {
-            WaitingOn::Image(image) => match self.memory.failures.get(&Key::Image(image.clone())) {
+            WaitingOn::Image(image) => match self.pull_failure(image) {
                 Some(failure) => format!("image {image}: attempt {} failed: {}", failure.attempts, failure.error),
-                None => format!("image {image} is being pulled"),
+                None => self.pull_in_words(image),
             },
+            WaitingOn::Refresh { image, error, attempts } => format!(
+                "what is here of image {image} is used: its registry could not be asked whether it moved (attempt {attempts}: {error})"
+            ),
             WaitingOn::Step(verb) => format!("{verb} is under way"),
             WaitingOn::Predecessor(id) => match self.observed.containers.get(id) {
                 Some(old) => format!("the container that it replaces ({}, {}) has to end", old.spec.name, id.short()),
@@ -101,6 +111,10 @@ impl Reconciler {
                 format!("image {image} is not here and pull_policy is never; pull it by hand or change the policy")
             }
         }
+    }
+
+    fn pull_failure(&self, image: &ImageReference) -> Option<&Failure> {
+        self.memory.failures.get(&Key::Image(image.clone())).filter(|failure| failure.verb == "pull")
     }
 
     fn project_views(&self, saved: bool) -> Vec<ProjectView> {
@@ -177,7 +191,8 @@ impl Reconciler {
         let phase_of_wait = |wait: &&Wait| match &wait.on {
             WaitingOn::Held => Phase::Held,
             WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
-            WaitingOn::Image(image) if self.memory.failures.contains_key(&Key::Image(image.clone())) => Phase::Failing,
+            WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
+            WaitingOn::Refresh { .. } => Phase::Applied,
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
             WaitingOn::Image(_) | WaitingOn::Step(_) | WaitingOn::Predecessor(_) | WaitingOn::Turn => Phase::Applying,
@@ -189,6 +204,7 @@ impl Reconciler {
             }
             Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
             Action::Pull { image, .. } => wanted.image.as_ref() == Some(image),
+            Action::RemoveImage { .. } => false,
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
         let held = !wanted.holds.is_empty();
@@ -227,25 +243,39 @@ impl Reconciler {
 
     fn image_views(&self, gauges: &Gauges) -> Vec<ImageView> {
         let mut states: BTreeMap<&ImageReference, ImageStateView> = BTreeMap::new();
-        for (image, digest) in &self.observed.images {
-            let bytes = gauges.sizes.get(image).copied().unwrap_or(0);
-            states.insert(image, ImageStateView::Present { digest: digest.clone(), bytes });
+        for (image, facts) in &self.observed.images {
+            let bytes = gauges.sizes.get(image).copied().unwrap_or(facts.bytes);
+            states.insert(image, ImageStateView::Present { digest: facts.digest.clone(), bytes });
         }
         for (key, failure) in &self.memory.failures {
-            if let Key::Image(image) = key {
+            if let Key::Image(image) = key
+                && failure.verb == "pull"
+            {
+                // What is here is of use although nobody could be asked whether it moved; the wait says that.
                 let (error, attempts) = (failure.error.clone(), failure.attempts);
-                states.insert(image, ImageStateView::Failed { error, attempts, next_attempt: Some(failure.retry_at) });
+                let next_attempt = Some(failure.retry_at);
+                states.entry(image).or_insert(ImageStateView::Failed { error, attempts, next_attempt });
             }
         }
-        for (key, under) in &self.under_way {
-            if let Key::Image(image) = key {
-                let transfer = gauges.transfers.get(image).copied().unwrap_or_default();
-                let since = under.since;
-                states.insert(image, ImageStateView::Pulling { done: transfer.done, total: transfer.total, since });
-            }
+        for (image, transfer) in &gauges.transfers {
+            states.insert(image, pulling(transfer.clone(), transfer.since));
+        }
+        for under in self.under_way.values() {
+            let Action::Pull { image, refresh, .. } = &under.action else { continue };
+            let transfer = gauges.transfers.get(image).cloned().unwrap_or_default();
+            let here = self.observed.images.get(image).filter(|_| *refresh && transfer.total.is_none());
+            let bytes = |facts: &ImageFacts| gauges.sizes.get(image).copied().unwrap_or(facts.bytes);
+            let present =
+                here.map(|facts| ImageStateView::Present { digest: facts.digest.clone(), bytes: bytes(facts) });
+            states.insert(image, present.unwrap_or_else(|| pulling(transfer, under.since)));
         }
         states.into_iter().map(|(image, state)| ImageView { image: image.clone(), state }).collect()
     }
+}
+
+fn pulling(transfer: Transfer, since: Timestamp) -> ImageStateView {
+    let Transfer { done, total, layers, wait, from, since: _ } = transfer;
+    ImageStateView::Pulling { done, total, since, layers, wait, from }
 }
 
 /// The containers and waits of each service, gathered once.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::{Action, ContainerId, ImageReference};
+use crate::model::{Action, ContainerId, Digest, ImageReference, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Observed, Restarts};
 use crate::source::Remembered;
 
@@ -59,6 +59,15 @@ pub enum Change {
     },
     /// A container was removed.
     Forgotten(ContainerId),
+    /// A service runs another manifest than before.
+    Generations {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// What it ran last, the newest first; empty when the service is gone.
+        digests: Vec<Digest>,
+    },
 }
 
 /// What the status shows of the machine.
@@ -75,10 +84,44 @@ pub struct Gauges {
 }
 
 /// How far a pull is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Transfer {
+    /// Since when.
+    pub since: Timestamp,
     /// Bytes that arrived.
     pub done: u64,
     /// Bytes in all, once known.
     pub total: Option<u64>,
+    /// Its layers, lowest first, once known.
+    pub layers: Vec<LayerTransfer>,
+    /// What it waits for before it goes on by itself.
+    pub wait: Option<TransferWait>,
+    /// The host that answers now: the registry, or a mirror of it.
+    pub from: Option<String>,
+}
+
+/// How far one layer is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerTransfer {
+    /// The first digits of its digest.
+    pub digest: String,
+    /// Bytes that arrived.
+    pub done: u64,
+    /// Bytes in all.
+    pub total: u64,
+    /// `waiting`, `fetching`, `unpacking`, `done` or `present`.
+    pub state: &'static str,
+}
+
+/// A pause inside a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferWait {
+    /// Why.
+    pub reason: String,
+    /// Until when.
+    pub until: Timestamp,
+    /// Which attempt comes next.
+    pub attempt: u32,
+    /// How many there may be without a byte of progress.
+    pub of: u32,
 }

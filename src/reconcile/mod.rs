@@ -10,12 +10,13 @@
 
 mod describe;
 mod host;
+mod images;
 mod ledger;
 mod reconciler;
 mod run;
 pub mod view;
 
-pub use host::{ActionError, Change, Gauges, Host, Transfer};
+pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};
 pub use reconciler::{Noted, Reconciler};
 pub use run::{Channels, Command, run};

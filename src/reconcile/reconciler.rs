@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::host::{ActionError, Change};
+use super::host::{ActionError, Change, Transfer};
+use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
 use super::view::Event;
-use crate::model::{Action, ContainerId, ContainerState, Key, Location, Problem, Slot, Timestamp};
-use crate::plan::{self, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
+use crate::model::{Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, Slot, Timestamp};
+use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
 use crate::source::Look;
 
 /// An action under way.
@@ -44,7 +45,18 @@ pub struct Reconciler {
     pub(super) waiting_since: BTreeMap<(Slot, String), Timestamp>,
     pub(super) absent: bool,
     pub(super) ready: bool,
+    /// Pulls that ended since the host was seen last.
+    pub(super) pulled: BTreeMap<ImageReference, Pulled>,
+    /// Images that were removed since the host was seen last.
+    pub(super) removed: BTreeSet<ImageReference>,
+    /// How far the pulls are, and when that was.
+    pub(super) transfers: (BTreeMap<ImageReference, Transfer>, Timestamp),
+    /// When the progress of a pull was told last.
+    pub(super) progress_told: BTreeMap<ImageReference, Timestamp>,
+    pub(super) host_seen: bool,
     limits: Limits,
+    collect: CollectPolicy,
+    crowded_told: bool,
     told: BTreeSet<Problem>,
     held_told: Option<String>,
     events: u64,
@@ -65,11 +77,24 @@ impl Reconciler {
             waiting_since: BTreeMap::new(),
             absent: false,
             ready: false,
+            pulled: BTreeMap::new(),
+            removed: BTreeSet::new(),
+            transfers: Default::default(),
+            progress_told: BTreeMap::new(),
+            host_seen: false,
             limits,
+            collect: CollectPolicy::default(),
+            crowded_told: false,
             told: BTreeSet::new(),
             held_told: None,
             events: 0,
         }
+    }
+
+    /// With another rule for the removal of images.
+    #[must_use]
+    pub fn collecting(self, collect: CollectPolicy) -> Self {
+        Self { collect, ..self }
     }
 
     /// The folder was looked at.
@@ -79,6 +104,9 @@ impl Reconciler {
         let mut noted = Noted::default();
         for path in &changes.applied {
             let Some(good) = self.ledger.good(path) else { continue };
+            let services = good.document.project.services.keys();
+            let edited = services.map(|service| ((good.document.project.name.clone(), service.clone()), now));
+            self.memory.edited.extend(edited);
             let project = good.document.project.name.to_string();
             let source = good.source.clone();
             noted.records.push(Change::Good { path: path.clone(), project: project.clone(), source });
@@ -95,6 +123,9 @@ impl Reconciler {
             self.memory.retry_now();
         }
         self.desired = self.ledger.desired();
+        for (project, service) in self.memory.forget(&self.desired, &self.observed) {
+            noted.records.push(Change::Generations { project, service, digests: Vec::new() });
+        }
         self.tell_problems(now, &mut noted);
         self.ready = true;
         noted.changes = changes;
@@ -131,6 +162,7 @@ impl Reconciler {
     pub fn problems(&self) -> Vec<Problem> {
         let mut all = self.ledger.problems();
         all.extend(self.held_problems());
+        all.extend(self.crowded_problem());
         all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.location.cmp(&b.location)));
         all
     }
@@ -150,7 +182,11 @@ impl Reconciler {
     pub fn step(&mut self, observed: Observed, now: Timestamp) -> (Vec<Step>, Noted) {
         let mut noted = Noted::default();
         self.tell_ends(&observed, now, &mut noted);
+        self.tell_images(&observed, now, &mut noted);
         self.memory.notice_ends(observed.containers.values(), now);
+        self.memory.notice_images(&observed.images, now);
+        self.memory.notice_disk(observed.disk.as_ref(), self.collect);
+        self.host_seen = true;
         self.observed = observed;
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
         let mut plan = plan::plan(&Facts {
@@ -159,6 +195,7 @@ impl Reconciler {
             memory: &self.memory,
             under_way: &actions,
             limits: self.limits,
+            collect: self.collect,
             now,
         });
         let steps = std::mem::take(&mut plan.steps);
@@ -167,6 +204,7 @@ impl Reconciler {
         }
         self.plan = plan;
         self.note_waits(now);
+        self.tell_crowded(now, &mut noted);
         (steps, noted)
     }
 
@@ -206,6 +244,15 @@ impl Reconciler {
         }
     }
 
+    /// Told once, not at every look.
+    fn tell_crowded(&mut self, now: Timestamp, noted: &mut Noted) {
+        let problem = self.crowded_problem();
+        if let Some(problem) = problem.as_ref().filter(|_| !self.crowded_told) {
+            noted.events.push(self.event(now, "disk.problem", problem.location.to_string(), problem.message.clone()));
+        }
+        self.crowded_told = problem.is_some();
+    }
+
     fn note_waits(&mut self, now: Timestamp) {
         let before = std::mem::take(&mut self.waiting_since);
         for wait in &self.plan.waiting {
@@ -222,9 +269,20 @@ impl Reconciler {
         let what = self.name_of(&under.action);
         match result {
             Ok(()) => {
-                self.memory.succeeded(&under.action, under.before.as_ref(), now);
+                let generations = self.generations_of(&under.action);
+                self.memory.succeeded(&under.action, under.before.as_ref(), under.since, now);
                 noted.records.extend(self.record_of(&under));
+                noted.records.extend(self.new_generations(&under.action, generations));
                 let took = now.since(under.since);
+                if let Action::Pull { image, refresh, .. } = under.action {
+                    // What it brought is told when it is seen.
+                    let pulled = Pulled { reason: under.reason, took, refresh };
+                    self.pulled.insert(image, pulled);
+                    return noted;
+                }
+                if let Action::RemoveImage { image, .. } = &under.action {
+                    self.removed.insert(image.clone());
+                }
                 noted.events.push(self.event(
                     now,
                     done_kind(&under.action),
@@ -252,7 +310,11 @@ impl Reconciler {
                 self.reasons.remove(id);
                 Some(Change::Forgotten(id.clone()))
             }
-            Action::Start { .. } | Action::Pull { .. } | Action::Create { .. } | Action::Stop { .. } => None,
+            Action::Start { .. }
+            | Action::Pull { .. }
+            | Action::Create { .. }
+            | Action::Stop { .. }
+            | Action::RemoveImage { .. } => None,
         }
     }
 
@@ -261,13 +323,13 @@ impl Reconciler {
             self.observed.containers.get(id).map_or_else(|| id.short().to_owned(), |c| c.spec.name.to_string())
         };
         match action {
-            Action::Pull { image, .. } => image.to_string(),
+            Action::Pull { image, .. } | Action::RemoveImage { image, .. } => image.to_string(),
             Action::Create { spec } | Action::Start { spec } => spec.name.to_string(),
             Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
         }
     }
 
-    fn event(&mut self, at: Timestamp, kind: &'static str, what: String, message: String) -> Event {
+    pub(super) fn event(&mut self, at: Timestamp, kind: &'static str, what: String, message: String) -> Event {
         self.events += 1;
         Event { sequence: self.events, at, kind, what, message, location: None::<Location> }
     }
@@ -296,6 +358,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Turn => "turn",
         WaitingOn::Owner { .. } => "owner",
         WaitingOn::Held => "held",
+        WaitingOn::Refresh { .. } => "refresh",
         WaitingOn::NeverPulled(_) => "never",
     }
     .to_owned()
@@ -308,12 +371,13 @@ const fn done_kind(action: &Action) -> &'static str {
         Action::Start { .. } => "container.started",
         Action::Stop { .. } => "container.stopped",
         Action::Remove { .. } => "container.removed",
+        Action::RemoveImage { .. } => "image.removed",
     }
 }
 
 const fn failed_kind(action: &Action) -> &'static str {
     match action {
-        Action::Pull { .. } => "image.failed",
+        Action::Pull { .. } | Action::RemoveImage { .. } => "image.failed",
         Action::Create { .. } | Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => {
             "container.failed"
         }

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::describe::Surroundings;
-use super::host::{ActionError, Change, Host};
+use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
 use super::view::{Event, View};
 use crate::model::{Key, Timestamp};
@@ -122,7 +122,8 @@ impl<H: Host> Loop<H> {
 
     fn wake(&self) -> Option<Instant> {
         let planned = self.reconciler.wake_at().map(|at| self.clock.instant(at));
-        let pulling = self.reconciler.under_way.keys().any(|key| matches!(key, Key::Image(_)));
+        let pulling = self.reconciler.under_way.keys().any(|key| matches!(key, Key::Image(_)))
+            || !self.reconciler.transfers.0.is_empty();
         let progress = pulling.then(|| Instant::now() + PROGRESS);
         [planned, progress, self.save_again].into_iter().flatten().min()
     }
@@ -144,8 +145,11 @@ impl<H: Host> Loop<H> {
             }
             self.tell(noted);
         }
+        let gauges = self.host.gauges();
+        let noted = self.reconciler.progressed(&gauges.transfers, self.clock.now());
+        self.tell(noted);
         self.save();
-        self.publish();
+        self.publish(gauges);
     }
 
     fn looked(&mut self, look: &crate::source::Look) {
@@ -227,7 +231,7 @@ impl<H: Host> Loop<H> {
         self.unsaved = failure;
     }
 
-    fn publish(&mut self) {
+    fn publish(&mut self, gauges: Gauges) {
         let around = Surroundings {
             now: self.clock.now(),
             revision: self.revision,
@@ -235,7 +239,7 @@ impl<H: Host> Loop<H> {
             watching: self.source.watching().to_string(),
             unsaved: self.unsaved.clone(),
             saving: !(self.saves.is_empty() && self.to_save.is_empty()),
-            gauges: self.host.gauges(),
+            gauges,
         };
         let mut view = self.reconciler.view(&around);
         let before = self.channels.view.borrow().clone();

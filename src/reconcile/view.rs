@@ -1,5 +1,6 @@
 //! What the status says: one value, made by the reconciler after each step, read by every front door.
 
+use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Problem, ProjectName, ServiceName,
     Timestamp,
@@ -216,6 +217,12 @@ pub enum ImageStateView {
         total: Option<u64>,
         /// Since when.
         since: Timestamp,
+        /// Its layers, lowest first, once known.
+        layers: Vec<LayerTransfer>,
+        /// What it waits for before it goes on by itself.
+        wait: Option<TransferWait>,
+        /// The host that answers now.
+        from: Option<String>,
     },
     /// The last pull failed.
     Failed {
@@ -261,7 +268,8 @@ pub struct Event {
     pub sequence: u64,
     /// When.
     pub at: Timestamp,
-    /// What kind: `file.applied`, `file.refused`, `image.pulled`, `image.failed`, `container.created`, `container.started`,
+    /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
+    /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
     /// `container.exited`, `container.stopped`, `container.removed`, `container.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,

@@ -67,7 +67,7 @@ impl std::fmt::Debug for Remembered {
 }
 
 /// Parses a file again from what was remembered of it.
-pub fn read_again(path: &Path, remembered: &Remembered) -> Result<Document, Vec<Problem>> {
+pub fn read_again(path: &Path, remembered: &Remembered, default_registry: &str) -> Result<Document, Vec<Problem>> {
     struct Kept<'a>(&'a [(PathBuf, Option<Vec<u8>>)]);
     impl Files for Kept<'_> {
         fn read(&self, relative: &Path) -> Result<Vec<u8>, FileError> {
@@ -79,9 +79,13 @@ pub fn read_again(path: &Path, remembered: &Remembered) -> Result<Document, Vec<
         path,
         text: remembered.text.as_bytes(),
         default_name: &remembered.default_name,
+        default_registry,
         files: &Kept(&remembered.references),
     })
 }
+
+/// The registry that is meant where nobody names another.
+pub const DOCKER_HUB: &str = "docker.io";
 
 /// Looks, and keeps what it read so that an event about one file costs one file.
 #[derive(Debug)]
@@ -90,6 +94,7 @@ pub struct Looker {
     real_root: PathBuf,
     known: BTreeMap<PathBuf, Known>,
     id: Option<FolderId>,
+    default_registry: String,
 }
 
 struct Known {
@@ -125,7 +130,14 @@ impl Looker {
     /// For the folder at `root`.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), real_root: root.to_owned(), known: BTreeMap::new(), id: None }
+        let (root, real_root) = (root.to_owned(), root.to_owned());
+        Self { root, real_root, known: BTreeMap::new(), id: None, default_registry: DOCKER_HUB.to_owned() }
+    }
+
+    /// With another registry for images whose references name none.
+    #[must_use]
+    pub fn with_default_registry(self, default_registry: &str) -> Self {
+        Self { default_registry: default_registry.to_owned(), ..self }
     }
 
     /// Looks at everything, as if for the first time.
@@ -252,7 +264,13 @@ impl Looker {
         }
         let files = Referred::new(folder, base);
         let default_name = default_name(path);
-        let parsed = spec::parse(&Input { path, text: &text, default_name: &default_name, files: &files });
+        let parsed = spec::parse(&Input {
+            path,
+            text: &text,
+            default_name: &default_name,
+            default_registry: &self.default_registry,
+            files: &files,
+        });
         let mut references = files.seen.into_inner();
         references.sort();
         references.dedup();

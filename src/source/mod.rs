@@ -14,5 +14,5 @@ mod settle;
 mod watch;
 
 pub use folder::{FolderId, MAX_FILE_BYTES};
-pub use look::{GoodFile, Look, Looker, Read, Remembered, read_again};
+pub use look::{DOCKER_HUB, GoodFile, Look, Looker, Read, Remembered, read_again};
 pub use watch::{Source, Watching};

@@ -11,7 +11,7 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::look::{Aftermath, Look, Looker};
+use super::look::{Aftermath, DOCKER_HUB, Look, Looker};
 use super::settle::{Hint, QUIET_MS, Settle};
 
 /// A full look by content at least this often, whatever the events say.
@@ -42,6 +42,7 @@ pub struct Source {
     root: PathBuf,
     /// The folder as it was named, and as it really is: events come under either.
     names: Arc<Mutex<Vec<PathBuf>>>,
+    default_registry: String,
     looker: Option<Looker>,
     settle: Settle,
     begun: Instant,
@@ -83,6 +84,7 @@ impl Source {
         Self {
             root: root.to_owned(),
             names,
+            default_registry: DOCKER_HUB.to_owned(),
             looker: Some(Looker::new(root)),
             settle: Settle::default(),
             begun: Instant::now(),
@@ -94,6 +96,13 @@ impl Source {
             missing: false,
             looking: None,
         }
+    }
+
+    /// With another registry for images whose references name none.
+    #[must_use]
+    pub fn with_default_registry(self, default_registry: &str) -> Self {
+        let looker = self.looker.map(|looker| looker.with_default_registry(default_registry));
+        Self { looker, default_registry: default_registry.to_owned(), ..self }
     }
 
     /// How changes are noticed now.
@@ -170,7 +179,8 @@ impl Source {
         task.everything |= full;
         // At the very first look nobody is waited for.
         let settle = self.last_full.is_some();
-        let mut looker = self.looker.take().unwrap_or_else(|| Looker::new(&self.root));
+        let mut looker =
+            self.looker.take().unwrap_or_else(|| Looker::new(&self.root).with_default_registry(&self.default_registry));
         let everything = task.everything;
         let done = tokio::task::spawn_blocking(move || {
             let (look, after) = looker.look_at(&task, settle);

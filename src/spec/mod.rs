@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Problem, Project};
 
+pub use duration::calendar_millis;
 pub use list::{KeyRole, ListedKey, keys};
 pub use nearest::nearest;
 pub use schema::schema;
@@ -64,6 +65,8 @@ pub struct Input<'a> {
     pub text: &'a [u8],
     /// The project's name where the file gives none: the file's or folder's name, not yet made fit.
     pub default_name: &'a str,
+    /// Where images are pulled from whose references name no registry: `docker.io` where nobody says otherwise.
+    pub default_registry: &'a str,
     /// Reads what it refers to.
     pub files: &'a dyn Files,
 }

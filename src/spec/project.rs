@@ -20,6 +20,7 @@ const MAX_SERVICES: usize = 1000;
 /// What reading a service needs from around it.
 pub(super) struct Reader<'r, 'a> {
     pub(super) report: &'r mut Report<'a>,
+    pub(super) default_registry: &'a str,
     files: &'a dyn Files,
     variables: Variables,
     references: BTreeSet<PathBuf>,
@@ -51,6 +52,7 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
     }
     let mut reader = Reader {
         report: &mut report,
+        default_registry: input.default_registry,
         files: input.files,
         variables: Variables::default(),
         references: BTreeSet::new(),

@@ -18,7 +18,13 @@ impl Files for Memory<'_> {
 }
 
 pub(super) fn read_bytes(text: &[u8], files: &[(&str, &str)]) -> Result<Document, Vec<Problem>> {
-    parse(&Input { path: Path::new("shop.yaml"), text, default_name: "shop", files: &Memory(files) })
+    parse(&Input {
+        path: Path::new("shop.yaml"),
+        text,
+        default_name: "shop",
+        default_registry: "docker.io",
+        files: &Memory(files),
+    })
 }
 
 pub(super) fn read_with(text: &str, files: &[(&str, &str)]) -> Result<Document, Vec<Problem>> {

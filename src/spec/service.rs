@@ -95,7 +95,7 @@ fn image(
     if let Some((at, _)) = build {
         effects::warn(reader.report, at.at, &path(key, "build"), "the image is pulled, not built");
     }
-    match ImageReference::parse(node.text().unwrap_or_default()) {
+    match ImageReference::parse_in(node.text().unwrap_or_default(), reader.default_registry) {
         Ok(image) => Some(image),
         Err(error) => {
             let filled_in = reader.report.source.line(node.at.line).is_some_and(|line| line.contains('$'));

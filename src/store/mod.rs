@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mark::Mark;
-pub use record::{Good, History, Record, RecordKey, Reference, Settings};
+pub use record::{Generations, Good, History, Record, RecordKey, Reference, Settings};
 use record::{decode, encode};
 
 const DATABASE: &str = "db";

@@ -17,6 +17,8 @@ pub enum RecordKey {
     Good(PathBuf),
     /// A container's history, by its id.
     History(String),
+    /// What a service ran last, by its project and name.
+    Generations(String, String),
     /// What is remembered of the daemon itself.
     Settings,
 }
@@ -27,6 +29,7 @@ impl RecordKey {
         match self {
             Self::Good(path) => [b"good/", path.as_os_str().as_bytes()].concat(),
             Self::History(id) => [b"history/", id.as_bytes()].concat(),
+            Self::Generations(project, service) => format!("generations/{project}/{service}").into_bytes(),
             Self::Settings => b"settings".to_vec(),
         }
     }
@@ -38,6 +41,10 @@ impl RecordKey {
         }
         if let Some(path) = key.strip_prefix(b"good/") {
             return Some(Self::Good(Path::new(std::ffi::OsStr::from_bytes(path)).to_owned()));
+        }
+        if let Some(of) = key.strip_prefix(b"generations/") {
+            let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
+            return Some(Self::Generations(project.to_owned(), service.to_owned()));
         }
         let id = key.strip_prefix(b"history/")?;
         std::str::from_utf8(id).ok().map(|id| Self::History(id.to_owned()))
@@ -52,6 +59,8 @@ pub enum Record {
     Good(Good),
     /// A container's history.
     History(History),
+    /// What a service ran last.
+    Generations(Generations),
     /// What is remembered of the daemon itself.
     Settings(Settings),
 }
@@ -108,6 +117,13 @@ pub struct History {
     pub streak: u32,
     /// Why the last thing was done to it.
     pub reason: String,
+}
+
+/// The images that a service ran last: they stay, so that it can go back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generations {
+    /// Digests of manifests, the newest first.
+    pub manifests: Vec<String>,
 }
 
 /// What is remembered of the daemon itself.

@@ -44,20 +44,20 @@ fn plan(_: &Path, _: &Path) -> PlanReport {
     PlanReport { changes: vec![change], ..PlanReport::default() }
 }
 
-fn client(arguments: &[&str]) -> Command {
+pub(crate) fn client(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "client::becomes_the_client", "--nocapture", "--quiet"]);
     command.env(ARGUMENTS, arguments.join("\n")).env_remove("LONGSHORE_SOCKET").stdin(Stdio::null());
     command
 }
 
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-async fn run(arguments: &[&str]) -> Ended {
+pub(crate) async fn run(arguments: &[&str]) -> Ended {
     let output = within(client(arguments).output()).await.unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // What the test program says before it becomes the client.
@@ -65,7 +65,7 @@ async fn run(arguments: &[&str]) -> Ended {
     Ended { code: output.status.code(), stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
-async fn ask(served: &Served, arguments: &[&str]) -> Ended {
+pub(crate) async fn ask(served: &Served, arguments: &[&str]) -> Ended {
     let socket = served.socket.to_str().unwrap();
     run(&[&["--socket", socket], arguments].concat()).await
 }

@@ -7,16 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
+use longshore::api::wire::{LoggedIn, LoggedOut};
 use longshore::api::{
-    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, Metric, MetricKind, Release, Stream,
-    router, serve_unix,
+    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
+    RegistryDoor, Release, Secret, Stream, router, serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
 };
 use longshore::reconcile::view::{ContainerStateView, ContainerView, Event, Phase, ProjectView, ServiceView, View};
 use serde_json::Value;
+
+use crate::shelf::Shelf;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -126,6 +130,26 @@ pub(crate) fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
     LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false, unterminated: false }
 }
 
+/// A registry that knows one user.
+struct Toy;
+
+impl RegistryDoor for Toy {
+    fn login(
+        &self,
+        registry: String,
+        username: String,
+        password: Secret,
+    ) -> BoxFuture<'_, Result<LoggedIn, LoginRefusal>> {
+        let good = username == "bob" && password.0 == "hunter2";
+        let denied = LoginRefusal::Denied(format!("{registry} does not take the login of {username:?}"));
+        let done = LoggedIn { registry, helper: None, file: Some("/root/.docker/config.json".into()) };
+        Box::pin(std::future::ready(if good { Ok(done) } else { Err(denied) }))
+    }
+    fn logout(&self, registry: String) -> BoxFuture<'_, Result<LoggedOut, LoginRefusal>> {
+        Box::pin(std::future::ready(Ok(LoggedOut { registry, known: true })))
+    }
+}
+
 /// A served daemon that decides nothing.
 pub(crate) struct Served {
     pub(crate) socket: PathBuf,
@@ -133,17 +157,31 @@ pub(crate) struct Served {
     pub(crate) events: Events,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) logs: Arc<Logs>,
+    pub(crate) images: Arc<Shelf>,
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) server: tokio::task::JoinHandle<()>,
     _dir: tempfile::TempDir,
 }
 
 pub(crate) fn doors(logs: Arc<Logs>) -> (Doors, watch::Sender<Arc<View>>, mpsc::Receiver<Command>) {
+    doors_with(logs, Arc::new(Shelf::default()))
+}
+
+fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<View>>, mpsc::Receiver<Command>) {
     let (sender, view) = watch::channel(Arc::new(view(5)));
     let (commands, received) = mpsc::channel(4);
     let counters = || vec![Metric::single("loop_steps", "Steps of the loop", MetricKind::Counter, 7.0)];
     let release = Release { version: "0.1.0".into(), commit: None, pid: 4711, started: Timestamp(1_800_000_000_000) };
-    let doors = Doors { view, events: Events::new(), logs, commands, release, counters: Arc::new(counters) };
+    let doors = Doors {
+        view,
+        events: Events::new(),
+        logs,
+        images,
+        registries: Arc::new(Toy),
+        commands,
+        release,
+        counters: Arc::new(counters),
+    };
     (doors, sender, received)
 }
 
@@ -152,14 +190,15 @@ pub(crate) fn serve_with(limits: Limits, logs: Logs) -> Served {
     let socket = dir.path().join("s.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let logs = Arc::new(logs);
-    let (doors, view, commands) = doors(logs.clone());
+    let images = Arc::new(Shelf::default());
+    let (doors, view, commands) = doors_with(logs.clone(), images.clone());
     let events = doors.events.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let router = router(doors);
     let server = tokio::spawn(async move {
         serve_unix(listener, router, limits, async { drop(stopped.await) }).await;
     });
-    Served { socket, view, events, commands, logs, stop: Some(stop), server, _dir: dir }
+    Served { socket, view, events, commands, logs, images, stop: Some(stop), server, _dir: dir }
 }
 
 pub(crate) fn serve() -> Served {

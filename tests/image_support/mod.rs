@@ -1,7 +1,7 @@
 //! Images made by hand and a registry that serves them, for the tests of the image room.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -160,8 +160,41 @@ pub(crate) enum Answer {
     Whole(u16, String, Vec<u8>),
     /// The head and this much of the body, then the connection closes.
     Cut(Vec<u8>, usize),
+    /// Status, further header lines, the length that is announced, what is really sent; then silence or the end.
+    Part { status: u16, headers: String, length: usize, body: Vec<u8>, hang: bool },
     /// Nothing, for as long as the client stays.
     Hang,
+}
+
+/// What a registry is asked.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    head: Vec<String>,
+    pub(crate) body: String,
+}
+
+impl Request {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.iter().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+    /// Where the bytes asked for begin.
+    pub(crate) fn from(&self) -> Option<usize> {
+        self.header("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
+    }
+    pub(crate) fn line(&self) -> String {
+        let range = self.header("range").map(|r| format!(" {r}")).unwrap_or_default();
+        format!("{} {}{range}", self.method, self.path)
+    }
+}
+
+/// The bytes of a blob from where they are asked for, as a good registry sends them.
+pub(crate) fn part(blob: &[u8], from: usize) -> Answer {
+    let range = format!("Content-Range: bytes {from}-{}/{}\r\n", blob.len() - 1, blob.len());
+    Answer::Whole(206, range, blob[from..].to_vec())
 }
 
 pub(crate) fn ok(kind: &str, body: Vec<u8>) -> Answer {
@@ -170,6 +203,7 @@ pub(crate) fn ok(kind: &str, body: Vec<u8>) -> Answer {
 
 /// The well-behaved answer to a path.
 pub(crate) fn serve(image: &Image, path: &str) -> Answer {
+    let path = path.split('?').next().unwrap_or_default();
     let name = path.rsplit('/').next().unwrap_or_default();
     if path.contains("/manifests/") {
         return ok(MANIFEST, image.manifest.clone());
@@ -183,22 +217,33 @@ pub(crate) fn serve(image: &Image, path: &str) -> Answer {
 /// A registry on loopback that answers as a closure says.
 pub(crate) struct Script {
     pub(crate) address: SocketAddr,
+    /// Paths, in the order of the requests.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Script {
     pub(crate) fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        Self::serve(move |request| answer(&request.path))
+    }
+    pub(crate) fn serve(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let (answer, log) = (Arc::new(answer), Arc::clone(&asked));
+        let (asked, lines) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<Mutex<Vec<String>>>::default());
+        let (answer, paths, log) = (Arc::new(answer), Arc::clone(&asked), Arc::clone(&lines));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answer, log) = (Arc::clone(&answer), Arc::clone(&log));
-                std::thread::spawn(move || one(stream, &*answer, &log));
+                let (answer, paths, log) = (Arc::clone(&answer), Arc::clone(&paths), Arc::clone(&log));
+                std::thread::spawn(move || {
+                    one(stream, |request| {
+                        paths.lock().unwrap().push(request.path.clone());
+                        log.lock().unwrap().push(request.line());
+                        answer(request)
+                    })
+                });
             }
         });
-        Self { address, asked }
+        Self { address, asked, lines }
     }
     pub(crate) fn of(image: Image) -> Self {
         Self::start(move |path| serve(&image, path))
@@ -206,35 +251,58 @@ impl Script {
     pub(crate) fn name(&self) -> String {
         format!("{}/test/it:t", self.address)
     }
+    /// The requests so far that speak of `word`: method, path and range.
+    pub(crate) fn lines(&self, word: &str) -> Vec<String> {
+        self.lines.lock().unwrap().iter().filter(|line| line.contains(word)).cloned().collect()
+    }
 }
 
-fn one(mut stream: TcpStream, answer: &(impl Fn(&str) -> Answer + ?Sized), log: &Mutex<Vec<String>>) -> Option<()> {
+fn read(stream: &TcpStream) -> Option<Request> {
     let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let mut first = String::new();
-    reader.read_line(&mut first).ok()?;
-    let mut line = String::new();
-    while reader.read_line(&mut line).ok()? > 2 {
-        line.clear();
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? <= 2 {
+            break;
+        }
+        lines.push(line.trim_end().to_owned());
     }
-    let path = first.split(' ').nth(1)?.to_owned();
-    log.lock().unwrap().push(path.clone());
-    match answer(&path) {
+    let mut words = lines.first()?.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
+    let mut request = Request { method, path, head: lines.split_off(1), body: String::new() };
+    let length = request.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    request.body = String::from_utf8_lossy(&body).into_owned();
+    Some(request)
+}
+
+fn one(mut stream: TcpStream, answer: impl Fn(&Request) -> Answer) -> Option<()> {
+    let request = read(&stream)?;
+    let mut send = |status: u16, headers: &str, length: usize, body: &[u8]| {
+        let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes())?;
+        if request.method == "HEAD" { Ok(()) } else { stream.write_all(body) }
+    };
+    let hang = match answer(&request) {
         Answer::Whole(status, headers, body) => {
-            let head =
-                format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n", body.len());
-            stream.write_all(head.as_bytes()).ok()?;
-            stream.write_all(&body).ok()
+            send(status, &headers, body.len(), &body).ok()?;
+            false
         }
         Answer::Cut(body, at) => {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-            stream.write_all(head.as_bytes()).ok()?;
-            stream.write_all(&body[..at]).ok()
+            send(200, "", body.len(), &body[..at]).ok()?;
+            false
         }
-        Answer::Hang => {
-            let _ = reader.read_line(&mut line);
-            None
+        Answer::Part { status, headers, length, body, hang } => {
+            send(status, &headers, length, &body).ok()?;
+            hang
         }
+        Answer::Hang => true,
+    };
+    if hang {
+        let _ = stream.read(&mut [0; 1]);
     }
+    None
 }
 
 /// An error and its causes, as a user would see it.

@@ -56,7 +56,7 @@ impl From<&ImageStateView> for ImageState {
     fn from(state: &ImageStateView) -> Self {
         match state {
             ImageStateView::Present { digest, bytes } => Self::Present { digest: digest.to_string(), bytes: *bytes },
-            ImageStateView::Pulling { done, total, since } => {
+            ImageStateView::Pulling { done, total, since, .. } => {
                 Self::Pulling { done: *done, total: *total, since: (*since).into() }
             }
             ImageStateView::Failed { error, attempts, next_attempt } => {

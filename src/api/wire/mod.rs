@@ -2,23 +2,36 @@
 //! nothing else. Readers ignore fields that they do not know, so that fields can be added.
 
 mod container;
+mod disk;
 mod error;
 mod event;
 mod health;
 mod image;
+mod image_asks;
+mod image_list;
+mod image_steps;
 mod log;
 mod plan;
 mod problem;
+mod registry;
 mod status;
 mod time;
 
 pub use container::{Container, ContainerState};
+pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
+pub use image_asks::{ArchiveForm, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk};
+pub use image_list::{HistoryEntry, ImageDetails, ImageEntry, LayerEntry};
+pub use image_steps::{
+    ImageProgress, ImageStep, LayerState, LayerStep, Loaded, LoadedImage, Pinned, Pruned, PrunedImage, Pulled, Pushed,
+    RemovedImage, Tagged, TransferWait,
+};
 pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
+pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
 pub use status::{Folder, Held, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};

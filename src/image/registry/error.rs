@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::http::REDIRECTS;
+use super::clients::REDIRECTS;
 use crate::model::Digest;
 
 /// Why a registry did not give what was asked for.
@@ -15,6 +15,18 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
+    /// Its certificate, or ours, is not accepted.
+    #[error(
+        "registry {registry} cannot be spoken to by TLS; where its certificate is of an authority of your own, put that into certs.d/{registry}/ca.crt"
+    )]
+    Tls {
+        registry: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    /// What is set for it on this machine does not do, or it asks for what is not done.
+    #[error("registry {registry} cannot be asked: {reason}")]
+    Setup { registry: String, reason: String },
     /// It is there but silent.
     #[error("registry {registry} stopped answering for {} s", waited.as_secs_f32())]
     Timeout { registry: String, waited: Duration },
@@ -52,6 +64,19 @@ pub enum RegistryError {
     /// Content longer or shorter than announced.
     #[error("registry {registry} sent {got} bytes of {digest}, which has {expected}")]
     WrongSize { registry: String, digest: Digest, expected: u64, got: u64 },
+    /// Content that ended before its end.
+    #[error("registry {registry} sent only {got} of the {expected} bytes of {digest}")]
+    Early { registry: String, digest: Digest, expected: u64, got: u64 },
+    /// Another part than the one that was asked for.
+    #[error("registry {registry} was asked for {digest} from byte {from} on and sent another part ({said})")]
+    WrongRange { registry: String, digest: Digest, from: u64, said: Said },
+    /// Neither the mirrors nor the registry itself.
+    #[error("no mirror helped ({})", mirrors.join("; "))]
+    Nowhere {
+        mirrors: Vec<String>,
+        #[source]
+        own: Box<RegistryError>,
+    },
     /// Content beyond its limit.
     #[error("registry {registry} sends more than the {limit} bytes allowed for {what}")]
     TooLarge { registry: String, what: &'static str, limit: u64 },
@@ -71,9 +96,11 @@ impl RegistryError {
     pub(in crate::image) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyRequests { retry_after, .. } | Self::Unavailable { retry_after, .. } => *retry_after,
+            Self::Nowhere { own, .. } => own.retry_after(),
             _ => None,
         }
     }
+    /// Whether the same question will get the same answer until someone changes something.
     pub(in crate::image) fn permanent(&self) -> bool {
         match self {
             Self::Unknown { .. }
@@ -81,14 +108,50 @@ impl RegistryError {
             | Self::Denied { .. }
             | Self::Unexpected { .. }
             | Self::Redirects { .. }
+            | Self::Setup { .. }
             | Self::TooLarge { .. } => true,
+            Self::Nowhere { own, .. } => own.permanent(),
+            Self::Connect { .. }
+            | Self::Tls { .. }
+            | Self::Timeout { .. }
+            | Self::Broken { .. }
+            | Self::TooManyRequests { .. }
+            | Self::Unavailable { .. }
+            | Self::Early { .. }
+            | Self::WrongRange { .. }
+            | Self::WrongDigest { .. }
+            | Self::WrongSize { .. } => false,
+        }
+    }
+    /// Whether it may be otherwise a moment later, so that another attempt within the pull makes sense.
+    pub(super) fn passing(&self) -> bool {
+        match self {
             Self::Connect { .. }
             | Self::Timeout { .. }
             | Self::Broken { .. }
             | Self::TooManyRequests { .. }
             | Self::Unavailable { .. }
+            | Self::Early { .. } => true,
+            Self::Unknown { .. }
+            | Self::Incomplete { .. }
+            | Self::Denied { .. }
+            | Self::Unexpected { .. }
+            | Self::Redirects { .. }
+            | Self::Setup { .. }
+            | Self::TooLarge { .. }
+            | Self::Tls { .. }
+            | Self::Nowhere { .. }
+            | Self::WrongRange { .. }
             | Self::WrongDigest { .. }
             | Self::WrongSize { .. } => false,
+        }
+    }
+    /// Whether the content itself is wrong: another place, or another download, may have the right one.
+    pub(in crate::image) fn is_damage(&self) -> bool {
+        match self {
+            Self::WrongDigest { .. } | Self::WrongSize { .. } | Self::WrongRange { .. } => true,
+            Self::Nowhere { own, .. } => own.is_damage(),
+            _ => false,
         }
     }
 }

@@ -1,84 +1,71 @@
-//! The HTTP clients and the small rules of talking to registries.
+//! The small rules of talking to registries. Pure but for the clock.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_RANGE, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 use crate::image::settings::Settings;
-use crate::model::ImageReference;
 
-/// Redirects from one request.
-pub(in crate::image) const REDIRECTS: usize = 10;
-
-pub(in crate::image) fn client_config(settings: &Settings, protocol: ClientProtocol) -> ClientConfig {
-    let pem = |data: &Vec<u8>| Certificate { encoding: CertificateEncoding::Pem, data: data.clone() };
-    ClientConfig {
-        protocol,
-        extra_root_certificates: settings.extra_roots_pem.iter().map(pem).collect(),
-        read_timeout: Some(settings.timeouts.progress),
-        connect_timeout: Some(settings.timeouts.connect),
-        user_agent: AGENT,
-        ..ClientConfig::default()
-    }
-}
-
-const AGENT: &str = concat!("longshore/", env!("CARGO_PKG_VERSION"));
-
-pub(in crate::image) fn http_client(settings: &Settings) -> Result<reqwest::Client, reqwest::Error> {
-    let roots = settings.extra_roots_pem.iter().map(|pem| reqwest::Certificate::from_pem(pem));
-    let roots = roots.collect::<Result<Vec<_>, _>>()?;
-    let mut builder = reqwest::Client::builder()
-        .user_agent(AGENT)
-        .connect_timeout(settings.timeouts.connect)
-        .read_timeout(settings.timeouts.progress)
-        .redirect(reqwest::redirect::Policy::custom(follow));
-    if !roots.is_empty() {
-        builder = builder.tls_certs_merge(roots);
-    }
-    builder.build()
-}
-
-fn follow(attempt: reqwest::redirect::Attempt<'_>) -> reqwest::redirect::Action {
-    let downgraded = attempt.url().scheme() == "http" && attempt.previous().iter().any(|u| u.scheme() == "https");
-    if attempt.previous().len() > REDIRECTS || downgraded {
-        attempt.error("too many redirects, or one away from HTTPS")
-    } else {
-        attempt.follow()
+/// A registry's host without its port.
+fn bare(registry: &str) -> &str {
+    match registry.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(rest),
+        None => registry.split(':').next().unwrap_or(registry),
     }
 }
 
 /// Whether a registry is spoken to without TLS.
-pub(in crate::image) fn speaks_plain(settings: &Settings, registry: &str) -> bool {
-    let host = match registry.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => registry.split(':').next().unwrap_or(registry),
-    };
+pub(super) fn speaks_plain(settings: &Settings, registry: &str) -> bool {
+    let host = bare(registry);
     let loopback = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let set = |name: &str| settings.registries.get(name).and_then(|r| r.plain_http);
     set(registry).or_else(|| set(host)).unwrap_or(loopback)
 }
 
 /// Docker Hub answers under another name than the one people write.
-pub(in crate::image) fn endpoint(image: &ImageReference) -> &str {
-    if image.registry() == "docker.io" { "registry-1.docker.io" } else { image.registry() }
+pub(super) fn address(registry: &str) -> &str {
+    if registry == "docker.io" { "registry-1.docker.io" } else { registry }
 }
 
-/// Seconds only: the form with a date needs a clock that agrees with the registry's.
-pub(in crate::image) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds.min(24 * 3600)))
+/// How long to stay away: seconds, or a date, which is compared with the registry's own clock where it tells it.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let day = Duration::from_secs(24 * 3600);
+    if let Ok(seconds) = text.parse::<u64>() {
+        return Some(Duration::from_secs(seconds).min(day));
+    }
+    let date = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok().map(|t| t.as_second());
+    let told = headers.get(DATE).and_then(|v| v.to_str().ok()).and_then(date);
+    let ours = || SystemTime::now().duration_since(UNIX_EPOCH).ok().and_then(|d| i64::try_from(d.as_secs()).ok());
+    let wait = date(text)?.saturating_sub(told.or_else(ours)?);
+    Some(Duration::from_secs(u64::try_from(wait).unwrap_or_default()).min(day))
 }
 
-pub(in crate::image) fn basic(user: &str, password: &str) -> String {
+/// The first byte, the last and, where it is told, the number of all, out of `Content-Range`.
+pub(super) fn content_range(headers: &HeaderMap) -> Option<(u64, u64, Option<u64>)> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?.trim().strip_prefix("bytes ")?;
+    let (range, all) = text.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let all = if all == "*" { None } else { Some(all.parse().ok()?) };
+    Some((first.parse().ok()?, last.parse().ok()?, all))
+}
+
+pub(super) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
+/// A header value that no `Debug` shows.
+pub(super) fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
 /// An error and all below it, where the one above hides what matters.
-pub(in crate::image) fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -87,6 +74,22 @@ pub(in crate::image) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// Whether TLS failed, and not the way to the registry.
+pub(super) fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<rustls::Error>() {
+            return true;
+        }
+        let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inside.is_some_and(|inner| is_tls(inner)) {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
 }
 
 #[cfg(test)]
@@ -120,5 +123,38 @@ mod tests {
     fn basic_credentials_are_encoded() {
         assert_eq!(basic("Aladdin", "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
         assert_eq!(basic("a", "b"), "Basic YTpi");
+        assert!(!format!("{:?}", secret("Basic YTpi")).contains("YTpi"));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let wait = |after: &'static str, date: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(after));
+            if let Some(date) = date {
+                headers.insert(DATE, HeaderValue::from_static(date));
+            }
+            retry_after(&headers).map(|d| d.as_secs())
+        };
+        assert_eq!(wait("7", None), Some(7));
+        assert_eq!(wait("99999999", None), Some(86_400));
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT", Some("Wed, 21 Oct 2015 07:27:20 GMT")), Some(40));
+        assert_eq!(wait("Wed, 21 Oct 2015 07:28:00 GMT", None), Some(0));
+        assert_eq!(wait("soon", None), None);
+        assert_eq!(wait("-3", None), None);
+    }
+
+    #[test]
+    fn content_ranges_are_read() {
+        let range = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_RANGE, HeaderValue::from_static(text));
+            content_range(&headers)
+        };
+        assert_eq!(range("bytes 5-9/10"), Some((5, 9, Some(10))));
+        assert_eq!(range("bytes 5-9/*"), Some((5, 9, None)));
+        for bad in ["bytes */10", "5-9/10", "bytes 5-9", "bytes a-9/10", "bytes 5-9/x", ""] {
+            assert_eq!(range(bad), None, "{bad}");
+        }
     }
 }

@@ -8,3 +8,7 @@ pub(super) mod stream;
 pub(super) mod tar;
 mod tree;
 mod whiteout;
+
+pub(super) fn rebuild(layer_dir: &std::path::Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::open(layer_dir.join("split.zst"))
+}

@@ -109,6 +109,7 @@ fn json_and_other_line_ends_are_read() {
         path: std::path::Path::new("a.json"),
         text: json,
         default_name: "a",
+        default_registry: "docker.io",
         files: &crate::spec::samples::Memory(&[]),
     };
     let document = crate::spec::parse(&input).unwrap_or_else(|problems| panic!("{}", shown(&problems)));

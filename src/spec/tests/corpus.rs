@@ -28,7 +28,13 @@ fn files_of_well_known_projects_are_accepted() {
     for file in &files {
         let text = std::fs::read(file).expect("a file that was just listed");
         let folder = file.parent().expect("a file has a folder");
-        let input = Input { path: file, text: &text, default_name: "corpus", files: &Folder(folder) };
+        let input = Input {
+            path: file,
+            text: &text,
+            default_name: "corpus",
+            default_registry: "docker.io",
+            files: &Folder(folder),
+        };
         match parse(&input) {
             Ok(document) => {
                 let held = document.project.services.values().filter(|service| !service.holds.is_empty()).count();

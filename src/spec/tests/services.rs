@@ -252,6 +252,7 @@ fn the_name_of_the_file_is_made_fit() {
             path: std::path::Path::new("x.yaml"),
             text: text.as_bytes(),
             default_name,
+            default_registry: "docker.io",
             files: &crate::spec::samples::Memory(&[]),
         };
         crate::spec::parse(&input).ok().map(|document| document.project.name.to_string())

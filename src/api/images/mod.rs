@@ -1,0 +1,25 @@
+//! Images: what there is, and what can be done with them.
+//!
+//! Who does the work comes in as [`ImageDoor`]. Long work is a [`Job`]: its answer is lines that say how far it is, and it
+//! is given up when its client goes away.
+
+mod ask;
+mod describe;
+mod door;
+mod job;
+mod load;
+mod look;
+mod names;
+mod prune;
+mod save;
+mod transfer;
+
+pub use door::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
+
+pub(super) use describe::operations;
+pub(super) use load::{import, load};
+pub(super) use look::{history, inspect, list};
+pub(super) use names::{pin, remove, tag};
+pub(super) use prune::prune;
+pub(super) use save::save;
+pub(super) use transfer::{pull, push};

@@ -1,0 +1,65 @@
+//! What lies on disk.
+
+use super::ImageWork;
+use super::refuse::store;
+use crate::api::Refusal;
+use crate::api::wire::{DiskItem, DiskKind, DiskRow, DiskUse};
+use crate::image::{ImageUsage, LayerUsage};
+
+impl ImageWork {
+    /// Every row is the sum of its items, so that the two cannot disagree. What images share is counted with the layers.
+    pub(super) fn measure(&self, items: bool) -> Result<DiskUse, Refusal> {
+        let usage = self.images.usage().map_err(|error| store(&error))?;
+        let images = usage.images.iter().map(|image| self.image(image)).collect();
+        let layers = usage.layers.iter().map(layer).collect();
+        let containers = self.host.container_disk();
+        let part = |written: bool| {
+            let each = |c: &crate::host::ContainerDisk| DiskItem {
+                name: c.name.to_string(),
+                bytes: if written { c.disk.written } else { c.disk.logs },
+                shared: 0,
+                active: c.alive,
+            };
+            containers.iter().map(each).collect()
+        };
+        let partial = DiskItem { name: "all".to_owned(), bytes: usage.partial, shared: 0, active: false };
+        let mut rows = vec![
+            row(DiskKind::Images, images),
+            row(DiskKind::Layers, layers),
+            row(DiskKind::Containers, part(true)),
+            row(DiskKind::Logs, part(false)),
+            row(DiskKind::Partial, if usage.partial > 0 { vec![partial] } else { Vec::new() }),
+        ];
+        // A container that ended is started again with what it wrote; only its file says that it is not needed.
+        for row in rows.iter_mut().filter(|row| matches!(row.kind, DiskKind::Containers | DiskKind::Logs)) {
+            row.reclaimable = 0;
+        }
+        if !items {
+            rows.iter_mut().for_each(|row| row.items.clear());
+        }
+        Ok(DiskUse { rows })
+    }
+
+    fn image(&self, image: &ImageUsage) -> DiskItem {
+        let name = image.names.first().map_or_else(|| image.digest.to_string(), ToString::to_string);
+        let active = !self.host.users_of(&image.digest).is_empty();
+        DiskItem { name, bytes: image.own + image.shared, shared: image.shared, active }
+    }
+}
+
+fn layer(layer: &LayerUsage) -> DiskItem {
+    let shared = if layer.images > 1 { layer.disk_bytes } else { 0 };
+    DiskItem { name: layer.diff_id.to_string(), bytes: layer.disk_bytes, shared, active: layer.images > 0 }
+}
+
+fn row(kind: DiskKind, items: Vec<DiskItem>) -> DiskRow {
+    let own = |item: &DiskItem| item.bytes - if kind == DiskKind::Layers { 0 } else { item.shared };
+    DiskRow {
+        kind,
+        count: items.len() as u64,
+        active: items.iter().filter(|item| item.active).count() as u64,
+        bytes: items.iter().map(own).sum(),
+        reclaimable: items.iter().filter(|item| !item.active).map(own).sum(),
+        items,
+    }
+}

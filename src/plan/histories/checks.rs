@@ -1,0 +1,272 @@
+//! What is checked at every single step of a history, each rule said a second time and in another way.
+
+use std::collections::BTreeSet;
+
+use super::wanted;
+use crate::model::{
+    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, PullPolicy,
+    RestartPolicy, Service, Slot, Timestamp,
+};
+use crate::plan::sim::World;
+use crate::plan::{Observed, Plan, Wait, WaitingOn, backoff};
+
+pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Plan) {
+    let mut keys = BTreeSet::new();
+    for step in &plan.steps {
+        let key = step.action.key();
+        assert!(!world.under_way.contains_key(&key), "a second action for {key} while one is under way");
+        assert!(keys.insert(key.clone()), "two actions for {key} in one plan");
+        assert!(!step.reason.is_empty(), "{key}: no reason");
+        if let Some(failure) = world.memory.failures.get(&key).filter(|f| f.verb == step.action.verb()) {
+            assert!(failure.retry_at <= world.now, "{key} is retried before its back-off is over");
+        }
+        check_action(world, observed, plan, &step.action);
+    }
+    check_limits(world, plan);
+    check_asked(world, observed, plan);
+    check_crowded(world, observed, plan);
+    check_nothing_is_forgotten(world, observed, plan);
+    assert!(plan.wake_at.is_none_or(|at| at > world.now), "the planner wants to be woken in the past");
+}
+
+fn check_limits(world: &World, plan: &Plan) {
+    let actions = || world.under_way.values().chain(plan.steps.iter().map(|s| &s.action));
+    let pulls = actions().filter(|a| matches!(a, Action::Pull { .. })).count();
+    assert!(pulls <= world.limits.pulls, "{pulls} pulls at once");
+    let removals = actions().filter(|a| matches!(a, Action::RemoveImage { .. })).count();
+    assert!(removals <= 1, "{removals} images are removed at once");
+    let others = actions().count() - pulls - removals;
+    assert!(others <= world.limits.containers, "{others} container actions at once");
+}
+
+fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action) {
+    match action {
+        Action::Pull { image, .. } => check_pull(world, observed, image),
+        Action::RemoveImage { image, digest } => check_collect(world, observed, plan, image, digest),
+        Action::Create { spec } => {
+            let service = wanted(world, &spec.slot).expect("a container is made that no file asks for");
+            assert!(service.holds.is_empty(), "a container of a held service is made");
+            assert!(spec.slot.number <= service.replicas, "a replica too many is made");
+            assert_eq!(spec.service.hash, service.hash, "a container is made from an old specification");
+            let here = observed.images.get(&spec.image).map(|facts| &facts.digest);
+            assert_eq!(Some(&spec.image_digest), here, "made without its image");
+            assert!(!observed.containers.contains_key(&spec.id), "made a second time");
+        }
+        Action::Start { spec } => check_start(world, observed, plan, &observed.containers[&spec.id]),
+        Action::Stop { id, .. } => check_stop(world, observed, &observed.containers[id]),
+        Action::Remove { id } => check_remove(world, observed, &observed.containers[id]),
+    }
+}
+
+fn users<'a>(world: &'a World, image: &'a ImageReference) -> impl Iterator<Item = (Slot, &'a Service)> {
+    let all = world.desired.projects.values().flat_map(|p| p.services.values().map(|s| (p.name.clone(), s)));
+    let live = all.filter(move |(_, s)| s.image.as_ref() == Some(image) && s.holds.is_empty() && s.replicas > 0);
+    live.map(|(project, s)| (Slot { project, service: s.name.clone(), number: 1 }, s))
+}
+
+pub(super) fn follows(service: &Service) -> bool {
+    let pinned = service.image.as_ref().is_none_or(|image| image.digest().is_some());
+    !pinned && matches!(service.pull, PullPolicy::Always | PullPolicy::Every { .. })
+}
+
+/// Whether it is the container that the file, and the tag where the service follows it, ask for.
+pub(super) fn right(observed: &Observed, service: &Service, container: &ObservedContainer) -> bool {
+    let here = service.image.as_ref().and_then(|image| observed.images.get(image));
+    let same = here.is_none_or(|facts| facts.digest == container.spec.image_digest);
+    container.spec.service.hash == service.hash && (same || !follows(service))
+}
+
+/// From when on a service may ask, if it has a reason to.
+fn may_ask(world: &World, observed: &Observed, slot: &Slot, service: &Service) -> Option<Timestamp> {
+    let image = service.image.as_ref().filter(|_| follows(service))?;
+    let answered = world.answered.get(image).copied();
+    let after = |ms| answered.map_or(Timestamp::default(), |at| at.plus_ms(ms));
+    match service.pull {
+        PullPolicy::Every { ms } => Some(after(ms)),
+        PullPolicy::Always => {
+            let of = (slot.project.clone(), slot.service.clone());
+            let edited = world.edited.get(&of).copied().unwrap_or_default();
+            let heard = world.heard.get(image).is_some_and(|at| *at >= edited);
+            let made = (1..=service.replicas).all(|number| {
+                let slot = Slot { number, ..slot.clone() };
+                observed.containers.values().any(|c| c.spec.slot == slot && right(observed, service, c))
+            });
+            (!heard || !made).then(|| after(60_000))
+        }
+        PullPolicy::Missing | PullPolicy::Never => None,
+    }
+}
+
+fn check_pull(world: &World, observed: &Observed, image: &ImageReference) {
+    assert!(users(world, image).any(|(_, s)| s.pull != PullPolicy::Never), "{image} is pulled for nobody");
+    if !observed.images.contains_key(image) {
+        return;
+    }
+    assert!(image.digest().is_none(), "{image} is pinned, here, and asked about");
+    let allowed = users(world, image).filter_map(|(slot, s)| may_ask(world, observed, &slot, s)).min();
+    let allowed = allowed.expect("the registry is asked about an image that nobody wants the newest of");
+    assert!(allowed <= world.now, "{image} is asked about {} ms too early", allowed.since(world.now));
+}
+
+/// Whoever is to follow a tag gets it asked about in time.
+fn check_asked(world: &World, observed: &Observed, plan: &Plan) {
+    for image in observed.images.keys() {
+        let first = users(world, image).filter_map(|(slot, s)| may_ask(world, observed, &slot, s)).min();
+        let Some(at) = first else { continue };
+        let key = Key::Image(image.clone());
+        let acts = world.under_way.contains_key(&key) || plan.steps.iter().any(|s| s.action.key() == key);
+        let turn = plan.waiting.iter().any(|w| w.on == WaitingOn::Turn)
+            || plan.steps.iter().any(|s| s.action.verb() == "pull");
+        let retried = world.memory.failures.contains_key(&key);
+        let woken = at > world.now && plan.wake_at.is_some_and(|wake| wake <= at);
+        // What is still on its way may be the reason to ask.
+        let making = at > world.now && !world.under_way.is_empty();
+        assert!(
+            acts || turn || retried || woken || making || at > world.now && !plan.steps.is_empty(),
+            "{image} is not asked about in time"
+        );
+    }
+}
+
+/// Whether nobody needs the image: said without the planner's help.
+fn collectable(world: &World, observed: &Observed, plan: &Plan, digest: &Digest) -> Result<(), &'static str> {
+    let named = |image: &ImageReference| observed.images.get(image).is_some_and(|facts| facts.digest == *digest);
+    let mut services = world.desired.projects.values().flat_map(|p| p.services.values());
+    let names = || observed.images.values().filter(|facts| facts.digest == *digest);
+    let making =
+        |a: &Action| matches!(a, Action::Create { spec } | Action::Start { spec } if spec.image_digest == *digest);
+    if world.containers.values().any(|c| c.spec.image_digest == *digest) {
+        return Err("a container is made from it");
+    }
+    if world.under_way.values().any(making) || plan.steps.iter().any(|s| making(&s.action)) {
+        return Err("a container is about to be made from it");
+    }
+    if services.any(|s| s.image.as_ref().is_some_and(named)) {
+        return Err("a service names it");
+    }
+    if world.ran.values().any(|ran| ran.contains(digest)) {
+        return Err("a service ran it last, or before");
+    }
+    if names().any(|facts| facts.pinned) {
+        return Err("it is pinned");
+    }
+    if names().any(|facts| facts.idle_ms < world.collect.min_age_ms) {
+        return Err("it is young");
+    }
+    Ok(())
+}
+
+fn check_collect(world: &World, observed: &Observed, plan: &Plan, image: &ImageReference, digest: &Digest) {
+    assert_eq!(Some(digest), observed.images.get(image).map(|facts| &facts.digest), "{image} is something else");
+    let collectable = collectable(world, observed, plan, digest);
+    assert!(collectable.is_ok(), "{image} is removed although {}", collectable.unwrap_err());
+    let percent = observed.disk.as_ref().expect("a disk").percent();
+    let mark = if world.filled { world.collect.stop } else { world.collect.start };
+    assert!(percent >= u64::from(mark), "{image} is removed although the disk is only {percent} % full");
+}
+
+fn check_crowded(world: &World, observed: &Observed, plan: &Plan) {
+    let full = observed.disk.as_ref().is_some_and(|disk| disk.percent() >= u64::from(world.collect.start));
+    let removing = |a: &Action| matches!(a, Action::RemoveImage { .. });
+    if plan.crowded.is_some() {
+        assert!(full, "the disk is said to be full and is not");
+    }
+    if !full || world.under_way.values().any(removing) || plan.steps.iter().any(|s| removing(&s.action)) {
+        return;
+    }
+    assert!(plan.crowded.is_some(), "the disk is full, and nothing is done or said");
+    for (name, facts) in &observed.images {
+        let key = Key::Image(name.clone());
+        let busy = world.under_way.contains_key(&key) || world.memory.failures.contains_key(&key);
+        let free = collectable(world, observed, plan, &facts.digest);
+        assert!(busy || free.is_err(), "{name} could be removed, and the disk is said to be full");
+    }
+}
+
+fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &ObservedContainer) {
+    let slot = &container.spec.slot;
+    assert!(!container.state.alive(), "{slot} is started while it runs");
+    for other in observed.containers.values().filter(|c| c.spec.slot == *slot && c.spec.id != container.spec.id) {
+        assert!(!other.state.alive(), "{slot} is started beside one that runs");
+        let key = Key::Container(other.spec.id.clone());
+        let starts = |a: &Action| matches!(a, Action::Start { .. }) && a.key() == key;
+        let both = world.under_way.values().any(starts) || plan.steps.iter().any(|s| starts(&s.action));
+        assert!(!both, "{slot} is started twice");
+    }
+    let service = wanted(world, slot).expect("something is started that no file asks for");
+    if let ContainerState::Exited { status, started, at } = container.state {
+        let current = service.hash == container.spec.service.hash && service.holds.is_empty();
+        let policy = if current { service.restart } else { container.spec.service.restart };
+        check_restart(world, &container.spec.id, policy, status, at.since(started));
+    } else {
+        assert!(service.holds.is_empty(), "a held service is started for the first time");
+        assert_eq!(service.hash, container.spec.service.hash, "an old specification is started");
+    }
+}
+
+fn check_restart(world: &World, id: &ContainerId, policy: RestartPolicy, status: ExitStatus, ran: u64) {
+    let restarts = world.memory.restarts.get(id).copied().unwrap_or_default();
+    let counted = world.counted.get(id).copied().unwrap_or_default();
+    assert!(restarts.total >= counted, "{} restarts are remembered of {counted}", restarts.total);
+    match policy {
+        RestartPolicy::No => panic!("restart: no is started again"),
+        RestartPolicy::OnFailure { max } => {
+            assert!(!status.success(), "on-failure is started again after a success");
+            assert!(max.is_none_or(|max| restarts.total < max), "on-failure is started again too often");
+        }
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => {}
+    }
+    if status != ExitStatus::MachineStopped {
+        let streak = if ran >= 10_000 { 0 } else { restarts.streak };
+        let ended = world.memory.ends[id];
+        let waited = world.now.since(ended);
+        assert!(waited >= backoff::restart_delay_ms(streak), "started again after {waited} ms, streak {streak}");
+    }
+}
+
+fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer) {
+    let slot = &container.spec.slot;
+    if matches!(container.state, ContainerState::Orphaned { .. }) {
+        return;
+    }
+    assert!(container.state.alive(), "{slot} is stopped although it does not run");
+    let Some(service) = wanted(world, slot) else { return };
+    assert!(service.holds.is_empty(), "a held service's container is stopped");
+    assert!(!right(observed, service, container), "what is as the file says is stopped");
+    let here = |c: &&ObservedContainer| c.spec.slot == *slot && right(observed, service, c);
+    let successor = observed.containers.values().any(|c| here(&c));
+    assert!(successor, "{slot} is stopped before its successor is made");
+}
+
+fn check_remove(world: &World, observed: &Observed, container: &ObservedContainer) {
+    let slot = &container.spec.slot;
+    assert!(!container.state.alive(), "{slot} is removed while it runs");
+    let Some(service) = wanted(world, slot) else { return };
+    assert!(service.holds.is_empty(), "a held service's container is removed");
+    let same = observed.containers.values().filter(|c| c.spec.slot == *slot && right(observed, service, c));
+    let only = same.count() == 1 && right(observed, service, container);
+    assert!(!only, "what the file asks for is removed");
+}
+
+/// Whatever is not as it should be has a step, an action under way, or a wait that says why.
+fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
+    for (name, project) in &world.desired.projects {
+        for service in project.services.values() {
+            for number in 1..=service.replicas {
+                let slot = Slot { project: name.clone(), service: service.name.clone(), number };
+                let right = observed.containers.values().any(|c| {
+                    c.spec.slot == slot
+                        && right(observed, service, c)
+                        && matches!(c.state, ContainerState::Running { .. })
+                });
+                let spoken = plan.waiting.iter().any(|w| w.slot == slot)
+                    || plan.steps.iter().any(|s| s.slot.as_ref() == Some(&slot));
+                assert!(right || spoken, "slot {slot} is neither right nor spoken of");
+            }
+        }
+    }
+    let held = |w: &Wait| matches!(w.on, WaitingOn::Held);
+    for wait in plan.waiting.iter().filter(|w| held(w)) {
+        assert!(wanted(world, &wait.slot).is_some_and(|s| !s.holds.is_empty()), "{} is held for nothing", wait.slot);
+    }
+}

@@ -1,0 +1,128 @@
+//! The rules for a service's image: which manifest its containers are made from, and when its registry is asked.
+//!
+//! | `pull_policy` | the registry is asked | a new digest replaces what runs |
+//! |---|---|---|
+//! | `never` | never | no |
+//! | `missing` | when the image is not here | no |
+//! | `always` | when a container is made, when the file changed, once after the daemon's start | yes |
+//! | `daily`, `weekly`, `every_…` | when the last question is that old | yes |
+//!
+//! A reference with a digest cannot move: it is never asked about. A registry that does not answer stops nothing that
+//! can be had from what is here.
+
+use super::{Failure, ImageFacts, Planner, WaitingOn};
+use crate::model::{Action, Digest, ImageReference, Key, ObservedContainer, PullPolicy, Service, Slot, Timestamp};
+
+/// Under `pull_policy: always` a registry is not asked about the same image more often than this.
+pub(super) const FRESH_MS: u64 = 60_000;
+/// No interval is shorter.
+const SHORTEST_MS: u64 = 1_000;
+
+/// Whether the service is to run what its tag stands for now. Others keep what they were made from.
+pub(super) fn follows(service: &Service) -> bool {
+    let tag = service.image.as_ref().is_some_and(|image| image.digest().is_none());
+    tag && matches!(service.pull, PullPolicy::Always | PullPolicy::Every { .. })
+}
+
+/// The service's image as it is here, if it is here for the service's platform.
+pub(super) fn here<'a>(planner: &Planner<'a>, service: &Service) -> Option<&'a ImageFacts> {
+    let observed = planner.facts.observed;
+    let platform = service.platform.as_ref().map_or_else(|| observed.machine.clone(), ToString::to_string);
+    observed.images.get(service.image.as_ref()?).filter(|facts| facts.platform == platform)
+}
+
+/// The digest that the service's tag moved to, where that is here and the container was made from another one.
+pub(super) fn moved<'a>(planner: &Planner<'a>, service: &Service, container: &ObservedContainer) -> Option<&'a Digest> {
+    let facts = here(planner, service).filter(|_| follows(service))?;
+    (facts.digest != container.spec.image_digest).then_some(&facts.digest)
+}
+
+pub(super) fn moved_reason(image: &ImageReference, from: &Digest, to: &Digest) -> String {
+    format!("image {image} moved from {} to {}", from.short(), to.short())
+}
+
+/// The digest to create from, or the step that brings it.
+pub(super) fn resolved<'a>(
+    planner: &mut Planner<'a>,
+    slot: &Slot,
+    service: &Service,
+    image: &ImageReference,
+) -> Option<&'a Digest> {
+    let Some(facts) = here(planner, service) else {
+        if service.pull == PullPolicy::Never {
+            planner.wait(slot, WaitingOn::NeverPulled(image.clone()), None);
+        } else {
+            planner.step(slot, pull(image, service, false), "the image is not here".to_owned());
+        }
+        return None;
+    };
+    let going = |a: &Action| matches!(a, Action::RemoveImage { digest, .. } if *digest == facts.digest);
+    if let Some(action) = planner.facts.under_way.values().find(|a| going(a)) {
+        let verb = action.verb();
+        planner.wait(slot, WaitingOn::Step(verb), None);
+        return None;
+    }
+    let answered = match due(planner, slot, service, image, true) {
+        Due::Now => !ask(planner, slot, service, image),
+        Due::Later | Due::No => true,
+    };
+    answered.then_some(&facts.digest)
+}
+
+/// Asks about the image of a container that is as the file says, where it is time to.
+pub(super) fn look_after(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageReference) {
+    if due(planner, slot, service, image, false) == Due::Now {
+        ask(planner, slot, service, image);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Now,
+    /// The planner is woken when it is time.
+    Later,
+    No,
+}
+
+fn due(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageReference, making: bool) -> Due {
+    if !follows(service) {
+        return Due::No;
+    }
+    let memory = planner.facts.memory;
+    let (wanted, pause) = match service.pull {
+        PullPolicy::Every { ms } => (true, ms.max(SHORTEST_MS)),
+        PullPolicy::Always => (making || !memory.heard(slot, image), FRESH_MS),
+        PullPolicy::Missing | PullPolicy::Never => (false, 0),
+    };
+    let at = memory.asked.get(image).map_or(Timestamp::default(), |asked| asked.plus_ms(pause));
+    match wanted {
+        false => Due::No,
+        true if at <= planner.facts.now => Due::Now,
+        true => {
+            planner.plan.wake(at);
+            Due::Later
+        }
+    }
+}
+
+/// Asks the registry. Whether whoever needs the answer has to wait for it: after an attempt that failed, nobody does.
+fn ask(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageReference) -> bool {
+    let action = pull(image, service, true);
+    let failures = &planner.facts.memory.failures;
+    let Some(failure) = failures.get(&Key::Image(image.clone())).filter(|f| f.verb == action.verb()) else {
+        planner.step(slot, action, "pull_policy asks for the newest".to_owned());
+        return true;
+    };
+    let Failure { error, attempts, retry_at, .. } = failure.clone();
+    let until = (retry_at > planner.facts.now).then_some(retry_at);
+    planner.wait(slot, WaitingOn::Refresh { image: image.clone(), error, attempts }, until);
+    if until.is_none() {
+        // What blocks this attempt, another pull or their number, ends by itself and wakes the planner.
+        let _later = planner.attempt(None, action, "pull_policy asks for the newest, again".to_owned());
+    }
+    false
+}
+
+fn pull(image: &ImageReference, service: &Service, refresh: bool) -> Action {
+    Action::Pull { image: image.clone(), platform: service.platform.clone(), refresh }
+}
