@@ -15,6 +15,8 @@ mod error;
 mod http;
 mod place;
 mod session;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use clients::Clients;
 pub(in crate::image) use download::Download;
 pub use error::{RegistryError, Said};
 use http::{address, speaks_plain};
-pub(in crate::image) use place::{Ask, Payload, Pieces};
+#[cfg_attr(not(test), expect(unused_imports, reason = "pushes use it"))]
+pub(in crate::image) use place::{Ask, Payload};
 use place::{Parts, Place};
 pub(in crate::image) use session::{Fetched, Session};
 
@@ -58,6 +61,7 @@ impl Registry {
     }
 
     /// A conversation with an image's registry alone, to write; `from` are repositories there whose blobs may be mounted.
+    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(in crate::image) async fn writing<'a>(
         &'a self,
         image: &ImageReference,

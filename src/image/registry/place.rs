@@ -36,6 +36,7 @@ pub(in crate::image) struct Ask {
 
 /// What a request carries.
 #[derive(Clone)]
+#[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
 pub(in crate::image) enum Payload {
     Nothing,
     Bytes(Bytes),
@@ -197,6 +198,7 @@ impl Place {
     }
 
     /// Where an answer's `Location` leads; put it into [`Ask::path`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(super) fn location(&self, response: &Response) -> Result<String, RegistryError> {
         let text = response.headers().get(LOCATION).and_then(|v| v.to_str().ok());
         let found = text.and_then(|text| response.url().join(text).ok());

@@ -117,6 +117,7 @@ impl<'a> Session<'a> {
 
     /// Any request to the registry itself, with its login and as many attempts as the settings allow. The answer is 2xx
     /// or in [`Ask::also`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(in crate::image) async fn request(&self, ask: &Ask) -> Result<Response, RegistryError> {
         let mut tries = self.tries();
         loop {
@@ -131,6 +132,7 @@ impl<'a> Session<'a> {
     }
 
     /// Where an answer's `Location` leads; put it into [`Ask::path`].
+    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(in crate::image) fn location(&self, response: &Response) -> Result<String, RegistryError> {
         self.own.location(response)
     }
