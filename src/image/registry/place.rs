@@ -198,7 +198,6 @@ impl Place {
     }
 
     /// Where an answer's `Location` leads; put it into [`Ask::path`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(super) fn location(&self, response: &Response) -> Result<String, RegistryError> {
         let text = response.headers().get(LOCATION).and_then(|v| v.to_str().ok());
         let found = text.and_then(|text| response.url().join(text).ok());
