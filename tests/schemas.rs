@@ -161,6 +161,11 @@ fn config_table() -> String {
 fn rows(schema: &Value, at: &Value, above: &str, text: &mut String) {
     for (key, property) in at["properties"].as_object().into_iter().flatten() {
         let inner = property["$ref"].as_str().and_then(|r| schema.pointer(r.trim_start_matches('#')));
+        let each = property["additionalProperties"]["$ref"].as_str();
+        if let Some(each) = each.and_then(|r| schema.pointer(r.trim_start_matches('#'))) {
+            rows(schema, each, &format!("{above}{key}.HOST."), text);
+            continue;
+        }
         match inner.filter(|inner| inner["properties"].is_object()) {
             Some(inner) => rows(schema, inner, &format!("{above}{key}."), text),
             None => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, LogSource, Metric};
+use super::{Events, LogSource, Metric, RegistryDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 
@@ -17,6 +17,8 @@ pub struct Doors {
     pub events: Events,
     /// The output of the containers.
     pub logs: Arc<dyn LogSource>,
+    /// The logins at registries.
+    pub registries: Arc<dyn RegistryDoor>,
     /// Requests to the one who decides. Bounded: a full queue answers 503.
     pub commands: mpsc::Sender<Command>,
     /// Which daemon this is.

@@ -28,6 +28,10 @@ pub(super) enum ApiError {
     Refused { message: String },
     #[error("{message}")]
     Unavailable { message: String },
+    #[error("{message}")]
+    LoginDenied { message: String },
+    #[error("{message}")]
+    LoginFailed { message: String },
 }
 
 impl ApiError {
@@ -43,6 +47,8 @@ impl ApiError {
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Refused { .. } => (StatusCode::CONFLICT, "refused"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::LoginDenied { .. } => (StatusCode::FORBIDDEN, "login_denied"),
+            Self::LoginFailed { .. } => (StatusCode::BAD_GATEWAY, "login_failed"),
         }
     }
     fn hint(&self) -> Option<&'static str> {
@@ -56,7 +62,9 @@ impl ApiError {
             | Self::TooLarge { .. }
             | Self::ForeignOrigin { .. }
             | Self::Refused { .. }
-            | Self::Unavailable { .. } => None,
+            | Self::Unavailable { .. }
+            | Self::LoginDenied { .. }
+            | Self::LoginFailed { .. } => None,
         }
     }
     /// The body alone, for streams that fail in the middle.

@@ -17,6 +17,7 @@ struct Operation {
     method: &'static str,
     summary: &'static str,
     query: &'static [(&'static str, &'static str)],
+    body: Option<fn(&mut SchemaGenerator) -> Schema>,
     answer: Answer,
 }
 
@@ -38,7 +39,9 @@ const LOGS: &[(&str, &str)] = &[
 ];
 
 fn operations() -> Vec<Operation> {
-    let get = |path, summary, query, answer| Operation { path, method: "get", summary, query, answer };
+    let get = |path, summary, query, answer| Operation { path, method: "get", summary, query, body: None, answer };
+    let post =
+        |path, summary, body, answer| Operation { path, method: "post", summary, query: &[], body: Some(body), answer };
     vec![
         get("/healthz", "Whether the daemon is ready: 200 or 503", &[], Answer::Json(of::<wire::Health>)),
         get("/metrics", "Numbers for Prometheus", &[], Answer::Text("application/openmetrics-text")),
@@ -83,6 +86,7 @@ fn operations() -> Vec<Operation> {
             method: "post",
             summary: "Lets a held mass delete go on; 409 where nothing is held",
             query: &[],
+            body: None,
             answer: Answer::Json(of::<wire::Confirmed>),
         },
         Operation {
@@ -90,8 +94,21 @@ fn operations() -> Vec<Operation> {
             method: "post",
             summary: "Looks at the state folder now; answers once what was seen is acted upon",
             query: &[],
+            body: None,
             answer: Answer::Json(of::<wire::Looked>),
         },
+        post(
+            "/api/v1/registries/login",
+            "Asks a registry whether it takes a login, and keeps it then; 403 where it does not",
+            of::<wire::LoginAsk>,
+            Answer::Json(of::<wire::LoggedIn>),
+        ),
+        post(
+            "/api/v1/registries/logout",
+            "Forgets the login at a registry",
+            of::<wire::LogoutAsk>,
+            Answer::Json(of::<wire::LoggedOut>),
+        ),
         get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")),
     ]
 }
@@ -126,14 +143,19 @@ fn describe(op: &Operation, error: &Schema, generator: &mut SchemaGenerator) -> 
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
     let in_query =
         op.query.iter().map(|(name, help)| json!({ "name": name, "in": "query", "description": help, "schema": text }));
-    json!({
+    let mut described = json!({
         "summary": op.summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "responses": {
             "200": { "description": "As asked", "content": content },
             "default": { "description": "Why not", "content": { "application/json": { "schema": error } } },
         },
-    })
+    });
+    if let Some(body) = op.body {
+        let body = json!({ "application/json": { "schema": body(generator) } });
+        described["requestBody"] = json!({ "required": true, "content": body });
+    }
+    described
 }
 
 #[cfg(test)]

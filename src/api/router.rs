@@ -5,7 +5,7 @@ use axum::extract::Request;
 use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
-use super::{Doors, commands, containers, feed, health, logs, metrics, openapi, plan, status, version};
+use super::{Doors, commands, containers, feed, health, logs, metrics, openapi, plan, registries, status, version};
 
 /// Every route with its handler, and its line in the API's description.
 pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
@@ -22,6 +22,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),
         ("/api/v1/look", post(commands::look)),
+        ("/api/v1/registries/login", post(registries::login)),
+        ("/api/v1/registries/logout", post(registries::logout)),
         ("/api/v1/openapi.json", get(openapi::show)),
     ]
 }

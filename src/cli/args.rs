@@ -41,6 +41,10 @@ pub(super) enum Command {
     Events(EventsArgs),
     /// Let a held removal of many projects go on
     Confirm,
+    /// Log in at a registry
+    Login(LoginArgs),
+    /// Forget the login at a registry
+    Logout(LogoutArgs),
     /// Show the versions of this program and of the daemon
     Version(VersionArgs),
 }
@@ -159,6 +163,27 @@ pub(super) struct EventsArgs {
     pub(super) since: Option<String>,
 }
 
+/// There is no flag for the password: everybody on the machine can read command lines.
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The user; asked for where it is not given
+    #[arg(short, long, value_name = "USER")]
+    pub(super) username: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+    /// As in image names [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(super) registry: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    /// As in image names [default: docker.io]
+    #[arg(value_name = "REGISTRY")]
+    pub(super) registry: Option<String>,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct VersionArgs {
     /// For programs
@@ -207,6 +232,8 @@ mod tests {
           inspect  Show all about one container, as JSON
           events   Print what happens
           confirm  Let a held removal of many projects go on
+          login    Log in at a registry
+          logout   Forget the login at a registry
           version  Show the versions of this program and of the daemon
           help     Print this message or the help of the given subcommand(s)
 

@@ -5,12 +5,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, Response};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -38,27 +39,44 @@ impl Client {
 
     /// Asks, and reads the whole answer.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.whole(self.ask(Method::GET, path, PATIENCE).await?).await
+        self.whole(self.ask(Method::GET, path, None, PATIENCE).await?).await
     }
 
     /// Asks for something that the daemon may answer only after `wait`.
     pub(super) async fn get_within<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, Failure> {
-        self.whole(self.ask(Method::GET, path, wait + PATIENCE).await?).await
+        self.whole(self.ask(Method::GET, path, None, wait + PATIENCE).await?).await
     }
 
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.whole(self.ask(Method::POST, path, PATIENCE).await?).await
+        self.whole(self.ask(Method::POST, path, None, PATIENCE).await?).await
+    }
+
+    /// Tells, and waits for what becomes of it, `wait` at most.
+    pub(super) async fn tell<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        what: &impl Serialize,
+        wait: Duration,
+    ) -> Result<T, Failure> {
+        let body = serde_json::to_vec(what).map_err(|err| Failure::Output(err.into()))?;
+        self.whole(self.ask(Method::POST, path, Some(body), wait).await?).await
     }
 
     /// Asks, and hands out the answer line by line as it comes.
     pub(super) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
-        let response = self.ask(Method::GET, path, PATIENCE).await?;
+        let response = self.ask(Method::GET, path, None, PATIENCE).await?;
         Ok(Lines { body: response.into_body(), buffer: Vec::new(), from: self.socket.clone() })
     }
 
-    async fn ask(&self, method: Method, path: &str, wait: Duration) -> Result<Response<Incoming>, Failure> {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        wait: Duration,
+    ) -> Result<Response<Incoming>, Failure> {
         let silent = |_| Failure::Silent { path: self.socket.clone(), seconds: wait.as_secs() };
-        let response = timeout(wait, self.send(method, path)).await.map_err(silent)??;
+        let response = timeout(wait, self.send(method, path, body)).await.map_err(silent)??;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -70,13 +88,17 @@ impl Client {
         }
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Response<Incoming>, Failure> {
+    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, Failure> {
         let broken = |err| Failure::Broken { err };
         let stream = UnixStream::connect(&self.socket).await.map_err(|err| self.unreachable(err))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the connection; what goes wrong on it is seen by the one who reads the answer.
         tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header(HOST, "longshore").body(Empty::<Bytes>::new());
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "longshore");
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::<Bytes>::from(body.unwrap_or_default()));
         let request = request.map_err(|err| self.strange(err.to_string()))?;
         sender.send_request(request).await.map_err(broken)
     }

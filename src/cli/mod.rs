@@ -11,6 +11,8 @@ mod confirm;
 mod events;
 mod failure;
 mod inspect;
+mod login;
+mod logout;
 mod logs;
 mod out;
 mod plan;
@@ -110,6 +112,8 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
         Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
         Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),
+        Command::Login(args) => wait_for(login::run(&Client::new(socket), args, out)),
+        Command::Logout(args) => wait_for(logout::run(&Client::new(socket), args, out)),
         Command::Version(args) => wait_for(version::run(&Client::new(socket), &args, out)),
     }
     .map(ExitCode::from)

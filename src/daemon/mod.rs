@@ -7,10 +7,12 @@
 //! ```
 
 mod config;
+mod images_settings;
 mod listen;
 mod lock;
 mod offline;
 mod output;
+mod registries;
 mod remember;
 mod signals;
 mod start;
@@ -20,7 +22,7 @@ mod trace;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use config::{Config, ConfigFile, Flags, schema};
+pub use config::{CollectFile, Config, ConfigFile, Flags, ImageLimits, ImagesFile, ProxyFile, RegistryFile, schema};
 pub use offline::{check, plan};
 
 use crate::model::{Problem, sentence};

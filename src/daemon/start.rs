@@ -12,8 +12,9 @@ use super::config::{Config, Flags};
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
 use super::output::Output;
+use super::registries::Registries;
 use super::signals::Signals;
-use super::{remember, systemd, trace};
+use super::{images_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
 use crate::container::{self, Containers};
 use crate::host::LinuxHost;
@@ -64,6 +65,9 @@ pub(super) enum StartError {
         #[source]
         error: io::Error,
     },
+    /// A file that the configuration names is not what it was when it was checked.
+    #[error("the configuration cannot be used: {0}")]
+    Settings(String),
     /// The image store.
     #[error("the images in {dir} cannot be opened")]
     Images {
@@ -94,13 +98,13 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
     let mut signals = Signals::listen().map_err(StartError::Runtime)?;
     let listener = listen::unix(&config.socket)?;
-    let (host, reconciler) = open(&config)?;
+    let (host, images, reconciler) = open(&config)?;
     let (view, watched) = watch::channel(Arc::new(View::default()));
     let (commands, received) = mpsc::channel(64);
     let events = Events::new();
     let mut tasks = JoinSet::new();
     let (stop, stopped) = watch::channel(false);
-    let doors = doors(&host, watched.clone(), &events, commands.clone(), &mut tasks);
+    let doors = doors(&host, images, watched.clone(), &events, commands.clone(), &mut tasks);
     let limits = api::Limits::default();
     if let Some(address) = config.file.tcp {
         let listener =
@@ -162,18 +166,15 @@ async fn wind_down(
     }
 }
 
-fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler), StartError> {
+fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
-    let plain = |host: &String| {
-        (host.clone(), image::RegistrySettings { plain_http: Some(true), ..image::RegistrySettings::default() })
-    };
-    let registries = config.file.insecure_registries.iter().map(plain).collect();
-    let settings = image::Settings { registries, ..image::Settings::default() };
+    let settings = images_settings::settings(config).map_err(StartError::Settings)?;
+    let mut loosenings = images_settings::loosenings(&settings);
     let images = Images::open(&dir, settings).map_err(|error| StartError::Images { dir, error })?;
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
-    let warnings: Vec<String> = warnings.into_iter().map(|warning| warning.0).collect();
-    for warning in images.warnings().iter().chain(&warnings) {
+    loosenings.extend(warnings.into_iter().map(|warning| warning.0));
+    for warning in images.warnings().iter().chain(&loosenings) {
         tracing::warn!("{warning}");
     }
     let stamp = now().millis() / 1000;
@@ -181,10 +182,11 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, crate::reconcile::Reconciler
     if let Some(note) = &found.note {
         tracing::error!("{note}");
     }
-    let host = LinuxHost::new(images, containers, found.store, found.note, warnings, config.state_dir.clone());
+    let kept = images.clone();
+    let host = LinuxHost::new(images, containers, found.store, found.note, loosenings, config.state_dir.clone());
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits);
-    Ok((Arc::new(host), reconciler))
+    Ok((Arc::new(host), kept, reconciler))
 }
 
 /// Two descriptors for each container, and some for each pull and client: as many as we may.
@@ -214,6 +216,7 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
 
 fn doors(
     host: &Arc<LinuxHost>,
+    images: Images,
     view: watch::Receiver<Arc<View>>,
     events: &Events,
     commands: mpsc::Sender<Command>,
@@ -241,6 +244,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
+        registries: Arc::new(Registries(images)),
         commands: asked,
         release: Release { version, commit: None, pid: std::process::id(), started: now() },
         counters: Arc::new(counters),

@@ -11,12 +11,17 @@
 //! ```
 
 mod config;
+mod credentials;
 mod error;
+mod feed;
 mod hash;
+mod login;
 mod manifest;
 mod partial;
 mod progress;
 mod pull;
+mod push;
+mod push_error;
 mod refresh;
 mod registry;
 mod resolve;
@@ -31,9 +36,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use config::ImageConfig;
+pub use credentials::{CredentialError, HelperError, Kept, PrivateError, read_private};
 pub use error::{LayerError, OpenError, PullError, StoreError};
+pub use login::{LoggedIn, LoginError, registry_name};
 pub use manifest::ManifestError;
 pub use progress::{LayerProgress, LayerState, Progress, PullWait, Snapshot};
+pub use push::Pushed;
+pub use push_error::PushError;
 pub use refresh::Refreshed;
 pub use registry::{RegistryError, Said};
 pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
@@ -61,6 +70,8 @@ struct Inner {
     present: RwLock<BTreeMap<ImageReference, Present>>,
     /// One reference is written at a time, so that disk and memory agree on the order.
     recording: tokio::sync::Mutex<()>,
+    /// The login file is written by one at a time.
+    logins: tokio::sync::Mutex<()>,
     warnings: Vec<String>,
 }
 
@@ -102,8 +113,19 @@ impl Images {
         let partials = Arc::new(Partials::open(dir).map_err(io)?);
         let (store, in_flight) = (Arc::new(store), InFlight::default());
         let (present, recording) = (RwLock::new(present), tokio::sync::Mutex::default());
+        let logins = tokio::sync::Mutex::default();
         Ok(Self {
-            inner: Arc::new(Inner { store, registry, limits, in_flight, partials, present, recording, warnings }),
+            inner: Arc::new(Inner {
+                store,
+                registry,
+                limits,
+                in_flight,
+                partials,
+                present,
+                recording,
+                logins,
+                warnings,
+            }),
         })
     }
 

@@ -15,6 +15,8 @@ pub struct Settings {
     /// Files in the format of `~/.docker/config.json` with logins and credential helpers, read anew for each pull;
     /// the first that knows the registry counts.
     pub login_files: Vec<PathBuf>,
+    /// Where credential helpers (`docker-credential-*`) are looked for. None: in `PATH`.
+    pub helper_dirs: Option<Vec<PathBuf>>,
     /// Further trusted certificate authorities for all registries, PEM.
     pub extra_roots_pem: Vec<Vec<u8>>,
     /// Proxies. None set: what the environment says (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).

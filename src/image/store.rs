@@ -157,6 +157,11 @@ impl Store {
         Err(StoreError::Damaged { path, reason: format!("its content is {got}") })
     }
 
+    /// The file of a blob that is kept as it is.
+    pub(super) fn kept(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.blob_path(digest)).filter(|path| path.is_file())
+    }
+
     /// Stores verified bytes.
     pub(super) fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         if self.blob(digest).is_ok() {

@@ -46,6 +46,12 @@ pub(super) fn millis(text: &str, units: Units) -> Option<u64> {
     if text.is_empty() || ms > MAX_MS { None } else { u64::try_from(ms).ok() }
 }
 
+/// A duration with days and weeks (`90m`, `24h`, `7d`) in milliseconds, rounded up.
+#[must_use]
+pub fn calendar_millis(text: &str) -> Option<u64> {
+    millis(text, Units::Calendar)
+}
+
 /// `number × scale` in nanoseconds, without floating point.
 fn scaled(number: &str, scale: u128) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));

@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Problem, Project};
 
+pub use duration::calendar_millis;
 pub use list::{KeyRole, ListedKey, keys};
 pub use nearest::nearest;
 pub use schema::schema;

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream;
+use longshore::api::wire::{LoggedIn, LoggedOut};
 use longshore::api::{
-    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, Metric, MetricKind, Release, Stream,
-    router, serve_unix,
+    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
+    RegistryDoor, Release, Secret, Stream, router, serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
@@ -126,6 +128,26 @@ pub(crate) fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
     LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false, unterminated: false }
 }
 
+/// A registry that knows one user.
+struct Toy;
+
+impl RegistryDoor for Toy {
+    fn login(
+        &self,
+        registry: String,
+        username: String,
+        password: Secret,
+    ) -> BoxFuture<'_, Result<LoggedIn, LoginRefusal>> {
+        let good = username == "bob" && password.0 == "hunter2";
+        let denied = LoginRefusal::Denied(format!("{registry} does not take the login of {username:?}"));
+        let done = LoggedIn { registry, helper: None, file: Some("/root/.docker/config.json".into()) };
+        Box::pin(std::future::ready(if good { Ok(done) } else { Err(denied) }))
+    }
+    fn logout(&self, registry: String) -> BoxFuture<'_, Result<LoggedOut, LoginRefusal>> {
+        Box::pin(std::future::ready(Ok(LoggedOut { registry, known: true })))
+    }
+}
+
 /// A served daemon that decides nothing.
 pub(crate) struct Served {
     pub(crate) socket: PathBuf,
@@ -143,7 +165,15 @@ pub(crate) fn doors(logs: Arc<Logs>) -> (Doors, watch::Sender<Arc<View>>, mpsc::
     let (commands, received) = mpsc::channel(4);
     let counters = || vec![Metric::single("loop_steps", "Steps of the loop", MetricKind::Counter, 7.0)];
     let release = Release { version: "0.1.0".into(), commit: None, pid: 4711, started: Timestamp(1_800_000_000_000) };
-    let doors = Doors { view, events: Events::new(), logs, commands, release, counters: Arc::new(counters) };
+    let doors = Doors {
+        view,
+        events: Events::new(),
+        logs,
+        registries: Arc::new(Toy),
+        commands,
+        release,
+        counters: Arc::new(counters),
+    };
     (doors, sender, received)
 }
 

@@ -9,6 +9,7 @@ mod image;
 mod log;
 mod plan;
 mod problem;
+mod registry;
 mod status;
 mod time;
 
@@ -20,5 +21,6 @@ pub use image::{Image, ImageState};
 pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
+pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
 pub use status::{Folder, Held, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};

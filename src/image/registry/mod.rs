@@ -9,6 +9,7 @@
 //! this registry names, and reqwest drops `Authorization` when a redirect leads elsewhere.
 
 mod attempts;
+mod check;
 mod clients;
 mod download;
 mod error;
@@ -18,21 +19,24 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod token;
+mod upload;
 
 use std::sync::Arc;
 
+use super::credentials;
 use super::error::OpenError;
 use super::progress::Progress;
-use super::settings::{Credential, Mirror, Settings};
-use crate::model::ImageReference;
-use clients::Clients;
+use super::settings::{Mirror, Settings};
+use crate::model::{ImageReference, sentence};
+use clients::{Clients, HostClients};
 pub(in crate::image) use download::Download;
 pub use error::{RegistryError, Said};
 use http::{address, speaks_plain};
-#[cfg_attr(not(test), expect(unused_imports, reason = "pushes use it"))]
-pub(in crate::image) use place::{Ask, Payload};
+use place::Ask;
+pub(in crate::image) use place::{Payload, Pieces};
 use place::{Parts, Place};
 pub(in crate::image) use session::{Fetched, Session};
+pub(in crate::image) use upload::{Offer, Sent, Upload};
 
 /// All registries.
 pub(in crate::image) struct Registry {
@@ -61,7 +65,6 @@ impl Registry {
     }
 
     /// A conversation with an image's registry alone, to write; `from` are repositories there whose blobs may be mounted.
-    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(in crate::image) async fn writing<'a>(
         &'a self,
         image: &ImageReference,
@@ -91,11 +94,12 @@ impl Registry {
         self.place(image, &mirror.host, plain, make).await
     }
 
+    pub(in crate::image) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     async fn place(&self, image: &ImageReference, host: &str, plain: bool, make: impl FnOnce(Parts) -> Parts) -> Place {
-        let (clients, settings, name) = (Arc::clone(&self.clients), Arc::clone(&self.settings), host.to_owned());
-        // Reads certificates and sets up TLS.
-        let made = tokio::task::spawn_blocking(move || clients.of(&settings, &name, plain)).await;
-        Place::new(make(Parts {
+        let mut parts = make(Parts {
             host: host.to_owned(),
             address: host.to_owned(),
             image: image.to_string(),
@@ -103,14 +107,20 @@ impl Registry {
             plain,
             stands_for: None,
             mirror: false,
-            clients: made.unwrap_or_else(|_| Err("its certificates cannot be read".into())),
-            credential: credential(&self.settings, host).await,
+            clients: self.clients(host, plain).await,
+            credential: Ok(None),
             scopes: Vec::new(),
-        }))
+        });
+        let found = credentials::find(&self.settings, host, &parts.repository).await;
+        // A login that cannot be read matters only where one is asked for.
+        parts.credential = found.map_err(|error| sentence(&error));
+        Place::new(parts)
     }
-}
 
-/// The login for a registry; why there is none although there should be, in words.
-async fn credential(settings: &Settings, registry: &str) -> Result<Option<Credential>, String> {
-    Ok(settings.registries.get(registry).and_then(|r| r.credential.clone()))
+    async fn clients(&self, host: &str, plain: bool) -> Result<HostClients, String> {
+        let (clients, settings, name) = (Arc::clone(&self.clients), Arc::clone(&self.settings), host.to_owned());
+        // Reads certificates and sets up TLS.
+        let made = tokio::task::spawn_blocking(move || clients.of(&settings, &name, plain)).await;
+        made.unwrap_or_else(|_| Err("its certificates cannot be read".into()))
+    }
 }

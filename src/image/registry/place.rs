@@ -36,7 +36,6 @@ pub(in crate::image) struct Ask {
 
 /// What a request carries.
 #[derive(Clone)]
-#[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
 pub(in crate::image) enum Payload {
     Nothing,
     Bytes(Bytes),
@@ -212,7 +211,7 @@ impl Place {
     pub(super) fn scopes(&self, named: Option<&str>) -> Vec<String> {
         let named = named.into_iter().flat_map(str::split_whitespace).take(8).map(str::to_owned);
         let mut all: Vec<_> = named.collect();
-        if all.is_empty() {
+        if all.is_empty() && !self.repository.is_empty() {
             all.push(format!("repository:{}:pull", self.repository));
         }
         all.extend(self.scopes.iter().cloned());

@@ -117,7 +117,6 @@ impl<'a> Session<'a> {
 
     /// Any request to the registry itself, with its login and as many attempts as the settings allow. The answer is 2xx
     /// or in [`Ask::also`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(in crate::image) async fn request(&self, ask: &Ask) -> Result<Response, RegistryError> {
         let mut tries = self.tries();
         loop {
@@ -131,8 +130,16 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// One request to the registry itself, sent once: for what must not simply be sent again.
+    pub(super) async fn once(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        self.own.send(ask, self.settings, self.progress).await
+    }
+    /// The registry itself.
+    pub(super) fn host(&self) -> &str {
+        &self.own.host
+    }
+
     /// Where an answer's `Location` leads; put it into [`Ask::path`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "pushes use it"))]
     pub(in crate::image) fn location(&self, response: &Response) -> Result<String, RegistryError> {
         self.own.location(response)
     }

@@ -2,6 +2,13 @@
 //!
 //! Keys are those of a dockerd-like `daemon.json`: kebab-case, unknown ones refused with the nearest known one.
 
+mod check;
+mod images;
+mod keys;
+mod place;
+mod registries;
+
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Location, Problem};
-use crate::spec::nearest;
+pub use images::{CollectFile, ImageLimits, ImagesFile};
+pub(super) use registries::host_and_prefix;
+pub use registries::{ProxyFile, RegistryFile};
 
 /// Where the file is looked for when no flag names one.
 pub(super) const DEFAULT_FILE: &str = "/etc/longshore/config.json";
@@ -39,6 +48,16 @@ pub struct ConfigFile {
     pub stop_containers_on_shutdown: bool,
     /// Registries (host or host:port) that are spoken to by plain HTTP. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
+    /// What is set for single registries, by host or host:port as image names have it (docker.io).
+    pub registries: BTreeMap<String, RegistryFile>,
+    /// Files in the format of Docker's config.json with logins and credential helpers; the first that knows a registry counts, `longshore login` writes the first. They may be readable by their owner only. Default: $DOCKER_CONFIG/config.json, else ~/.docker/config.json of the daemon's user
+    pub login_files: Option<Vec<PathBuf>>,
+    /// Folders in Docker's certs.d layout: HOST[:PORT]/{*.crt, *.cert, *.key}. Default: /etc/longshore/certs.d and /etc/docker/certs.d
+    pub certs_dirs: Option<Vec<PathBuf>>,
+    /// Proxies on the way to registries. Default: what the environment says (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)
+    pub proxies: ProxyFile,
+    /// How images are fetched, and when unused ones are removed.
+    pub images: ImagesFile,
     /// How much of a container's output is kept.
     pub container_logs: ContainerLogs,
     /// How much is done at once.
@@ -142,9 +161,11 @@ impl Config {
     }
 
     fn from_text(path: &Path, text: &str, flags: &Flags) -> Result<Self, Vec<Problem>> {
-        let file = parse(path, text)?;
-        let problems: Vec<Problem> =
-            twice(path, text, &file, flags).into_iter().chain(check(path, text, &file)).collect();
+        let file = keys::parse(path, text)?;
+        let mut said = check::Said::about(path, text);
+        check::twice(&mut said, &file, flags);
+        check::check(&mut said, &file);
+        let problems = said.problems;
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -176,117 +197,6 @@ impl Config {
         let keys = old.as_object().into_iter().flatten().map(|(key, _)| key.clone());
         keys.filter(|key| old.get(key) != new.get(key)).collect()
     }
-}
-
-fn parse(path: &Path, text: &str) -> Result<ConfigFile, Vec<Problem>> {
-    let at = |error: &serde_json::Error| {
-        let (line, column) = (u32::try_from(error.line()).unwrap_or(0), u32::try_from(error.column()).unwrap_or(0));
-        Location::at(path, line, column)
-    };
-    let value: serde_json::Value = serde_json::from_str(text).map_err(|e| {
-        vec![Problem::error(at(&e), format!("it is not JSON: {e}")).with_hint("check commas and quotes")]
-    })?;
-    let mut problems = Vec::new();
-    let schema = serde_json::to_value(schemars::schema_for!(ConfigFile)).unwrap_or_default();
-    unknown_keys(path, text, "", &value, &schema, &schema, &mut problems);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    serde_json::from_str(text).map_err(|e| vec![Problem::error(at(&e), e.to_string())])
-}
-
-/// Compares the keys with the schema's, so that there is one list of keys.
-fn unknown_keys(
-    path: &Path,
-    text: &str,
-    prefix: &str,
-    value: &serde_json::Value,
-    schema: &serde_json::Value,
-    root: &serde_json::Value,
-    problems: &mut Vec<Problem>,
-) {
-    let schema = match schema.get("$ref").and_then(|r| r.as_str()).and_then(|r| r.strip_prefix('#')) {
-        Some(pointer) => root.pointer(pointer).unwrap_or(schema),
-        None => schema,
-    };
-    let (Some(map), Some(known)) = (value.as_object(), schema.get("properties").and_then(|p| p.as_object())) else {
-        return;
-    };
-    for (key, inner) in map {
-        match known.get(key) {
-            Some(schema) => unknown_keys(path, text, &format!("{prefix}{key}."), inner, schema, root, problems),
-            None => {
-                let message = format!("the key {prefix}{key} is not known");
-                let words: Vec<String> = known.keys().map(|k| k.replace('-', "_")).collect();
-                let nearest = nearest(key, words.iter().map(String::as_str)).map(|word| word.replace('_', "-"));
-                let hint =
-                    nearest.map_or_else(|| "see the README for all keys".to_owned(), |n| format!("did you mean {n}?"));
-                problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
-            }
-        }
-    }
-}
-
-/// A setting may stand in the file or be a flag, not both.
-fn twice(path: &Path, text: &str, file: &ConfigFile, flags: &Flags) -> Vec<Problem> {
-    let both = [
-        ("state-dir", file.state_dir.is_some() && flags.state_dir.is_some()),
-        ("data-dir", file.data_dir.is_some() && flags.data_dir.is_some()),
-        ("run-dir", file.run_dir.is_some() && flags.run_dir.is_some()),
-        ("socket", file.socket.is_some() && flags.socket.is_some()),
-        ("debug", file.debug.is_some() && flags.debug),
-    ];
-    both.iter()
-        .filter(|(_, twice)| *twice)
-        .map(|(key, _)| {
-            let message = format!("{key} is set in the file and by the flag --{key}");
-            Problem::error(locate(path, text, key), message).with_hint("keep one of the two")
-        })
-        .collect()
-}
-
-fn check(path: &Path, text: &str, file: &ConfigFile) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut wrong = |key: &str, message: String, hint: &str| {
-        problems.push(Problem::error(locate(path, text, key), message).with_hint(hint));
-    };
-    if let Some(tcp) = file.tcp.filter(|tcp| !tcp.ip().is_loopback()) {
-        wrong(
-            "tcp",
-            format!("{tcp} is not a loopback address"),
-            "the API has no passwords; use 127.0.0.1 and a tunnel",
-        );
-    }
-    for (key, dir) in [("state-dir", &file.state_dir), ("data-dir", &file.data_dir), ("run-dir", &file.run_dir)] {
-        if dir.as_ref().is_some_and(|dir| dir.is_relative()) {
-            wrong(key, format!("{key} is a relative path"), "begin it with /");
-        }
-    }
-    let logs = file.container_logs;
-    if logs.max_size < 65_536 || !(1..=100).contains(&logs.max_files) {
-        wrong(
-            "container-logs",
-            "max-size is at least 65536, max-files 1 to 100".to_owned(),
-            "10485760 and 5 are the defaults",
-        );
-    }
-    let Concurrency { pulls, containers } = file.concurrency;
-    if !(1..=100).contains(&pulls) || !(1..=1000).contains(&containers) {
-        wrong("concurrency", "pulls is 1 to 100, containers 1 to 1000".to_owned(), "3 and 16 are the defaults");
-    }
-    if let Some(runtime) = file.runtime.as_ref().filter(|runtime| !runtime.is_file()) {
-        wrong("runtime", format!("{} is not a program", runtime.display()), "give the path of runc, or leave it out");
-    }
-    problems
-}
-
-/// Where a key stands in the text.
-fn locate(path: &Path, text: &str, key: &str) -> Location {
-    let Some(at) = text.find(&format!("\"{key}\"")) else { return Location::whole(path) };
-    let before = &text[..at];
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
-    Location::at(path, u32::try_from(line).unwrap_or(0), u32::try_from(column).unwrap_or(0))
 }
 
 /// The JSON Schema of the configuration file.
@@ -333,6 +243,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_about_registries_and_images_is_said_with_its_place() {
+        let said = |text: &str| load(text, &Flags::default()).unwrap_err().join("\n");
+        let table = [
+            (
+                r#"{"registries": {"docker.io": {"mirrorss": []}}}"#,
+                ":1:31: the key registries.docker.io.mirrorss is not known (did you mean mirrors?)",
+            ),
+            (
+                r#"{"registries": {"docker.io": {"mirrors": ["https://a", "b"]}}}"#,
+                ":1:56: the mirror is not an address",
+            ),
+            (r#"{"registries": {"https://x": {}}}"#, ":1:17: \"https://x\" is not host or host:port"),
+            (r#"{"registries": {"x": {"username": "u"}}}"#, ":1:23: a username without a password-file"),
+            (r#"{"registries": {"x": {"password-file": "/p"}}}"#, "a password-file without a username"),
+            (r#"{"registries": {"x": {"username": "u", "password-file": "/nowhere"}}}"#, "/nowhere is not there"),
+            (r#"{"registries": {"x": {"client-cert-file": "/c"}}}"#, "a certificate without its key"),
+            (r#"{"registries": {"x": {"ca-file": "/etc/hostname"}}}"#, "holds no certificate in PEM"),
+            (r#"{"insecure-registries": ["x"], "registries": {"x": {"plain-http": false}}}"#, "keep one of the two"),
+            (r#"{"images": {"collect": {"start": 80, "stop": 90}}}"#, ":1:38: stop (90 %) is not below start (80 %)"),
+            (r#"{"images": {"collect": {"start": 100}}}"#, ":1:25: start is 1 to 99 percent"),
+            (
+                r#"{"images": {"collect": {"min-age": "soon"}}}"#,
+                ":1:25: min-age is not a duration (write 90m, 24h or 7d)",
+            ),
+            (r#"{"images": {"collect": {"stopp": 1}}}"#, "did you mean stop?"),
+            (r#"{"images": {"limits": {"layers": 0}}}"#, "layers is 0; it is 1 to 500"),
+            (r#"{"images": {"layers-at-once": 0}}"#, "layers-at-once is 1 to 32"),
+            (r#"{"proxies": {"http-proxy": "proxy:3128"}}"#, ":1:14: http-proxy is not an address"),
+            (r#"{"login-files": ["x"]}"#, ":1:18: login-files is a relative path"),
+        ];
+        for (text, words) in table {
+            assert!(said(text).contains(words), "{text}: {}", said(text));
+        }
+    }
+
+    #[test]
     fn a_relative_flag_means_the_folder_where_the_daemon_is_started() {
         let flags = Flags { data_dir: Some("data".into()), ..Flags::default() };
         let config = load("{}", &flags).unwrap();
@@ -352,5 +298,7 @@ mod tests {
         let load = |text| load(text, &Flags::default()).unwrap();
         let (old, new) = (load("{}"), load(r#"{"debug": true, "socket": "/x", "concurrency": {"pulls": 9}}"#));
         assert_eq!(old.needs_restart(&new), ["socket", "concurrency"]);
+        let new = load(r#"{"registries": {"x": {}}, "images": {"layers-at-once": 4}}"#);
+        assert_eq!(old.needs_restart(&new), ["registries", "images"]);
     }
 }

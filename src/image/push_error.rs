@@ -1,0 +1,78 @@
+//! Why an image was not pushed.
+
+use super::error::StoreError;
+use super::manifest::ManifestError;
+use super::registry::RegistryError;
+use crate::model::{Digest, ImageReference};
+
+/// Why an image was not pushed. Its name at the registry is as it was before.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// There is no such image here.
+    #[error("{image} is not here; pull it, or give an image that is here this name with `longshore image tag`")]
+    Absent { image: ImageReference },
+    /// The registry does not let us.
+    #[error("{registry} does not take {image}; if a login is needed: `longshore login {registry}`")]
+    Denied {
+        image: ImageReference,
+        registry: String,
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// The registry did not take it for another reason.
+    #[error("cannot push {image}")]
+    Registry {
+        image: ImageReference,
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// One of its parts.
+    #[error("cannot push {} of {image}", digest.short())]
+    Blob {
+        image: ImageReference,
+        digest: Digest,
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// Nobody has the compressed layer any more.
+    #[error("the layer {} of {image} is kept unpacked only, and no registry that it came from has it any more ({why})", digest.short())]
+    NoSource { image: ImageReference, digest: Digest, why: String },
+    /// What is stored here cannot be used.
+    #[error("cannot use {image} as it is stored")]
+    Manifest {
+        image: ImageReference,
+        #[source]
+        source: Box<ManifestError>,
+    },
+    /// The store on this machine.
+    #[error("cannot read {image}")]
+    Store {
+        image: ImageReference,
+        #[source]
+        source: StoreError,
+    },
+}
+
+impl PushError {
+    pub(super) fn registry(image: &ImageReference, digest: Option<&Digest>, source: RegistryError) -> Self {
+        let (image, source) = (image.clone(), Box::new(source));
+        match (&*source, digest) {
+            (RegistryError::Denied { registry, .. }, _) => {
+                let registry = registry.clone();
+                Self::Denied { image, registry, source }
+            }
+            (_, Some(digest)) => Self::Blob { image, digest: digest.clone(), source },
+            (_, None) => Self::Registry { image, source },
+        }
+    }
+
+    /// Whether the same push will fail again until someone changes something.
+    #[must_use]
+    pub fn permanent(&self) -> bool {
+        match self {
+            Self::Registry { source, .. } | Self::Blob { source, .. } => source.permanent(),
+            Self::Absent { .. } | Self::Denied { .. } | Self::NoSource { .. } | Self::Manifest { .. } => true,
+            Self::Store { .. } => false,
+        }
+    }
+}
