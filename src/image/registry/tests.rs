@@ -9,7 +9,8 @@ use hyper::body::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 
-use super::{Ask, Payload, Registry, RegistryError};
+use super::place::Ask;
+use super::{Payload, Registry, RegistryError};
 use crate::image::manifest::Descriptor;
 use crate::image::progress::Progress;
 use crate::image::settings::Settings;
