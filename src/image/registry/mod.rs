@@ -30,9 +30,8 @@ use clients::{Clients, HostClients};
 pub(in crate::image) use download::Download;
 pub use error::{RegistryError, Said};
 use http::{address, speaks_plain};
-use place::Ask;
-pub(in crate::image) use place::{Payload, Pieces};
 use place::{Parts, Place};
+pub(in crate::image) use place::{Payload, Pieces};
 pub(in crate::image) use session::{Fetched, Session};
 pub(in crate::image) use upload::{Offer, Sent, Upload};
 
