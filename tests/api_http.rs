@@ -313,3 +313,31 @@ async fn a_port_answers_to_loopback_only() {
     assert_eq!(get(origin("null")).await.code(), (403, "foreign_origin".into()));
     assert_eq!(get(origin(&format!("http://localhost:{port}"))).await.status, 200);
 }
+
+#[tokio::test]
+async fn logins_go_to_the_registry_room_and_no_answer_holds_a_password() {
+    let served = serve();
+    let post = |path: &'static str, body: String| {
+        let served = &served;
+        async move {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            served.ask(&format!("{head}{body}")).await
+        }
+    };
+    let ask = |password: &str| format!(r#"{{"registry":"r.example","username":"bob","password":"{password}"}}"#);
+    let good = post("/api/v1/registries/login", ask("hunter2")).await;
+    assert_eq!((good.status, good.json()["file"].as_str()), (200, Some("/root/.docker/config.json")));
+    let wrong = post("/api/v1/registries/login", ask("hunter3")).await;
+    assert_eq!((wrong.status, wrong.json()["error"]["code"].as_str()), (403, Some("login_denied")));
+    let broken =
+        post("/api/v1/registries/login", r#"{"registry":"r","username":"u","password":["hunter4"]}"#.into()).await;
+    assert_eq!(broken.status, 400);
+    for answer in [&good, &wrong, &broken] {
+        assert!(!answer.json().to_string().contains("hunter"), "{}", answer.json());
+    }
+    let out = post("/api/v1/registries/logout", r#"{"registry":"r.example"}"#.into()).await;
+    assert_eq!((out.status, out.json()["known"].as_bool()), (200, Some(true)));
+}

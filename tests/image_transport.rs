@@ -222,6 +222,12 @@ async fn a_registry_in_trouble_is_asked_again() {
     assert_eq!(gone.lines("").len(), 1, "what does not exist is asked for once");
 }
 
+async fn has(progress: &Progress, bytes: u64) {
+    while progress.done() < bytes {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_partial_download_outlives_its_pull() {
     let (made, layer) = large();
@@ -237,12 +243,7 @@ async fn a_partial_download_outlives_its_pull() {
     {
         let name = parse(&stalled.name());
         let mut pull = std::pin::pin!(here.images.pull(&name, None, &progress));
-        let enough = async {
-            while progress.done() < 1_000_000 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::select! { _ = &mut pull => panic!("it stalls"), () = enough => {} }
+        tokio::select! { _ = &mut pull => panic!("it stalls"), () = has(&progress, 1_000_000) => {} }
     }
     let file = here.dir.path().join("partial").join(layer.replace(':', "-"));
     let until = std::time::Instant::now() + Duration::from_secs(10);
@@ -292,12 +293,10 @@ async fn a_pull_goes_on_with_what_a_dropped_one_had() {
     let (first, second) = (Progress::default(), Progress::default());
     let mut one = Box::pin(here.images.pull(&name, None, &first));
     let mut two = Box::pin(here.images.pull(&name, None, &second));
-    let enough = async {
-        while second.done() < 1_200_000 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::select! { _ = &mut one => panic!("it stalls"), _ = &mut two => panic!("it waits"), () = enough => {} }
+    // The first has the layer's bytes before the second begins.
+    tokio::select! { _ = &mut one => panic!("it stalls"), () = has(&first, 1_200_000) => {} }
+    let both = has(&second, 1_200_000);
+    tokio::select! { _ = &mut one => panic!("it stalls"), _ = &mut two => panic!("it waits"), () = both => {} }
     assert_eq!(script.lines(&layer).len(), 1);
     drop(one);
     tokio::time::timeout(Duration::from_secs(20), two).await.unwrap().map_err(|e| told(&e)).unwrap();

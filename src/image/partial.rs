@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use hyper::body::Bytes;
 use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter};
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _, BufWriter};
 
 use super::manifest::Descriptor;
 use crate::model::Digest;
@@ -141,7 +141,9 @@ impl Partial {
     /// What is in there is wrong: begins anew.
     pub(super) async fn clear(&mut self) {
         let Some(file) = &mut self.file else { return };
-        if file.get_mut().set_len(0).await.is_err() {
+        // Seeking writes out what is buffered, which then goes with the rest.
+        let begun = file.seek(io::SeekFrom::Start(0)).await;
+        if begun.is_err() || file.get_mut().set_len(0).await.is_err() {
             self.remove().await;
         }
     }
@@ -171,6 +173,12 @@ mod tests {
         second.keep().await;
         let path = second.path.clone();
         assert_eq!(std::fs::read(&path).unwrap(), b"abcdef");
+        second.write(&Bytes::from_static(b"wrong")).await;
+        second.clear().await;
+        assert_eq!(second.read().await.unwrap(), None);
+        second.write(&Bytes::from_static(b"anew")).await;
+        second.keep().await;
+        assert_eq!(std::fs::read(&path).unwrap(), b"anew");
         second.remove().await;
         drop(second);
         assert!(!path.exists());

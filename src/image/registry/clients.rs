@@ -176,12 +176,10 @@ fn proxied(mut builder: ClientBuilder, settings: &Settings) -> Result<ClientBuil
     let proxy = if set == Proxy::default() { environment() } else { set };
     let direct = format!("localhost,127.0.0.0/8,::1,{}", proxy.no_proxy.as_deref().unwrap_or_default());
     builder = builder.no_proxy();
-    let kinds: [(Option<String>, fn(String) -> reqwest::Result<reqwest::Proxy>); 2] =
-        [(proxy.http, reqwest::Proxy::http), (proxy.https, reqwest::Proxy::https)];
-    for (address, make) in kinds {
-        let Some(address) = address.filter(|a| !a.is_empty()) else { continue };
+    let made = [proxy.http.map(reqwest::Proxy::http), proxy.https.map(reqwest::Proxy::https)];
+    for made in made.into_iter().flatten() {
         // The address may hold a password; it has no place in a message.
-        let made = make(address).map_err(|_| "the address of the proxy is none; write http://host:port".to_owned())?;
+        let made = made.map_err(|_| "the address of the proxy is none; write http://host:port".to_owned())?;
         builder = builder.proxy(made.no_proxy(NoProxy::from_string(&direct)));
     }
     Ok(builder)

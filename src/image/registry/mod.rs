@@ -16,6 +16,8 @@ mod error;
 mod http;
 mod place;
 mod session;
+#[cfg(test)]
+mod tests;
 mod token;
 mod upload;
 
