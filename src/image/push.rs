@@ -226,7 +226,7 @@ impl Push<'_> {
         if why.is_empty() {
             why.push("none is known".to_owned());
         }
-        Err(PushError::NoSource { image: self.image.clone(), digest: of.digest.clone(), why: why.join("; ") })
+        Err(PushError::NoSource { image: Box::new(self.image.clone()), digest: of.digest.clone(), why: why.join("; ") })
     }
 
     /// Sends the blob from one source; what went wrong there, if it did. The target's errors end the push.
