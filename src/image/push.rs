@@ -71,7 +71,7 @@ impl Images {
     }
 
     fn stored(&self, image: &ImageReference, digest: &Digest) -> Result<(Vec<u8>, Manifest), PushError> {
-        let store = |source| PushError::Store { image: image.clone(), source };
+        let store = |source| PushError::Store { image: image.clone(), source: Box::new(source) };
         let bytes = self.inner.store.blob(digest).map_err(store)?;
         match manifest::read(&bytes, None, &self.inner.limits) {
             Ok(Document::Image(manifest)) => Ok((bytes, manifest)),

@@ -48,7 +48,7 @@ pub enum PushError {
     Store {
         image: ImageReference,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
