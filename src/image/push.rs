@@ -71,7 +71,7 @@ impl Images {
     }
 
     fn stored(&self, image: &ImageReference, digest: &Digest) -> Result<(Vec<u8>, Manifest), PushError> {
-        let store = |source| PushError::Store { image: image.clone(), source };
+        let store = |source| PushError::Store { image: image.clone(), source: Box::new(source) };
         let bytes = self.inner.store.blob(digest).map_err(store)?;
         match manifest::read(&bytes, None, &self.inner.limits) {
             Ok(Document::Image(manifest)) => Ok((bytes, manifest)),
@@ -226,7 +226,7 @@ impl Push<'_> {
         if why.is_empty() {
             why.push("none is known".to_owned());
         }
-        Err(PushError::NoSource { image: self.image.clone(), digest: of.digest.clone(), why: why.join("; ") })
+        Err(PushError::NoSource { image: Box::new(self.image.clone()), digest: of.digest.clone(), why: why.join("; ") })
     }
 
     /// Sends the blob from one source; what went wrong there, if it did. The target's errors end the push.

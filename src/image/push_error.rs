@@ -12,10 +12,9 @@ pub enum PushError {
     #[error("{image} is not here; pull it, or give an image that is here this name with `longshore image tag`")]
     Absent { image: ImageReference },
     /// The registry does not let us.
-    #[error("{registry} does not take {image}; if a login is needed: `longshore login {registry}`")]
+    #[error("{0} does not take {image}; if a login is needed: `longshore login {0}`", image.registry())]
     Denied {
         image: ImageReference,
-        registry: String,
         #[source]
         source: Box<RegistryError>,
     },
@@ -29,14 +28,14 @@ pub enum PushError {
     /// One of its parts.
     #[error("cannot push {} of {image}", digest.short())]
     Blob {
-        image: ImageReference,
+        image: Box<ImageReference>,
         digest: Digest,
         #[source]
         source: Box<RegistryError>,
     },
     /// Nobody has the compressed layer any more.
     #[error("the layer {} of {image} is kept unpacked only, and no registry that it came from has it any more ({why})", digest.short())]
-    NoSource { image: ImageReference, digest: Digest, why: String },
+    NoSource { image: Box<ImageReference>, digest: Digest, why: String },
     /// What is stored here cannot be used.
     #[error("cannot use {image} as it is stored")]
     Manifest {
@@ -49,7 +48,7 @@ pub enum PushError {
     Store {
         image: ImageReference,
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -57,11 +56,8 @@ impl PushError {
     pub(super) fn registry(image: &ImageReference, digest: Option<&Digest>, source: RegistryError) -> Self {
         let (image, source) = (image.clone(), Box::new(source));
         match (&*source, digest) {
-            (RegistryError::Denied { registry, .. }, _) => {
-                let registry = registry.clone();
-                Self::Denied { image, registry, source }
-            }
-            (_, Some(digest)) => Self::Blob { image, digest: digest.clone(), source },
+            (RegistryError::Denied { .. }, _) => Self::Denied { image, source },
+            (_, Some(digest)) => Self::Blob { image: Box::new(image), digest: digest.clone(), source },
             (_, None) => Self::Registry { image, source },
         }
     }

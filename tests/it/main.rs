@@ -9,6 +9,7 @@ mod folder;
 mod images;
 mod inside;
 mod lifecycle;
+mod logins;
 mod output;
 mod policies;
 mod support;

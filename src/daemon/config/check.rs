@@ -151,7 +151,7 @@ fn check_pem(said: &mut Said<'_>, way: &[&str], read: std::io::Result<Vec<u8>>, 
             said.wrong(way, message, "convert it by openssl: PEM begins with -----BEGIN");
         }
         Err(error) => {
-            said.wrong(way, format!("{} cannot be read: {error}", file.display()), "give the path of the file")
+            said.wrong(way, format!("{} cannot be read: {error}", file.display()), "give the path of the file");
         }
     }
 }
