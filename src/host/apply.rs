@@ -37,7 +37,7 @@ impl LinuxHost {
             Ok(_) | Err(RemoveError::Unknown { .. }) => return Ok(()),
             Err(error) => return Err(failed(&error)),
         }
-        self.remove_name(image).await.map_err(|e| failed(&e))
+        self.remove_name(image, digest).await.map(drop).map_err(|e| failed(&e))
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), ActionError> {

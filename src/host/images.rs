@@ -17,6 +17,15 @@ pub(super) struct Running {
     users: usize,
 }
 
+/// What was removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Freed {
+    /// Names that are gone.
+    pub names: Vec<ImageReference>,
+    /// Bytes on the disk that are free again.
+    pub bytes: u64,
+}
+
 /// Why an image is not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
@@ -49,7 +58,7 @@ pub enum RemoveError {
         image: ImageReference,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -104,19 +113,43 @@ impl LinuxHost {
 
     /// Removes a name, with what only it led to. With `force` also a name whose image a container is made from: then only the
     /// name goes, what the container needs stays.
-    pub async fn remove_image(&self, image: &ImageReference, force: bool) -> Result<(), RemoveError> {
-        self.removable(image, force)?;
-        self.remove_name(image).await?;
+    pub async fn remove_image(&self, image: &ImageReference, force: bool) -> Result<Freed, RemoveError> {
+        let digest = self.removable(image, force)?;
+        let freed = self.remove_name(image, &digest).await?;
         self.changed.notify_one();
-        Ok(())
+        Ok(freed)
     }
 
-    pub(super) async fn remove_name(&self, image: &ImageReference) -> Result<(), RemoveError> {
-        let source = StoreError::Io {
-            path: self.state_dir.clone(),
-            source: std::io::Error::new(std::io::ErrorKind::Unsupported, "images cannot be removed yet"),
-        };
-        std::future::ready(Err(RemoveError::Store { image: image.clone(), source })).await
+    /// Removes the images that no container is made from: those without a tag, or all.
+    pub async fn prune_images(&self, all: bool) -> Result<Freed, RemoveError> {
+        let mut freed = Freed::default();
+        for (image, present) in self.images.present() {
+            let unused = self.users_of(&present.digest).is_empty();
+            if !unused || (image.tag().is_some() && !all) || self.pulls().contains_key(&image) {
+                continue;
+            }
+            match self.remove_image(&image, false).await {
+                Ok(more) => {
+                    freed.names.extend(more.names);
+                    freed.bytes = freed.bytes.saturating_add(more.bytes);
+                }
+                // Somebody else was faster, or needs it now.
+                Err(RemoveError::Unknown { .. } | RemoveError::Used { .. } | RemoveError::Pulling { .. }) => {}
+                Err(error @ RemoveError::Store { .. }) => return Err(error),
+            }
+        }
+        Ok(freed)
+    }
+
+    /// What a container is made from keeps a name of its own, `registry/repository@digest`.
+    pub(super) async fn remove_name(&self, image: &ImageReference, digest: &Digest) -> Result<Freed, RemoveError> {
+        let failed = |source| RemoveError::Store { image: image.clone(), source: Box::new(source) };
+        let only = self.images.present().values().filter(|other| other.digest == *digest).count() == 1;
+        if only && !self.users_of(digest).is_empty() {
+            store::untag(&self.images, image, digest).await.map_err(failed)?;
+        }
+        let bytes = store::remove(&self.images, image).await.map_err(failed)?;
+        Ok(Freed { names: vec![image.clone()], bytes })
     }
 
     /// Whether the image may be removed.
@@ -129,7 +162,7 @@ impl LinuxHost {
         // Another name keeps the manifest and its layers.
         let names = present.values().filter(|other| other.digest == found.digest).count();
         let users = self.users_of(&found.digest);
-        if users.is_empty() || names > 1 || force {
+        if users.is_empty() || names > 1 || (force && image.tag().is_some()) {
             return Ok(found.digest.clone());
         }
         let name = |spec: &ContainerSpec| {
@@ -175,5 +208,24 @@ impl Drop for Over<'_> {
         }
         drop(pulls);
         self.host.changed.notify_one();
+    }
+}
+
+/// What the image room's store does with names.
+mod store {
+    use super::{Digest, ImageReference, StoreError};
+    use crate::image::Images;
+
+    pub(super) async fn untag(images: &Images, image: &ImageReference, digest: &Digest) -> Result<(), StoreError> {
+        std::future::ready(Err(unsupported(images, image, digest.as_str()))).await
+    }
+
+    pub(super) async fn remove(images: &Images, image: &ImageReference) -> Result<u64, StoreError> {
+        std::future::ready(Err(unsupported(images, image, ""))).await
+    }
+
+    fn unsupported(_images: &Images, image: &ImageReference, digest: &str) -> StoreError {
+        let source = std::io::Error::new(std::io::ErrorKind::Unsupported, "images cannot be removed yet");
+        StoreError::Io { path: format!("{image}{digest}").into(), source }
     }
 }

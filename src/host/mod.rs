@@ -7,7 +7,7 @@ mod images;
 mod observe;
 mod remember;
 
-pub use images::RemoveError;
+pub use images::{Freed, RemoveError};
 pub use observe::join;
 
 use std::collections::BTreeMap;
