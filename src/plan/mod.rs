@@ -252,7 +252,7 @@ impl<'a> Planner<'a> {
         let serves = pulled.is_none().then_some(slot);
         match self.attempt(serves, action, reason) {
             Ok(()) => pulled.into_iter().for_each(|on| self.wait(slot, on, None)),
-            Err((on, until)) => self.wait(slot, on, until),
+            Err(blocked) => self.wait(slot, blocked.0, blocked.1),
         }
     }
 
@@ -263,7 +263,7 @@ impl<'a> Planner<'a> {
         slot: Option<&Slot>,
         action: Action,
         reason: String,
-    ) -> Result<(), (WaitingOn, Option<Timestamp>)> {
+    ) -> Result<(), Box<(WaitingOn, Option<Timestamp>)>> {
         let key = action.key();
         let same = self
             .facts
@@ -275,14 +275,14 @@ impl<'a> Planner<'a> {
                 Action::Pull { image, .. } => WaitingOn::Image(image.clone()),
                 other => WaitingOn::Step(other.verb()),
             };
-            return Err((on, None));
+            return Err(Box::new((on, None)));
         }
         if let Some(failure) = self.facts.memory.failures.get(&key)
             && failure.verb == action.verb()
             && failure.retry_at > self.facts.now
         {
             let on = WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };
-            return Err((on, Some(failure.retry_at)));
+            return Err(Box::new((on, Some(failure.retry_at))));
         }
         let room = match &action {
             Action::Pull { .. } => Some((&mut self.pulls, self.facts.limits.pulls)),
@@ -294,7 +294,7 @@ impl<'a> Planner<'a> {
         };
         if let Some((count, limit)) = room {
             if *count >= limit {
-                return Err((WaitingOn::Turn, None));
+                return Err(Box::new((WaitingOn::Turn, None)));
             }
             *count += 1;
         }

@@ -258,7 +258,10 @@ impl Reconciler {
             }
         }
         for (image, transfer) in &gauges.transfers {
-            states.insert(image, pulling(transfer.clone(), transfer.since));
+            // A question about what is here is no pull.
+            if transfer.total.is_some() || !states.contains_key(image) {
+                states.insert(image, pulling(transfer.clone(), transfer.since));
+            }
         }
         for under in self.under_way.values() {
             let Action::Pull { image, refresh, .. } = &under.action else { continue };

@@ -36,7 +36,9 @@ impl Reconciler {
                 noted.events.push(self.event(now, "image.moved", image.to_string(), message));
             }
             let asked = pull.is_some_and(|pull| !pull.refresh);
-            if known.is_none() || moved.is_some() || asked {
+            // What a name left behind when it moved was not pulled.
+            let new = known.is_none() && (image.tag().is_some() || pull.is_some());
+            if new || moved.is_some() || asked {
                 let (digest, mb) = (&facts.digest, megabytes(facts.bytes));
                 let how = pull.map_or_else(String::new, |p| format!(" in {} ({})", seconds(p.took), p.reason));
                 let message = format!("{digest}, {mb}{how}");
@@ -72,7 +74,7 @@ impl Reconciler {
         self.memory.generations.get(&service).cloned().unwrap_or_default()
     }
 
-    pub(super) fn new_generations(&self, action: &Action, before: Vec<Digest>) -> Option<Change> {
+    pub(super) fn new_generations(&self, action: &Action, before: &[Digest]) -> Option<Change> {
         let Action::Start { spec } = action else { return None };
         let digests = self.generations_of(action);
         let (project, service) = (spec.slot.project.clone(), spec.slot.service.clone());

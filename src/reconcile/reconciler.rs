@@ -272,7 +272,7 @@ impl Reconciler {
                 let generations = self.generations_of(&under.action);
                 self.memory.succeeded(&under.action, under.before.as_ref(), under.since, now);
                 noted.records.extend(self.record_of(&under));
-                noted.records.extend(self.new_generations(&under.action, generations));
+                noted.records.extend(self.new_generations(&under.action, &generations));
                 let took = now.since(under.since);
                 if let Action::Pull { image, refresh, .. } = under.action {
                     // What it brought is told when it is seen.

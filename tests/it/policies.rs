@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::lab::{container, containers, ended};
+use crate::support::registry::{Registry, free_port, root, shared};
 use crate::support::{Lab, file, host, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
@@ -231,5 +232,72 @@ fn who_crashes_is_told_with_its_signal_and_what_it_left_dies_with_it(config: &Va
     let how = container(&lab.status(), "a-crash-1").unwrap()["state"]["how"].clone();
     assert!(how.as_str().is_some_and(|how| how.contains("SIGSEGV")), "{how}");
     assert!(!lab.output("a-orphan-1").is_empty());
+    lab.finish();
+}
+
+// ---- pull_policy ----------------------------------------------------------------------------------------------------------
+
+/// The test image again, with another digest for each version, under the same name.
+fn moving(registry: &Registry, repository: &str, version: u32) -> String {
+    let config =
+        format!(r#"{{"Cmd":["work","graceful","0"],"Env":["PATH=/bin","VERSION={version}"],"WorkingDir":"/tmp"}}"#);
+    registry.push(repository, "1", root(), &config)
+}
+
+fn pulling(name: &str, image: &str, policy: &str) -> String {
+    format!("  {name}:\n    image: {image}\n    network_mode: none\n    pull_policy: {policy}\n")
+}
+
+fn digest(status: &Value, name: &str) -> String {
+    container(status, name).unwrap()["image_digest"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_tag_that_moves_replaces_who_follows_it_and_nobody_else() {
+    let lab = Lab::new();
+    let image = moving(shared(), "it/moving", 1);
+    let services = [("new", "every_2s"), ("stays", "missing"), ("never", "never")];
+    let texts: Vec<String> = services.iter().map(|(name, policy)| pulling(name, &image, policy)).collect();
+    lab.put("a.yaml", &file(&texts));
+    let before: Vec<_> = services.iter().map(|(name, _)| lab.running(&format!("a-{name}-1"))).collect();
+    let old = digest(&lab.status(), "a-new-1");
+    moving(shared(), "it/moving", 2);
+    lab.replaced("a-new-1", &before[0]);
+    let status = lab.wait_for("it to be settled", |s| (s["settled"] == true).then(|| s.clone()));
+    assert_ne!(digest(&status, "a-new-1"), old);
+    for (at, name) in [(1, "a-stays-1"), (2, "a-never-1")] {
+        lab.still(name, &before[at]);
+        assert_eq!(digest(&status, name), old);
+    }
+    let log = lab.log();
+    let short = |digest: &str| digest.trim_start_matches("sha256:")[..12].to_owned();
+    let moved = format!("moved from {} to {}", short(&old), short(&digest(&status, "a-new-1")));
+    assert!(log.contains(&moved) && log.contains("image.moved"), "{moved}: {log}");
+    // Asked again and again, and nothing moved: nothing is done.
+    let now = lab.running("a-new-1");
+    std::thread::sleep(Duration::from_secs(5));
+    lab.still("a-new-1", &now);
+    assert_eq!(lab.log().matches("image.moved").count(), 1);
+    lab.finish();
+}
+
+#[test]
+fn a_registry_that_goes_away_changes_nothing_and_is_followed_again_when_it_is_back() {
+    let lab = Lab::new();
+    let port = free_port();
+    let registry = Registry::start(port);
+    let image = moving(&registry, "it/box", 1);
+    lab.put("a.yaml", &file(&[pulling("a", &image, "every_1s")]));
+    let before = lab.running("a-a-1");
+    drop(registry);
+    let phase = lab.wait_for("the failed question to be shown", |s| {
+        let shown = s["waiting"].to_string().contains("is used: its registry could not be asked");
+        shown.then(|| crate::support::lab::service(s, "a", "a").unwrap()["phase"].clone())
+    });
+    assert!(phase == "applied" || phase == "applying", "{phase}");
+    lab.still("a-a-1", &before);
+    let registry = Registry::start(port);
+    moving(&registry, "it/box", 2);
+    lab.replaced("a-a-1", &before);
     lab.finish();
 }
