@@ -149,7 +149,7 @@ impl Store {
         if let Err(Occupied(ingest)) = ingest.keep_as(&target).map_err(StoreError::io(&target))?
             && !self.is_good(diff_id)
         {
-            self.exchange(ingest, &target).map_err(StoreError::io(&target))?;
+            self.exchange(&ingest, &target).map_err(StoreError::io(&target))?;
         }
         self.damaged().remove(diff_id);
         let layers = self.dir.join("layers");
@@ -158,7 +158,7 @@ impl Store {
 
     /// Puts a layer in the place of a damaged one, in one step. Overlays that stand keep the old tree open and would lose
     /// its files, so it is kept until no mount of this boot can know it.
-    fn exchange(&self, ingest: Ingest, target: &Path) -> io::Result<()> {
+    fn exchange(&self, ingest: &Ingest, target: &Path) -> io::Result<()> {
         rustix::fs::renameat_with(CWD, ingest.path(), CWD, target, RenameFlags::EXCHANGE)?;
         let replaced = self.dir.join("replaced");
         let boot = boot_id();
@@ -247,7 +247,7 @@ pub(super) fn delete(trees: &[PathBuf]) {
     for (done, path) in trees.iter().enumerate() {
         match remove_tree(path) {
             Ok(()) => {
-                tracing::debug!(path = %path.display(), left = trees.len() - done - 1, "deleted from the image store")
+                tracing::debug!(path = %path.display(), left = trees.len() - done - 1, "deleted from the image store");
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot be deleted now; it will be tried when the daemon starts again");

@@ -9,6 +9,16 @@ pub(super) mod tar;
 mod tree;
 mod whiteout;
 
-pub(super) fn rebuild(layer_dir: &std::path::Path) -> std::io::Result<std::fs::File> {
-    std::fs::File::open(layer_dir.join("split.zst"))
+/// Stands in until the real one comes with the split record: a layer of today has none.
+pub(super) mod rebuild {
+    pub(in crate::image) fn rebuild(layer_dir: &std::path::Path) -> std::io::Result<std::fs::File> {
+        std::fs::File::open(layer_dir.join("split.zst"))
+    }
+}
+
+/// Stands in until the real one comes with the split record.
+pub(super) mod check {
+    pub(in crate::image) fn check(layer_dir: &std::path::Path, _: &crate::model::Digest) -> Result<(), std::io::Error> {
+        std::fs::read_dir(layer_dir.join("diff")).map(|_| ())
+    }
 }
