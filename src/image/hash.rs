@@ -15,6 +15,9 @@ impl Hasher {
     pub(super) fn like(expected: &Digest) -> Self {
         if expected.algorithm() == "sha512" { Self::Sha512(Box::default()) } else { Self::Sha256(Sha256::new()) }
     }
+    pub(super) fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
     pub(super) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -42,7 +45,8 @@ pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `blobs/<algorithm>/<hex>` | manifests and configurations, byte for byte |
 //! | `layers/<hex of diff_id>/diff/` | one layer unpacked, in overlayfs' form |
+//! | `layers/<hex of diff_id>/split.zst` | its tar archive without the contents of files: the rest is in `diff/` |
 //! | `layers/<hex of diff_id>/meta.json` | what was found while unpacking |
 //! | `refs/<hex of the name>.json` | which manifest a reference names |
 //! | `ingest/` | what is being made; nothing in it outlives the run |
@@ -20,6 +21,7 @@ use super::error::StoreError;
 use super::hash::{digest_like, sha256_hex};
 use super::unpack::ingest::{Ingest, Occupied, remove_tree};
 use super::unpack::layer::Unpacking;
+use super::unpack::settle::Settling;
 use crate::model::{Digest, ImageReference};
 
 /// A small file of the store is never larger.
@@ -29,6 +31,8 @@ const SMALL_FILE: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Store {
     dir: PathBuf,
+    contents: Settling,
+    names: Settling,
 }
 
 /// What `refs/*.json` holds. A format that stays readable for ever.
@@ -58,6 +62,18 @@ pub(super) struct LayerRecord {
     /// Bytes of its tar archive.
     pub(super) bytes: u64,
     pub(super) opaque_root: bool,
+    /// `split.zst` lies beside `diff/`; layers of earlier versions have none.
+    #[serde(default)]
+    pub(super) split: bool,
+    /// The archive can be rebuilt from both.
+    #[serde(default)]
+    pub(super) rebuildable: bool,
+    /// Bytes of its files, in whole blocks; zero where an earlier version did not count.
+    #[serde(default)]
+    pub(super) disk_bytes: u64,
+    /// Members of its archive.
+    #[serde(default)]
+    pub(super) entries: u64,
 }
 
 impl Store {
@@ -78,7 +94,7 @@ impl Store {
 
     /// A store that is there already, as it is.
     pub(super) fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), contents: Settling::default(), names: Settling::default() }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -119,11 +135,20 @@ impl Store {
 
     /// Makes a settled layer visible. One that came to be meanwhile is as good.
     pub(super) fn commit_layer(&self, ingest: Ingest, diff_id: &Digest, done: &Unpacking) -> Result<(), StoreError> {
-        let record =
-            LayerRecord { diff_id: diff_id.to_string(), bytes: done.bytes, opaque_root: done.facts.opaque_root };
+        let record = LayerRecord {
+            diff_id: diff_id.to_string(),
+            bytes: done.bytes,
+            opaque_root: done.facts.opaque_root,
+            split: done.rebuildable,
+            rebuildable: done.rebuildable,
+            disk_bytes: done.facts.disk_bytes,
+            entries: done.facts.entries,
+        };
         let meta = ingest.path().join("meta.json");
-        write_synced(&meta, &json(&record, &meta)?).map_err(StoreError::io(&meta))?;
-        sync_dir(ingest.path()).map_err(StoreError::io(ingest.path()))?;
+        fs::write(&meta, json(&record, &meta)?).map_err(StoreError::io(&meta))?;
+        // One syncfs for whole layers is far cheaper than an fsync for each file.
+        let flush = || Ok(rustix::fs::syncfs(File::open(&self.dir)?)?);
+        self.contents.settle(flush).map_err(StoreError::io(ingest.path()))?;
         let target = self.layer_path(diff_id);
         // A pull that was given up may still end well beside us, so what stands there is looked at only when it is in
         // the way; without its record it is not a layer.
@@ -134,7 +159,7 @@ impl Store {
             let _ = ingest.keep_as(&target).map_err(StoreError::io(&target))?;
         }
         let layers = self.dir.join("layers");
-        sync_dir(&layers).map_err(StoreError::io(&layers))
+        self.names.settle(|| sync_dir(&layers)).map_err(StoreError::io(&layers))
     }
 
     /// Reads a blob and checks that it still is what its name says.
