@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::config::{self, ImageConfig};
 use super::error::{LayerError, PullError, StoreError};
@@ -28,6 +28,9 @@ use crate::model::{Digest, ImageReference, Platform};
 
 /// Indexes on the way to an image: one, and one inside it.
 const INDEXES: usize = 2;
+
+/// Layers that may be on their way at once, those included that only wait to be on disk.
+const UNDER_WAY: usize = 32;
 
 /// What a pull needs of the house.
 pub(super) struct Pull<'a> {
@@ -145,21 +148,31 @@ impl Pull<'_> {
     /// Fetches what is missing, a few at a time. The first error drops the others.
     async fn layers(&self, session: &Session<'_>, plan: &Plan) -> Result<(), PullError> {
         let pairs = plan.manifest.layers.iter().zip(&plan.config.diff_ids);
-        let fetches: Vec<_> = pairs.map(|(from, diff_id)| self.layer(session, from, diff_id)).collect();
-        stream::iter(fetches).buffer_unordered(self.limits.parallel_layers.max(1)).try_collect::<()>().await
+        let slots = Arc::new(Semaphore::new(self.limits.parallel_layers.max(1)));
+        let fetches: Vec<_> = pairs.map(|(from, diff_id)| self.layer(session, from, diff_id, &slots)).collect();
+        stream::iter(fetches).buffer_unordered(UNDER_WAY).try_collect::<()>().await
     }
 
-    async fn layer(&self, session: &Session<'_>, from: &Descriptor, diff_id: &Digest) -> Result<(), PullError> {
+    async fn layer(
+        &self,
+        session: &Session<'_>,
+        from: &Descriptor,
+        diff_id: &Digest,
+        slots: &Arc<Semaphore>,
+    ) -> Result<(), PullError> {
         let turn = self.in_flight.turn(diff_id);
         let _mine = turn.lock().await;
         if self.store.is_good(diff_id) {
             self.progress.add(from.size);
             return Ok(());
         }
+        // Held while bytes move. Who only waits for the disk lets the next one begin.
+        let slot = Arc::clone(slots).acquire_owned().await.ok();
         let failed = |error| PullError::layer(self.image, &from.digest, self.store.dir(), error);
         let (sender, receiver) = mpsc::channel(PIECES);
         let (store, limits, promised) = (Arc::clone(self.store), Arc::clone(self.limits), diff_id.clone());
-        let unpacking = tokio::task::spawn_blocking(move || fill(&store, Body::new(receiver), &promised, &limits));
+        let unpacking =
+            tokio::task::spawn_blocking(move || fill(&store, Body::new(receiver), &promised, &limits, slot));
         let fetched = self.fetch(session, from, sender).await;
         let unpacked = unpacking.await.unwrap_or(Err(Filled::Layer(LayerError::Lost)));
         match (fetched, unpacked) {
@@ -222,11 +235,18 @@ enum Filled {
 }
 
 /// The blocking half of a layer: unpack, settle, make visible.
-fn fill(store: &Store, body: Body, diff_id: &Digest, limits: &Limits) -> Result<Unpacking, Filled> {
+fn fill(
+    store: &Store,
+    body: Body,
+    diff_id: &Digest,
+    limits: &Limits,
+    slot: Option<OwnedSemaphorePermit>,
+) -> Result<Unpacking, Filled> {
     let begun = store.begin_layer();
     let disk = |source| Filled::Layer(LayerError::Disk { path: store.dir().to_owned(), source });
     let ingest = begun.map_err(disk)?;
     let done = layer::unpack(body, &ingest, diff_id, limits).map_err(Filled::Layer)?;
+    drop(slot);
     store.commit_layer(ingest, diff_id, &done).map_err(Filled::Store)?;
     Ok(done)
 }
