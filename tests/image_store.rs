@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use image_support::{Answer, Image, Script, dir, file, gzip, image, serve, sha, tar, told};
-use longshore::image::{FindError, Images, Origin, Progress, Settings, StoreError};
+use longshore::image::{FindError, Images, Origin, Part, Progress, Settings, StoreError};
 use longshore::model::{Digest, ImageReference};
 
 fn parse(name: &str) -> ImageReference {
@@ -353,4 +353,115 @@ async fn an_image_tells_of_itself() {
     let history = lab.images.history(&digest).unwrap();
     assert_eq!(history.iter().map(|h| h.bytes).collect::<Vec<_>>(), [base.len() as u64, high.len() as u64]);
     assert!(lab.images.inspect(&Digest::parse(&sha(b"none")).unwrap()).is_err());
+}
+
+/// Verifies all, and makes right what was found; what was found.
+async fn verify_and_repair(lab: &Lab) -> Vec<(Part, String)> {
+    let findings = lab.images.verify(None).await.map_err(|e| told(&e)).unwrap();
+    for finding in &findings {
+        lab.images.repair(finding, &Progress::default()).await.map_err(|e| told(&e)).unwrap();
+    }
+    assert_eq!(lab.images.verify(None).await.map_err(|e| told(&e)).unwrap(), [], "after {findings:?}");
+    findings.into_iter().map(|f| (f.part, f.damage)).collect()
+}
+
+#[tokio::test]
+async fn damage_is_found_and_made_right() {
+    let lab = Lab::new();
+    let (base, high) = (layer(&[("a", "base"), ("d/b", "deep")]), layer(&[("b", "high")]));
+    lab.tags.set("t", made(&[&base, &high]));
+    let digest = lab.pull("t").await;
+    let diff = lab.images.layers(&digest).unwrap().remove(0);
+    assert_eq!(verify_and_repair(&lab).await, []);
+
+    type Damage = fn(&Path);
+    let damages: &[(&str, Damage)] = &[
+        ("a changed byte", |diff| {
+            // Same length, same times: only the content tells.
+            let path = diff.join("a");
+            let times = std::fs::metadata(&path).unwrap().modified().unwrap();
+            std::fs::write(&path, "bAse").unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
+        }),
+        ("another mode", |diff| {
+            std::fs::set_permissions(diff.join("a"), std::os::unix::fs::PermissionsExt::from_mode(0o4755)).unwrap();
+        }),
+        ("a planted file", |diff| std::fs::write(diff.join("d/planted"), "x").unwrap()),
+        ("a missing file", |diff| std::fs::remove_file(diff.join("d/b")).unwrap()),
+        ("a missing directory", |diff| std::fs::remove_dir_all(diff.join("d")).unwrap()),
+    ];
+    for (what, damage) in damages {
+        let open = std::fs::File::open(diff.join("a")).unwrap();
+        damage(&diff);
+        let found = verify_and_repair(&lab).await;
+        assert_eq!(found.iter().map(|(part, _)| *part).collect::<Vec<_>>(), [Part::Layer], "{what}: {found:?}");
+        assert_eq!(std::fs::read_to_string(diff.join("a")).unwrap(), "base", "{what}");
+        assert_eq!(std::io::read_to_string(open).unwrap().len(), 4, "whoever had it open keeps it");
+    }
+    // Overlays that stand may need the old trees until the machine restarts.
+    assert_eq!(lab.names("replaced").len(), damages.len());
+    let lab = lab.reopened();
+    assert_eq!(lab.names("replaced").len(), damages.len());
+    std::fs::rename(
+        lab.dir().join("replaced").join(lab.names("replaced").pop_first().unwrap()),
+        lab.dir().join("replaced/00-1"),
+    )
+    .unwrap();
+    let lab = lab.reopened();
+    assert_eq!(lab.names("replaced").len(), damages.len() - 1, "a tree of another boot goes");
+}
+
+#[tokio::test]
+async fn damaged_documents_and_lost_layers_are_made_right() {
+    let lab = Lab::new();
+    let (base, high) = (layer(&[("a", "base")]), layer(&[("b", "high")]));
+    lab.tags.set("t", made(&[&base, &high]));
+    let digest = lab.pull("t").await;
+    let config = lab.images.inspect(&digest).unwrap().config_digest;
+    for document in [&digest, &config] {
+        let path = lab.dir().join("blobs/sha256").join(document.hex());
+        for damage in [Some("damaged"), None] {
+            match damage {
+                Some(text) => std::fs::write(&path, text).unwrap(),
+                None => std::fs::remove_file(&path).unwrap(),
+            }
+            assert_eq!(verify_and_repair(&lab).await[0].0, Part::Document);
+        }
+    }
+    // Lost while the daemon was down: it is not used, but it is found, fetched and used again.
+    let gone = lab.dir().join("layers").join(hex(&base));
+    std::fs::remove_dir_all(&gone).unwrap();
+    let lab = lab.reopened();
+    assert!(lab.images.present().is_empty());
+    assert_eq!(verify_and_repair(&lab).await, [(Part::Layer, "it is missing".to_owned())]);
+    assert_eq!(lab.images.present().len(), 1);
+    assert_eq!(lab.images.layers(&digest).unwrap().len(), 2);
+
+    // The tag moved meanwhile: the repair goes by digest.
+    lab.tags.set("old", made(&[&base, &high]));
+    lab.tags.set("t", made(&[&high]));
+    std::fs::remove_dir_all(&gone).unwrap();
+    assert_eq!(verify_and_repair(&lab).await.len(), 1);
+    assert_eq!(lab.images.find(&lab.tags.name("t").to_string()).unwrap().digest, digest);
+
+    let unknown = lab.images.verify(Some(&parse("nothing"))).await.unwrap_err();
+    assert!(matches!(unknown, StoreError::Unknown { .. }));
+}
+
+#[tokio::test]
+async fn what_came_from_no_registry_says_how_it_is_made_right() {
+    let lab = Lab::new();
+    let root = tar(&[file("a", "root")]);
+    let name = parse("mine:1");
+    lab.images
+        .import(std::io::Cursor::new(root.clone()), &name, Default::default())
+        .await
+        .map_err(|e| told(&e))
+        .unwrap();
+    std::fs::remove_dir_all(lab.dir().join("layers").join(hex(&root))).unwrap();
+    let finding = lab.images.verify(Some(&name)).await.unwrap().remove(0);
+    let error = lab.images.repair(&finding, &Progress::default()).await.unwrap_err();
+    assert!(told(&error).contains("load or import it again"));
+    lab.images.import(std::io::Cursor::new(root), &name, Default::default()).await.map_err(|e| told(&e)).unwrap();
+    assert_eq!(lab.images.verify(Some(&name)).await.unwrap(), []);
 }

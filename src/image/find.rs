@@ -187,12 +187,12 @@ mod tests {
 
     #[test]
     fn the_refusals_name_what_there_is() {
-        let known = known(&[("nginx:1", 'a', '1'), ("redis", 'a', '2')]);
-        let mut ambiguous = super::tests::known(&[("nginx:1", 'a', '1'), ("redis", 'b', '1')]);
+        let all = known(&[("nginx:1", 'a', '1'), ("redis", 'a', '2')]);
+        let mut ambiguous = known(&[("nginx:1", 'a', '1'), ("redis", 'b', '1')]);
         let text = |known: &_, text: &str| search(known, text).unwrap_err().to_string();
-        assert_eq!(text(&known, "ngnix"), "there is no image \"ngnix\" here; there is docker.io/library/nginx:1");
-        assert_eq!(text(&known, "nginx:3"), "there is no image \"nginx:3\" here; there is docker.io/library/nginx:1");
-        assert_eq!(text(&known, "postgres"), "there is no image \"postgres\" here; pull or load it first");
+        assert_eq!(text(&all, "ngnix"), "there is no image \"ngnix\" here; there is docker.io/library/nginx:1");
+        assert_eq!(text(&all, "nginx:3"), "there is no image \"nginx:3\" here; there is docker.io/library/nginx:1");
+        assert_eq!(text(&all, "postgres"), "there is no image \"postgres\" here; pull or load it first");
         assert_eq!(
             text(&ambiguous, "1111"),
             "\"1111\" is the beginning of several images: aaaaaaaa0000 (docker.io/library/nginx:1), bbbbbbbb0000 (docker.io/library/redis:latest); write more digits"

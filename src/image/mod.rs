@@ -37,11 +37,13 @@ mod refresh;
 mod refs;
 mod registry;
 mod remove;
+mod repair;
 mod resolve;
 mod settings;
 mod store;
 mod unpack;
 mod usage;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -66,15 +68,17 @@ pub use refresh::Refreshed;
 pub use refs::Origin;
 pub use registry::{RegistryError, Said};
 pub use remove::Removed;
+pub use repair::RepairError;
 pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
 pub use unpack::stream::StreamError;
 pub use unpack::tar::TarError;
 pub use usage::{ImageUsage, LayerUsage, Usage};
+pub use verify::{Finding, Part};
 
 use crate::model::{Digest, ImageReference, Platform, Timestamp};
 use holds::Holds;
 use partial::Partials;
-use pull::{InFlight, Pull};
+use pull::{InFlight, Pull, Pulled};
 use refs::Known;
 use registry::Registry;
 use store::Store;
@@ -196,11 +200,16 @@ impl Images {
         platform: Option<&Platform>,
         progress: &Progress,
     ) -> Result<Present, PullError> {
-        let Inner { store, registry, limits, in_flight, partials, holds, .. } = &*self.inner;
         let machine = resolve::this_machine();
         let wanted = platform.unwrap_or(&machine);
-        let pulled = Pull { store, limits, in_flight, partials, holds, image, wanted, progress }.run(registry).await?;
+        let pulled = self.fetch(image, wanted, progress).await?;
         self.record(image, wanted, pulled).await.map_err(|e| PullError::store(image, e))
+    }
+
+    /// Fetches what is missing of an image. Whether it gets a name is the caller's business.
+    async fn fetch(&self, image: &ImageReference, wanted: &Platform, progress: &Progress) -> Result<Pulled, PullError> {
+        let Inner { store, registry, limits, in_flight, partials, holds, .. } = &*self.inner;
+        Pull { store, limits, in_flight, partials, holds, image, wanted, progress }.run(registry).await
     }
 
     /// The directories of an image's layers, lowest first, for overlayfs' `lowerdir`. Layers below one that hides

@@ -51,7 +51,7 @@ impl Partials {
             return None;
         }
         let claim = Claim { of: Arc::clone(self), digest: of.digest.clone() };
-        let path = self.dir.join(format!("{}-{}", of.digest.algorithm(), of.digest.hex()));
+        let path = self.path(of);
         let (size, at) = (of.size, path.clone());
         let opened = tokio::task::spawn_blocking(move || open(&at, size)).await.map_err(io::Error::other).flatten();
         match opened {
@@ -64,6 +64,17 @@ impl Partials {
                 None
             }
         }
+    }
+
+    /// What is kept of a blob that nobody needs any more, unless a pull is at it.
+    pub(super) async fn discard(&self, of: &Descriptor) {
+        if of.size >= WORTH && !self.busy().contains(&of.digest) {
+            let _ = tokio::fs::remove_file(self.path(of)).await;
+        }
+    }
+
+    fn path(&self, of: &Descriptor) -> PathBuf {
+        self.dir.join(format!("{}-{}", of.digest.algorithm(), of.digest.hex()))
     }
 
     fn busy(&self) -> std::sync::MutexGuard<'_, BTreeSet<Digest>> {

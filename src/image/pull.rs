@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::config::{self, ImageConfig};
 use super::error::{LayerError, PullError, StoreError};
@@ -29,6 +29,9 @@ use crate::model::{Digest, ImageReference, Platform};
 
 /// Indexes on the way to an image: one, and one inside it.
 const INDEXES: usize = 2;
+
+/// Layers that may be on their way at once, those included that only wait to be on disk.
+const UNDER_WAY: usize = 32;
 
 /// What a pull needs of the house.
 pub(super) struct Pull<'a> {
@@ -156,9 +159,10 @@ impl Pull<'_> {
         let turns: Vec<_> = plan.config.diff_ids.iter().map(|diff_id| self.in_flight.turn(diff_id)).collect();
         let rows = layers.iter().zip(&turns);
         self.progress.begin(rows.map(|(from, turn)| (from.digest.clone(), from.size, Arc::clone(&turn.gauge))));
+        let slots = Arc::new(Semaphore::new(self.limits.parallel_layers.max(1)));
         let all = layers.iter().zip(&plan.config.diff_ids).zip(&turns);
-        let fetches: Vec<_> = all.map(|((from, id), turn)| self.layer(session, from, id, turn)).collect();
-        stream::iter(fetches).buffer_unordered(self.limits.parallel_layers.max(1)).try_collect::<()>().await
+        let fetches: Vec<_> = all.map(|((from, id), turn)| self.layer(session, from, id, turn, &slots)).collect();
+        stream::iter(fetches).buffer_unordered(UNDER_WAY).try_collect::<()>().await
     }
 
     async fn layer(
@@ -167,18 +171,21 @@ impl Pull<'_> {
         from: &Descriptor,
         diff_id: &Digest,
         turn: &Turn,
+        slots: &Arc<Semaphore>,
     ) -> Result<(), PullError> {
         let _mine = turn.lock.lock().await;
         if self.store.is_good(diff_id) {
             if turn.gauge.state() != LayerState::Done {
                 turn.gauge.set(LayerState::Present);
             }
+            // A pull that was given up may have ended well and left it.
+            self.partials.discard(from).await;
             return Ok(());
         }
         let mut partial = self.partials.take(from).await;
         let mut anew = false;
         loop {
-            let tried = self.attempt(session, from, diff_id, &turn.gauge, partial.as_mut()).await;
+            let tried = self.attempt(session, from, diff_id, &turn.gauge, partial.as_mut(), slots).await;
             let (error, cure) = match tried {
                 Ok(()) => break,
                 Err(failed) => failed,
@@ -197,9 +204,6 @@ impl Pull<'_> {
             }
         }
         turn.gauge.set(LayerState::Done);
-        if let Some(partial) = &mut partial {
-            partial.remove().await;
-        }
         Ok(())
     }
 
@@ -211,11 +215,15 @@ impl Pull<'_> {
         diff_id: &Digest,
         gauge: &Gauge,
         mut partial: Option<&mut Partial>,
+        slots: &Arc<Semaphore>,
     ) -> Result<(), (PullError, Cure)> {
+        // Held while bytes move. Who only waits for the disk lets the next one begin.
+        let slot = Arc::clone(slots).acquire_owned().await.ok();
         gauge.restart();
         let (sender, receiver) = mpsc::channel(PIECES);
         let (store, limits, promised) = (Arc::clone(self.store), Arc::clone(self.limits), diff_id.clone());
-        let unpacking = tokio::task::spawn_blocking(move || fill(&store, Body::new(receiver), &promised, &limits));
+        let unpacking =
+            tokio::task::spawn_blocking(move || fill(&store, Body::new(receiver), &promised, &limits, slot));
         let fetched = self.fetch(session, from, gauge, partial.as_deref_mut(), sender).await;
         let unpacked = unpacking.await.unwrap_or(Err(Filled::Layer(LayerError::Lost)));
         if let Some(partial) = partial {
@@ -289,6 +297,10 @@ impl Pull<'_> {
             return Err((error, cure));
         }
         gauge.set(LayerState::Unpacking);
+        if let Some(partial) = partial {
+            // Now, so that the layer's flush does not write it to the disk as well.
+            partial.remove().await;
+        }
         let _ = sender.send(Piece::End).await;
         Ok(())
     }
@@ -328,11 +340,18 @@ enum Filled {
 }
 
 /// The blocking half of a layer: unpack, settle, make visible.
-fn fill(store: &Store, body: Body, diff_id: &Digest, limits: &Limits) -> Result<Unpacking, Filled> {
+fn fill(
+    store: &Store,
+    body: Body,
+    diff_id: &Digest,
+    limits: &Limits,
+    slot: Option<OwnedSemaphorePermit>,
+) -> Result<Unpacking, Filled> {
     let begun = store.begin_layer();
     let disk = |source| Filled::Layer(LayerError::Disk { path: store.dir().to_owned(), source });
     let ingest = begun.map_err(disk)?;
     let done = layer::unpack(body, &ingest, diff_id, limits).map_err(Filled::Layer)?;
+    drop(slot);
     store.commit_layer(ingest, diff_id, &done).map_err(Filled::Store)?;
     Ok(done)
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `blobs/<algorithm>/<hex>` | manifests, configurations and compressed layers that no registry has, byte for byte |
 //! | `layers/<hex of diff_id>/diff/` | one layer unpacked, in overlayfs' form |
+//! | `layers/<hex of diff_id>/split.zst` | its tar archive without the contents of files: the rest is in `diff/` |
 //! | `layers/<hex of diff_id>/meta.json` | what was found while unpacking |
 //! | `refs/<hex of the name>.json` | which manifest a reference names: `refs.rs` |
 //! | `partial/<algorithm>-<hex>` | the first bytes of a blob whose download broke off |
@@ -28,6 +29,7 @@ use super::error::StoreError;
 use super::hash::digest_like;
 use super::unpack::ingest::{Ingest, Occupied, remove_tree};
 use super::unpack::layer::Unpacking;
+use super::unpack::settle::Settling;
 use crate::model::Digest;
 
 /// A small file of the store is never larger.
@@ -39,6 +41,8 @@ pub(super) struct Store {
     dir: PathBuf,
     /// Layers that were found damaged: not counted as here for the next pull, which replaces them.
     damaged: Mutex<BTreeSet<Digest>>,
+    contents: Settling,
+    names: Settling,
 }
 
 /// What `meta.json` of a layer holds.
@@ -48,13 +52,13 @@ pub(super) struct LayerRecord {
     /// Bytes of its tar archive.
     pub(super) bytes: u64,
     pub(super) opaque_root: bool,
-    /// The rest of its archive is kept beside it.
+    /// `split.zst` lies beside `diff/`; layers of earlier versions have none.
     #[serde(default)]
     pub(super) split: bool,
-    /// Its archive can be made again, byte for byte.
+    /// The archive can be rebuilt from both.
     #[serde(default)]
     pub(super) rebuildable: bool,
-    /// Bytes it takes on disk; 0: nobody counted.
+    /// Bytes of its files, in whole blocks; zero where an earlier version did not count.
     #[serde(default)]
     pub(super) disk_bytes: u64,
     /// Members of its archive.
@@ -83,7 +87,12 @@ impl Store {
 
     /// A store that is there already, as it is.
     pub(super) fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), damaged: Mutex::default() }
+        Self {
+            dir: dir.to_owned(),
+            damaged: Mutex::default(),
+            contents: Settling::default(),
+            names: Settling::default(),
+        }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -136,30 +145,32 @@ impl Store {
             diff_id: diff_id.to_string(),
             bytes: done.bytes,
             opaque_root: done.facts.opaque_root,
-            split: false,
-            rebuildable: false,
-            disk_bytes: super::usage::tree_bytes(ingest.path()),
-            entries: 0,
+            split: done.rebuildable,
+            rebuildable: done.rebuildable,
+            disk_bytes: done.facts.disk_bytes,
+            entries: done.facts.entries,
         };
         let meta = ingest.path().join("meta.json");
-        write_synced(&meta, &json(&record, &meta)?).map_err(StoreError::io(&meta))?;
-        sync_dir(ingest.path()).map_err(StoreError::io(ingest.path()))?;
+        fs::write(&meta, json(&record, &meta)?).map_err(StoreError::io(&meta))?;
+        // One syncfs for whole layers is far cheaper than an fsync for each file.
+        let flush = || Ok(rustix::fs::syncfs(File::open(&self.dir)?)?);
+        self.contents.settle(flush).map_err(StoreError::io(ingest.path()))?;
         let target = self.layer_path(diff_id);
         // A pull that was given up may still end well beside us, so what stands there is looked at only when it is in
         // the way; without its record it is not a layer.
         if let Err(Occupied(ingest)) = ingest.keep_as(&target).map_err(StoreError::io(&target))?
             && !self.is_good(diff_id)
         {
-            self.exchange(ingest, &target).map_err(StoreError::io(&target))?;
+            self.exchange(&ingest, &target).map_err(StoreError::io(&target))?;
         }
         self.damaged().remove(diff_id);
         let layers = self.dir.join("layers");
-        sync_dir(&layers).map_err(StoreError::io(&layers))
+        self.names.settle(|| sync_dir(&layers)).map_err(StoreError::io(&layers))
     }
 
     /// Puts a layer in the place of a damaged one, in one step. Overlays that stand keep the old tree open and would lose
     /// its files, so it is kept until no mount of this boot can know it.
-    fn exchange(&self, ingest: Ingest, target: &Path) -> io::Result<()> {
+    fn exchange(&self, ingest: &Ingest, target: &Path) -> io::Result<()> {
         rustix::fs::renameat_with(CWD, ingest.path(), CWD, target, RenameFlags::EXCHANGE)?;
         let replaced = self.dir.join("replaced");
         let boot = boot_id();
@@ -253,7 +264,7 @@ pub(super) fn delete(trees: &[PathBuf]) {
     for (done, path) in trees.iter().enumerate() {
         match remove_tree(path) {
             Ok(()) => {
-                tracing::debug!(path = %path.display(), left = trees.len() - done - 1, "deleted from the image store")
+                tracing::debug!(path = %path.display(), left = trees.len() - done - 1, "deleted from the image store");
             }
             Err(error) => {
                 tracing::warn!(path = %path.display(), %error, "cannot be deleted now; it will be tried when the daemon starts again");

@@ -62,7 +62,7 @@ impl Images {
         let machine = resolve::this_machine();
         let platform = changes.platform.as_ref().unwrap_or(&machine);
         let config =
-            configuration(platform, Value::Object(process), &diff_id, &changes.message).to_string().into_bytes();
+            configuration(platform, &Value::Object(process), &diff_id, &changes.message).to_string().into_bytes();
         let config_digest = sha256(&config)?;
         let manifest = plain_manifest(&config_digest, config.len(), std::slice::from_ref(&diff_id), &[bytes]);
         let digest = sha256(&manifest)?;
@@ -118,7 +118,7 @@ impl Images {
     }
 }
 
-fn configuration(platform: &Platform, process: Value, diff_id: &Digest, message: &str) -> Value {
+fn configuration(platform: &Platform, process: &Value, diff_id: &Digest, message: &str) -> Value {
     let seconds = i64::try_from(now().millis() / 1000).unwrap_or(0);
     let created = jiff::Timestamp::from_second(seconds).map(|t| t.to_string()).unwrap_or_default();
     let mut config = json!({

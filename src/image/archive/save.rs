@@ -237,7 +237,7 @@ fn write_all(contents: &Contents, format: ArchiveFormat, put: Put<'_>) -> Result
                 checked(&name, digest, *size, file, path, put)?;
             }
             Blob::Rebuilt { layer, size } => {
-                let rebuilt = crate::image::unpack::rebuild(layer).map_err(StoreError::io(layer))?;
+                let rebuilt = crate::image::unpack::rebuild::rebuild(layer).map_err(StoreError::io(layer))?;
                 checked(&name, digest, *size, rebuilt, layer, put)?;
             }
         }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::{ArchiveError, disk, refused};
@@ -33,7 +33,7 @@ impl Spool {
     /// Reads the whole archive.
     pub(super) fn fill(ingest: Ingest, from: impl Read, limits: &Limits) -> Result<Self, ArchiveError> {
         let mut spool = Self { ingest, files: BTreeMap::new(), links: BTreeMap::new() };
-        let mut archive = Archive::new(from);
+        let mut archive = Archive::new(BufReader::with_capacity(128 << 10, from));
         let (mut members, mut names) = (0u64, 0);
         while let Some(entry) = archive.next()? {
             members += 1;
@@ -63,7 +63,7 @@ impl Spool {
         Ok(spool)
     }
 
-    fn file<R: Read>(
+    fn file<R: BufRead>(
         &mut self,
         name: String,
         size: u64,
@@ -89,13 +89,14 @@ impl Spool {
         }
         let path = self.ingest.diff().join(number.to_string());
         let mut file = File::create_new(&path).map_err(&disk)?;
-        let mut buffer = vec![0; 128 << 10];
         loop {
-            let got = archive.data(&mut buffer)?;
-            if got == 0 {
+            let piece = archive.data()?;
+            if piece.is_empty() {
                 break;
             }
-            file.write_all(&buffer[..got]).map_err(&disk)?;
+            file.write_all(piece).map_err(&disk)?;
+            let got = piece.len();
+            archive.used(got);
         }
         self.files.insert(name, path);
         Ok(())

@@ -1,23 +1,26 @@
 //! A layer's bytes on their way from the network into the extractor.
 //!
 //! ```text
-//! HTTP ─▶ digest, count ─▶ [bounded channel] ─▶ Body ─▶ decompress ─▶ Unpacked: digest, count, limits ─▶ tar
-//!          (async task)                          (blocking thread)
+//! HTTP ─▶ digest, count ─▶ [channel] ─▶ Body ─▶ Packed ─▶ decompress, limits ─▶ [channel] ─▶ record, tar, files
+//!          (async task)                        (thread)        Unpacked      └─▶ [channel] ─▶ digest of the archive
 //! ```
-//! Memory is what the channel and the decompressor hold. An end that was not announced is a cancellation, never an end.
+//! Memory is what the channels and the decompressor hold. An end that was not announced is a cancellation, never an end.
 
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use hyper::body::Bytes;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
-use crate::image::hash::Hasher;
+use super::split::read_through;
+use crate::image::hash::hex;
 use crate::image::settings::Limits;
-use crate::model::Digest;
 
 /// Pieces that may wait between the network and the disk.
 pub(in crate::image) const PIECES: usize = 8;
+/// Bytes handed on at once after decompression.
+const PIECE: usize = 256 << 10;
 /// zstd windows up to 128 MiB, as its own command line allows by default.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
@@ -49,37 +52,11 @@ pub(in crate::image) struct Body {
     receiver: mpsc::Receiver<Piece>,
     current: Bytes,
     ended: bool,
-    taken: u64,
 }
 
 impl Body {
     pub(in crate::image) fn new(receiver: mpsc::Receiver<Piece>) -> Self {
-        Self { receiver, current: Bytes::new(), ended: false, taken: 0 }
-    }
-    /// Reads and forgets what is left, so that the other side comes to its verdict about the digest.
-    pub(in crate::image) fn drain(&mut self) -> io::Result<()> {
-        loop {
-            let got = self.fill_buf()?.len();
-            if got == 0 {
-                return Ok(());
-            }
-            self.consume(got);
-        }
-    }
-    /// At least four bytes, or all there are, for the magic number. A piece may be smaller.
-    fn peek(&mut self) -> io::Result<[u8; 4]> {
-        let mut joined = Vec::new();
-        while joined.len() < 4 {
-            let piece = self.fill_buf()?;
-            if piece.is_empty() {
-                break;
-            }
-            joined.extend_from_slice(piece);
-            self.current = Bytes::new();
-        }
-        let magic = std::array::from_fn(|at| joined.get(at).copied().unwrap_or(0));
-        self.current = Bytes::from(joined);
-        Ok(magic)
+        Self { receiver, current: Bytes::new(), ended: false }
     }
 }
 
@@ -96,49 +73,111 @@ impl BufRead for Body {
     }
     fn consume(&mut self, amount: usize) {
         let _ = self.current.split_to(amount);
-        self.taken += amount as u64;
     }
 }
 
 impl Read for Body {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let got = piece.len().min(buffer.len());
-        buffer[..got].copy_from_slice(&piece[..got]);
-        self.consume(got);
-        Ok(got)
+        read_through(self, buffer)
+    }
+}
+
+/// Compressed bytes from anywhere, counted, and hashed where nobody else does.
+pub(in crate::image) struct Packed<'a> {
+    inner: Box<dyn BufRead + Send + 'a>,
+    /// The first bytes, taken out for a look and not yet read.
+    head: Vec<u8>,
+    taken: u64,
+    hasher: Option<Sha256>,
+}
+
+impl<'a> Packed<'a> {
+    pub(in crate::image) fn new(inner: impl BufRead + Send + 'a, hashed: bool) -> Self {
+        Self { inner: Box::new(inner), head: Vec::new(), taken: 0, hasher: hashed.then(Sha256::new) }
+    }
+    /// Reads and forgets what is left, so that whoever sends it comes to a verdict about its digest.
+    pub(in crate::image) fn drain(&mut self) -> io::Result<()> {
+        loop {
+            let got = self.fill_buf()?.len();
+            if got == 0 {
+                return Ok(());
+            }
+            self.consume(got);
+        }
+    }
+    /// What was read: `sha256:…` where it was asked for, and its length.
+    pub(in crate::image) fn finish(self) -> (Option<String>, u64) {
+        (self.hasher.map(|hasher| format!("sha256:{}", hex(&hasher.finalize()))), self.taken)
+    }
+    /// The first bytes, for the magic number; fewer than four where there are no more.
+    fn peek(&mut self) -> io::Result<[u8; 4]> {
+        self.inner.by_ref().take(4).read_to_end(&mut self.head)?;
+        Ok(std::array::from_fn(|at| self.head.get(at).copied().unwrap_or(0)))
+    }
+}
+
+impl BufRead for Packed<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.head.is_empty() { self.inner.fill_buf() } else { Ok(&self.head) }
+    }
+    fn consume(&mut self, amount: usize) {
+        self.taken += amount as u64;
+        let from_head = !self.head.is_empty();
+        if let Some(hasher) = &mut self.hasher {
+            // What is consumed is in the buffer, so this reads nothing.
+            let piece = if from_head { Ok(self.head.as_slice()) } else { self.inner.fill_buf() };
+            hasher.update(piece.ok().and_then(|p| p.get(..amount)).unwrap_or_default());
+        }
+        if from_head {
+            self.head.drain(..amount);
+        } else {
+            self.inner.consume(amount);
+        }
+    }
+}
+
+impl Read for Packed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        read_through(self, buffer)
     }
 }
 
 /// The decompressor that the first bytes ask for; media types lie, and docker looks at the bytes as well.
-enum Decoder {
-    Plain(Body),
-    Gzip(Box<MultiGzDecoder<Body>>),
-    Zstd(zstd::Decoder<'static, Body>),
+enum Decoder<'a> {
+    Plain(Packed<'a>),
+    Gzip(Box<MultiGzDecoder<Packed<'a>>>),
+    Zstd(zstd::Decoder<'static, Packed<'a>>),
 }
 
-impl Decoder {
-    fn new(mut body: Body) -> io::Result<Self> {
-        match body.peek()? {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(body)))),
+impl<'a> Decoder<'a> {
+    fn new(mut packed: Packed<'a>) -> io::Result<Self> {
+        match packed.peek()? {
+            [0x1f, 0x8b, ..] => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(packed)))),
             [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
-                let mut decoder = zstd::Decoder::with_buffer(body)?;
+                let mut decoder = zstd::Decoder::with_buffer(packed)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
                 Ok(Self::Zstd(decoder))
             }
-            _ => Ok(Self::Plain(body)),
+            _ => Ok(Self::Plain(packed)),
         }
     }
-    fn body(&mut self) -> &mut Body {
+    fn packed(&mut self) -> &mut Packed<'a> {
         match self {
-            Self::Plain(body) => body,
+            Self::Plain(packed) => packed,
             Self::Gzip(decoder) => decoder.get_mut(),
             Self::Zstd(decoder) => decoder.get_mut(),
         }
     }
+    fn into_packed(self) -> Packed<'a> {
+        match self {
+            Self::Plain(packed) => packed,
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Zstd(decoder) => decoder.finish(),
+        }
+    }
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(body) => body.read(buffer),
+            Self::Plain(packed) => packed.read(buffer),
             Self::Gzip(decoder) => decoder.read(buffer),
             Self::Zstd(decoder) => read_frames(decoder, buffer),
         }
@@ -146,7 +185,7 @@ impl Decoder {
 }
 
 /// After a skippable frame the decoder says "end" although frames follow: it is asked again while it still takes input.
-fn read_frames(decoder: &mut zstd::Decoder<'static, Body>, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_frames(decoder: &mut zstd::Decoder<'static, Packed<'_>>, buffer: &mut [u8]) -> io::Result<usize> {
     let mut before = decoder.get_ref().taken;
     loop {
         let got = decoder.read(buffer)?;
@@ -161,48 +200,46 @@ fn read_frames(decoder: &mut zstd::Decoder<'static, Body>, buffer: &mut [u8]) ->
     }
 }
 
-/// The layer's tar archive: decompressed, hashed, counted and bounded.
+/// A layer's tar archive: decompressed, counted and bounded.
 pub(in crate::image) struct Unpacked<'a> {
-    decoder: Decoder,
-    hasher: Hasher,
+    decoder: Decoder<'a>,
     bytes: u64,
     limits: &'a Limits,
 }
 
 impl<'a> Unpacked<'a> {
-    pub(in crate::image) fn new(body: Body, diff_id: &Digest, limits: &'a Limits) -> io::Result<Self> {
-        Ok(Self { decoder: Decoder::new(body)?, hasher: Hasher::like(diff_id), bytes: 0, limits })
+    pub(in crate::image) fn new(packed: Packed<'a>, limits: &'a Limits) -> io::Result<Self> {
+        Ok(Self { decoder: Decoder::new(packed)?, bytes: 0, limits })
     }
-    /// The raw bytes below, to be drained when what they say turned out to be wrong.
-    pub(in crate::image) fn body(&mut self) -> &mut Body {
-        self.decoder.body()
+    /// The raw bytes below, and how many came out of them.
+    pub(in crate::image) fn into_packed(self) -> (Packed<'a>, u64) {
+        (self.decoder.into_packed(), self.bytes)
     }
-    /// Reads to the very end, so that trailing data and checksums count; then the digest and the bytes seen.
-    pub(in crate::image) fn finish(mut self) -> io::Result<(String, u64)> {
-        let mut buffer = vec![0; 64 << 10];
-        while self.read(&mut buffer)? > 0 {}
-        self.body().drain()?;
-        Ok((self.hasher.finish(), self.bytes))
+    /// The next piece, as large as it may be; empty at the end.
+    pub(in crate::image) fn piece(&mut self) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; PIECE];
+        let mut filled = 0;
+        while filled < PIECE {
+            let got = self.decoder.read(&mut piece[filled..])?;
+            if got == 0 {
+                break;
+            }
+            filled += got;
+            self.bytes += got as u64;
+            self.check().map_err(io::Error::other)?;
+        }
+        piece.truncate(filled);
+        Ok(piece)
     }
     fn check(&mut self) -> Result<(), StreamError> {
         let Limits { layer_bytes, ratio, ratio_free_bytes, .. } = *self.limits;
         if self.bytes > layer_bytes {
             return Err(StreamError::TooLarge { limit: layer_bytes });
         }
-        let compressed = self.decoder.body().taken.max(1);
+        let compressed = self.decoder.packed().taken.max(1);
         if self.bytes > ratio_free_bytes && self.bytes / compressed > ratio {
             return Err(StreamError::Ratio { limit: ratio });
         }
         Ok(())
-    }
-}
-
-impl Read for Unpacked<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let got = self.decoder.read(buffer)?;
-        self.hasher.update(&buffer[..got]);
-        self.bytes += got as u64;
-        self.check().map_err(io::Error::other)?;
-        Ok(got)
     }
 }

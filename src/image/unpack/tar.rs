@@ -5,7 +5,7 @@
 //! Where Go's `archive/tar` has a firm opinion, it is followed, since nearly every layer is made and read by it: links,
 //! directories and devices carry no data whatever their size field says. Memory is bounded by [`META_BYTES`].
 
-use std::io::{self, Read};
+use std::io::{self, BufRead};
 
 use super::pax::{self, Records};
 
@@ -70,7 +70,7 @@ struct Ahead {
     long_link: Option<Vec<u8>>,
 }
 
-impl<R: Read> Archive<R> {
+impl<R: BufRead> Archive<R> {
     pub(in crate::image) fn new(input: R) -> Self {
         Self { input, left: 0, padding: 0 }
     }
@@ -96,18 +96,27 @@ impl<R: Read> Archive<R> {
         }
     }
 
-    /// Data of the current member; zero bytes at its end.
-    pub(in crate::image) fn data(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
-        let want = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        if want == 0 {
-            return Ok(0);
+    /// Data of the current member, as much as is at hand; nothing at its end. What was used is told to [`Self::used`].
+    pub(in crate::image) fn data(&mut self) -> Result<&[u8], TarError> {
+        if self.left == 0 {
+            return Ok(&[]);
         }
-        let got = read_some(&mut self.input, &mut buffer[..want])?;
-        if got == 0 {
-            return refused("it ends inside the data of a member");
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX);
+        match fill(&mut self.input)? {
+            [] => refused("it ends inside the data of a member"),
+            piece => Ok(&piece[..piece.len().min(want)]),
         }
-        self.left -= got as u64;
-        Ok(got)
+    }
+
+    /// Goes on in the data of the current member.
+    pub(in crate::image) fn used(&mut self, amount: usize) {
+        self.left -= amount as u64;
+        self.input.consume(amount);
+    }
+
+    /// The input, for what belongs beside the archive.
+    pub(in crate::image) fn input(&mut self) -> &mut R {
+        &mut self.input
     }
 
     /// The input, to be read to its end: what follows the end marker is hashed but never unpacked.
@@ -117,13 +126,13 @@ impl<R: Read> Archive<R> {
 
     fn skip_rest(&mut self) -> Result<(), TarError> {
         let mut rest = self.left + self.padding;
-        let mut buffer = [0; 8192];
         while rest > 0 {
-            let want = usize::try_from(rest).unwrap_or(usize::MAX).min(buffer.len());
-            match read_some(&mut self.input, &mut buffer[..want])? {
-                0 => return refused("it ends inside the data of a member"),
-                got => rest -= got as u64,
+            let got = fill(&mut self.input)?.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
+            if got == 0 {
+                return refused("it ends inside the data of a member");
             }
+            self.input.consume(got);
+            rest -= got as u64;
         }
         (self.left, self.padding) = (0, 0);
         Ok(())
@@ -146,11 +155,15 @@ impl<R: Read> Archive<R> {
         let mut block = [0; BLOCK];
         let mut filled = 0;
         while filled < BLOCK {
-            match read_some(&mut self.input, &mut block[filled..])? {
+            let piece = fill(&mut self.input)?;
+            let got = piece.len().min(BLOCK - filled);
+            match got {
                 0 if filled == 0 => return Ok(None),
                 0 => return refused("it ends inside a header"),
-                got => filled += got,
+                _ => block[filled..filled + got].copy_from_slice(&piece[..got]),
             }
+            self.input.consume(got);
+            filled += got;
         }
         Ok(Some(block))
     }
@@ -162,12 +175,16 @@ impl<R: Read> Archive<R> {
             return refused(format!("an extended header claims {size} bytes; at most {META_BYTES} are allowed"));
         }
         self.announce(size);
-        let mut data = vec![0; usize::try_from(size).unwrap_or(0)];
-        let mut filled = 0;
-        while filled < data.len() {
-            filled += self.data(&mut data[filled..])?;
+        let mut data = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        loop {
+            let piece = self.data()?;
+            if piece.is_empty() {
+                return Ok(data);
+            }
+            data.extend_from_slice(piece);
+            let got = piece.len();
+            self.used(got);
         }
-        Ok(data)
     }
 
     fn announce(&mut self, size: u64) {
@@ -302,11 +319,14 @@ fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|b| *b == 0).next().unwrap_or_default()
 }
 
-fn read_some(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, TarError> {
+fn fill(input: &mut impl BufRead) -> Result<&[u8], TarError> {
     loop {
-        match input.read(buffer) {
+        match input.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other.map_err(TarError::Read),
+            Err(error) => return Err(TarError::Read(error)),
+            // Asked once more, because a borrow that may be returned cannot end in a loop; nothing is read again.
+            Ok(_) => break,
         }
     }
+    input.fill_buf().map_err(TarError::Read)
 }

@@ -3,7 +3,7 @@
 //! Whatever links an image brings, `openat2(RESOLVE_IN_ROOT)` cannot leave the root; all that is done, is done with
 //! plain `*at` calls on the last part of a name below a directory descriptor and never follows that part.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -16,11 +16,37 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags
 /// As many links as the kernel itself follows.
 const LINKS: u32 = 40;
 
-pub(in crate::image) type Parent = Rc<OwnedFd>;
+/// A directory of the layer.
+pub(in crate::image) struct Place {
+    fd: OwnedFd,
+    /// Where it is, without links. None: too deep to have a name.
+    path: Option<Vec<u8>>,
+}
+
+impl AsFd for Place {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Place {
+    /// Where `name` in this directory is.
+    pub(in crate::image) fn path_of(&self, name: &[u8]) -> Option<Vec<u8>> {
+        let path = self.path.as_deref()?;
+        Some(if path.is_empty() { name.to_vec() } else { [path, b"/", name].concat() })
+    }
+    pub(in crate::image) fn path(&self) -> Option<&[u8]> {
+        self.path.as_deref()
+    }
+}
+
+pub(in crate::image) type Parent = Rc<Place>;
 
 /// A layer's directory being filled.
 pub(in crate::image) struct Tree {
     root: Parent,
+    /// Where the kernel says the root is.
+    root_path: Vec<u8>,
     trash: OwnedFd,
     discarded: u64,
     /// Entries come directory by directory; the last one is kept open.
@@ -30,7 +56,10 @@ pub(in crate::image) struct Tree {
 impl Tree {
     pub(in crate::image) fn open(root: &Path, trash: &Path) -> Result<Self, Errno> {
         let open = |path: &Path| rustix::fs::openat(CWD, path, OFlags::RDONLY | DIRECTORY, Mode::empty());
-        Ok(Self { root: Rc::new(open(root)?), trash: open(trash)?, discarded: 0, last: None })
+        let root = open(root)?;
+        let root_path = told_path(root.as_fd()).unwrap_or_default();
+        let root = Rc::new(Place { fd: root, path: Some(Vec::new()) });
+        Ok(Self { root, root_path, trash: open(trash)?, discarded: 0, last: None })
     }
 
     pub(in crate::image) fn root(&self) -> Parent {
@@ -48,11 +77,26 @@ impl Tree {
         {
             return Ok(Rc::clone(fd));
         }
-        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = Rc::new(rustix::fs::openat2(&*self.root, path.as_slice(), flags, Mode::empty(), how)?);
-        self.last = Some((path, Rc::clone(&fd)));
-        Ok(fd)
+        let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let open = |how| rustix::fs::openat2(&*self.root, path.as_slice(), flags, Mode::empty(), how);
+        let place = match open(how | ResolveFlags::NO_SYMLINKS) {
+            Ok(fd) => Place { fd, path: Some(path.clone()) },
+            Err(Errno::LOOP) => self.found(open(how)?),
+            Err(error) => return Err(error),
+        };
+        let place = Rc::new(place);
+        self.last = Some((path, Rc::clone(&place)));
+        Ok(place)
+    }
+
+    /// A directory that links lead to: only the kernel knows where it is.
+    fn found(&self, fd: OwnedFd) -> Place {
+        let path = told_path(fd.as_fd()).and_then(|told| {
+            let below = told.strip_prefix(self.root_path.as_slice())?;
+            if below.is_empty() { Some(Vec::new()) } else { below.strip_prefix(b"/").map(<[u8]>::to_vec) }
+        });
+        Place { fd, path: path.filter(|_| !self.root_path.is_empty()) }
     }
 
     /// The directory that `parts` lead to; what is missing on the way is made as root's, 0755.
@@ -103,7 +147,8 @@ impl Tree {
                 Some(_) => {}
                 None => make_directory(&here, &part)?,
             }
-            here = Rc::new(rustix::fs::openat(&*here, part.as_slice(), OFlags::PATH | DIRECTORY, Mode::empty())?);
+            let fd = rustix::fs::openat(&*here, part.as_slice(), OFlags::PATH | DIRECTORY, Mode::empty())?;
+            here = Rc::new(Place { fd, path: here.path_of(&part) });
             walked.push(part);
         }
         Ok(here)
@@ -115,24 +160,31 @@ impl Tree {
         }
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         let path = walked.join(&b'/');
-        rustix::fs::openat2(&*self.root, path, OFlags::PATH | DIRECTORY, Mode::empty(), how).map(Rc::new)
+        let fd = rustix::fs::openat2(&*self.root, path.as_slice(), OFlags::PATH | DIRECTORY, Mode::empty(), how)?;
+        Ok(Rc::new(Place { fd, path: Some(path) }))
     }
 
-    /// Takes an entry away, a full directory with all that is in it.
-    pub(in crate::image) fn discard(&mut self, parent: &Parent, name: &[u8], found: &Stat) -> Result<(), Errno> {
+    /// Takes an entry away, a full directory with all that is in it; whether it was one.
+    pub(in crate::image) fn discard(&mut self, parent: &Parent, name: &[u8], found: &Stat) -> Result<bool, Errno> {
         // Any path may have led through it.
         self.last = None;
         if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-            return rustix::fs::unlinkat(&**parent, name, AtFlags::empty());
+            return rustix::fs::unlinkat(&**parent, name, AtFlags::empty()).map(|()| false);
         }
         match rustix::fs::unlinkat(&**parent, name, AtFlags::REMOVEDIR) {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 self.discarded += 1;
-                rustix::fs::renameat(&**parent, name, &self.trash, self.discarded.to_string())
+                rustix::fs::renameat(&**parent, name, &self.trash, self.discarded.to_string()).map(|()| true)
             }
-            other => other,
+            other => other.map(|()| false),
         }
     }
+}
+
+/// The kernel's own name for an open directory.
+fn told_path(fd: BorrowedFd<'_>) -> Option<Vec<u8>> {
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rustix::fs::readlinkat(CWD, link, Vec::new()).ok().map(std::ffi::CString::into_bytes)
 }
 
 /// What is at `name`, not following it.
