@@ -51,6 +51,8 @@ pub(in crate::image) struct Extractor<'a> {
     disk_bytes: u64,
     directories: Vec<(Vec<u8>, Timestamps)>,
     directory_names: usize,
+    /// Something else stands where a directory was.
+    directory_gone: bool,
 }
 
 impl<'a> Extractor<'a> {
@@ -63,6 +65,7 @@ impl<'a> Extractor<'a> {
             disk_bytes: 0,
             directories: Vec::new(),
             directory_names: 0,
+            directory_gone: false,
         }
     }
 
@@ -231,6 +234,7 @@ impl<'a> Extractor<'a> {
         archive: &mut Source<R>,
     ) -> Result<(), LayerError> {
         let io = |source: Errno| failed(entry, source);
+        self.directory_gone |= FileType::from_raw_mode(found.st_mode) == FileType::Directory;
         let recorder = archive.input();
         let size = u64::try_from(found.st_size).unwrap_or(u64::MAX);
         let file = FileType::from_raw_mode(found.st_mode) == FileType::RegularFile && size > 0;
@@ -397,10 +401,13 @@ impl<'a> Extractor<'a> {
             let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|p| !p.is_empty()).collect();
             let set = match parts.split_last() {
                 None => rustix::fs::futimens(&*self.tree.root(), &times),
-                Some((name, parents)) => self
-                    .tree
-                    .existing(parents)
-                    .and_then(|parent| rustix::fs::utimensat(&*parent, *name, &times, AtFlags::SYMLINK_NOFOLLOW)),
+                Some((name, parents)) => self.tree.existing(parents).and_then(|parent| {
+                    let other = |found: Stat| FileType::from_raw_mode(found.st_mode) != FileType::Directory;
+                    if self.directory_gone && tree::stat(&parent, name)?.is_some_and(other) {
+                        return Ok(());
+                    }
+                    rustix::fs::utimensat(&*parent, *name, &times, AtFlags::SYMLINK_NOFOLLOW)
+                }),
             };
             match set {
                 // A later member took its place.
