@@ -192,7 +192,7 @@ class Daemon:
         self.dir, self.arguments, self.child = dir, list(arguments), None
         self.state, self.data, self.run = (os.path.join(dir, part) for part in ('state', 'data', 'run'))
         self.socket, self.log = os.path.join(self.run, 'longshore.sock'), os.path.join(dir, 'log')
-        os.makedirs(self.state)
+        os.makedirs(self.state, exist_ok=True)
 
     # ---- its life
 
