@@ -41,6 +41,10 @@ def enter(args):
         sys.exit('this mounts file systems and needs root')
     if not os.path.exists(LONGSHORE):
         sys.exit('there is no %s: build it, or name one in LONGSHORE' % LONGSHORE)
+    if not args.registry:
+        os.makedirs(args.keep, exist_ok=True)
+        for name in args.images.split(','):  # here, since Debian's packages come from outside
+            images.make(args.keep, name, say)
     work = tempfile.mkdtemp(prefix='longshore-bench.', dir=args.work)
     spaces = ['--mount', '--pid', '--fork', '--kill-child', '--mount-proc'] + ([] if args.registry else ['--net'])
     # The second process is the parent of all in its namespace, and must not end before it is asked to.
@@ -69,19 +73,15 @@ def prepare(args, work):
         subprocess.Popen([os.path.join(TOOLS, 'registry.sh'), '5000', args.keep + '/registry'], stdout=log, stderr=log)
         wait_for('the registry', 20, lambda: answers('http://127.0.0.1:5000/v2/'))
         for name in names:
+            layout = '%s/%s' % (args.keep, name)
             for kind in kinds:
-                layout = None if images.layers(address, name, kind) else made(args, name)
-                if layout:
+                if os.path.exists(layout + '/index.json') and not images.layers(address, name, kind):
                     images.push(layout, address, name, kind)
     found = [(name, kind) for name in names for kind in kinds if images.layers(address, name, kind)]
     for name, kind in found:  # all come from memory
         for url, _, _ in images.layers(address, name, kind):
             run('curl', '-fsS', '-o', '/dev/null', url)
     return address, found
-
-
-def made(args, name):
-    return images.make(args.keep, name, say)
 
 
 class FileSystem:
