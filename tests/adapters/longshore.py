@@ -104,7 +104,7 @@ def login(ref):
     auths = {}
     if os.environ.get('CREDS'):
         auths[ref.split('/')[0]] = {'auth': base64.b64encode(os.environ['CREDS'].encode()).decode()}
-    with open(LOGINS + '/.config.json', 'w') as out:
+    with open(LOGINS + '/.config.json', 'w', opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
         json.dump({'auths': auths}, out)
     os.rename(LOGINS + '/.config.json', LOGINS + '/config.json')
 
