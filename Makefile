@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint soak
+.PHONY: demo build test lint soak evil-images bench-pull
 
 TOOLS = tests/tools/install.sh
 
@@ -18,8 +18,22 @@ lint:
 
 # The long and hostile runs; `make test` does not do them. LONGSHORE names another program than the release build.
 soak: build
-	$(TOOLS) gcc busybox-static docker-registry curl python3 runc podman conmon e2fsprogs iproute2 util-linux
-	for run in kill adopt store power evil start; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
+	$(TOOLS) gcc busybox-static docker-registry curl python3 runc podman conmon e2fsprogs iproute2 util-linux openssl
+	for run in kill adopt store power evil start pull space registries; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
+
+# Hostile images and a hostile registry, by a kit that is not part of this project. It calls the adapter with its `exec:` protocol.
+# usage: make evil-images KIT=path/to/evil_images.py [CASES="layers-125 @path"]
+evil-images: build
+	@test -n "$(KIT)" || { echo 'say which kit: make evil-images KIT=path/to/evil_images.py' >&2; exit 2; }
+	work=$$(mktemp -d /tmp/longshore-evil.XXXXXX); \
+	PYTHONDONTWRITEBYTECODE=1 LONGSHORE_ADAPTER=$$work/adapter python3 "$(KIT)" try --engine exec:$(CURDIR)/tests/adapters/longshore.py --work $$work/kit $(or $(CASES),all); \
+	code=$$?; LONGSHORE_ADAPTER=$$work/adapter tests/adapters/longshore.py stop; rm -rf $$work; exit $$code
+
+# Pulls beside other engines. usage: make bench-pull [PULL="--rounds 2 --registry 127.0.0.1:5000/test"]
+bench-pull: build
+	$(TOOLS) curl python3 e2fsprogs iproute2 util-linux docker-registry zstd
+	-$(TOOLS) skopeo debootstrap busybox-static containerd podman runc docker.io
+	PYTHONDONTWRITEBYTECODE=1 python3 benches/pull/pull.py $(PULL)
 
 test:
 	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace

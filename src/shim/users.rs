@@ -19,6 +19,9 @@ pub(super) enum UserError {
     /// A name that the image does not have.
     #[error("no group {name:?} in /etc/group of the image")]
     NoGroup { name: String },
+    /// An entry that would make it root, or something else that nobody asked for, if it were guessed at.
+    #[error("the entry of {name:?} in /etc/passwd of the image has {number:?} where a user or group id is due")]
+    BadId { name: String, number: String },
     /// Its files cannot be read.
     #[error(transparent)]
     File(#[from] InsideError),
@@ -42,7 +45,7 @@ fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
         lines(passwd, 6).find(|e| id(e[2]) == Some(wanted))
     });
     let (uid, own_gid, home, name) = match (&entry, number) {
-        (Some(e), _) => (id(e[2]).unwrap_or(0), id(e[3]).unwrap_or(0), e[5], Some(e[0])),
+        (Some(e), _) => (own_id(e, 2)?, own_id(e, 3)?, e[5], Some(e[0])),
         (None, Some(uid)) => (uid, 0, "/", None),
         (None, None) => return Err(UserError::NoUser { name: user.to_owned() }),
     };
@@ -55,6 +58,12 @@ fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
     let gid = lines(groups, 4).find(|e| e[0] == group).and_then(|e| id(e[2])).or_else(|| id(group));
     let gid = gid.ok_or_else(|| UserError::NoGroup { name: group.to_owned() })?;
     Ok(Identity { uid, gid, groups: Vec::new(), home })
+}
+
+/// A number of an entry of /etc/passwd.
+fn own_id(entry: &[&str], field: usize) -> Result<u32, UserError> {
+    let bad = || UserError::BadId { name: entry[0].to_owned(), number: entry[field].to_owned() };
+    id(entry[field]).ok_or_else(bad)
 }
 
 fn lines(text: &str, fields: usize) -> impl Iterator<Item = Vec<&str>> {
@@ -89,5 +98,10 @@ mod tests {
         assert_eq!(seen("nobody"), Err("no user \"nobody\" in /etc/passwd of the image".into()));
         assert_eq!(seen("web:nobody"), Err("no group \"nobody\" in /etc/group of the image".into()));
         assert!(seen("4294967295").is_err() && seen("-1").is_err());
+        // What does not fit is never taken for root's number.
+        for entry in ["x:x:4294967296:1::/:/sh", "x:x:1:4294967296::/:/sh", "x:x::1::/:/sh", "x:x:a:1::/:/sh"] {
+            let error = find(entry, "", "x").map(|i| i.uid).map_err(|e| e.to_string());
+            assert!(error.as_ref().is_err_and(|e| e.contains("\"x\" in /etc/passwd")), "{entry}: {error:?}");
+        }
     }
 }

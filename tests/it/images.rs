@@ -1,6 +1,6 @@
 //! Images that are missing, elsewhere, pinned, or not to be pulled.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::lab::container;
 use crate::support::registry::{Registry, free_port, image, root, shared};
@@ -69,6 +69,21 @@ fn a_pinned_digest_is_what_runs_and_a_wrong_one_is_refused() {
         let c = container(s, "a-right-1")?;
         (c["state"]["status"] == "running" && c["image_digest"] == digest.as_str()).then_some(())
     });
+    lab.finish();
+}
+
+#[test]
+fn mirrors_are_asked_in_turn_and_what_they_lack_comes_from_the_next() {
+    let host = image().split('/').next().unwrap();
+    let (down, empty) = (format!("http://127.0.0.1:{}", free_port()), format!("http://{host}/nothing/here"));
+    let lab = Lab::with(&json!({ "registries": {
+        "elsewhere.invalid": { "mirrors": [down, empty, format!("http://{host}")] },
+        host: { "mirrors": [down, empty] },
+    }}));
+    // The first has no registry of its own behind the mirrors; the second has only that.
+    lab.put("a.yaml", &file(&[of("mirrored", "elsewhere.invalid/it/box:latest", ""), service("own", IDLE)]));
+    lab.running("a-mirrored-1");
+    lab.running("a-own-1");
     lab.finish();
 }
 

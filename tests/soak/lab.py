@@ -6,7 +6,7 @@
 
 Leaving the block ends everything that the run began, also after a failure. Standard library only; needs root.
 """
-import glob, hashlib, http.client, io, json, os, shutil, signal, socket, subprocess, sys, tarfile, tempfile, time, urllib.request
+import glob, gzip, hashlib, http.client, io, json, os, shutil, signal, socket, subprocess, sys, tarfile, tempfile, time, urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOLS = os.path.join(ROOT, 'tests', 'tools')
@@ -136,13 +136,39 @@ class Lab:
         blob = open(layer, 'rb').read()
         os.unlink(layer)
         digest = self.push_blob(name, blob)
-        config = json.dumps({'architecture': 'amd64' if os.uname().machine == 'x86_64' else 'arm64', 'os': 'linux', 'config': {},
-                             'rootfs': {'type': 'layers', 'diff_ids': [digest]}}).encode()
+        self.push_manifest(name, tag, [digest], [{'mediaType': 'application/vnd.oci.image.layer.v1.tar', 'digest': digest, 'size': len(blob)}])
+        return '%s/%s:%s' % (self.registry(), name, tag)
+
+    def layered_image(self, name, sizes, tag='latest'):
+        """An image of busybox and a gzip layer for each of `sizes` (MiB, hardly compressible). Gives its reference, what
+        `cd /data; find . -type f | sort | xargs cat | sha256sum` says in it, and the bytes of all its layers."""
+        root = self.path('root-' + name.replace('/', '-'))
+        run(os.path.join(TOOLS, 'busybox-root.sh'), root)
+        layers, total, sum = [], 0, hashlib.sha256()
+        for number, mib in enumerate((0, *sizes)):
+            raw = io.BytesIO()
+            with tarfile.open(fileobj=raw, mode='w') as tar:
+                if number == 0:
+                    tar.add(root, '.')
+                for i in range(mib):
+                    entry, data = tarfile.TarInfo('data/%02d-%03d' % (number, i)), os.urandom(1 << 20)
+                    entry.size = len(data)
+                    tar.addfile(entry, io.BytesIO(data))
+                    sum.update(data)
+            packed = gzip.compress(raw.getvalue(), 1)
+            total += len(packed)
+            layers.append(('sha256:' + hashlib.sha256(raw.getvalue()).hexdigest(), self.push_blob(name, packed), len(packed)))
+        self.push_manifest(name, tag, [diff for diff, _, _ in layers],
+                           [{'mediaType': 'application/vnd.oci.image.layer.v1.tar+gzip', 'digest': digest, 'size': size} for _, digest, size in layers])
+        return '%s/%s:%s' % (self.registry(), name, tag), sum.hexdigest(), total
+
+    def push_manifest(self, name, tag, diff_ids, layers):
+        config = json.dumps({'architecture': 'amd64' if os.uname().machine == 'x86_64' else 'arm64', 'os': 'linux',
+                             'config': {'Env': ['PATH=/bin']}, 'rootfs': {'type': 'layers', 'diff_ids': diff_ids}}).encode()
         manifest = {'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.manifest.v1+json',
                     'config': {'mediaType': 'application/vnd.oci.image.config.v1+json', 'digest': self.push_blob(name, config), 'size': len(config)},
-                    'layers': [{'mediaType': 'application/vnd.oci.image.layer.v1.tar', 'digest': digest, 'size': len(blob)}]}
+                    'layers': layers}
         self.http('PUT', '/v2/%s/manifests/%s' % (name, tag), json.dumps(manifest).encode(), manifest['mediaType'])
-        return '%s/%s:%s' % (self.registry(), name, tag)
 
     def push_blob(self, name, data):
         digest = 'sha256:' + hashlib.sha256(data).hexdigest()
@@ -192,7 +218,7 @@ class Daemon:
         self.dir, self.arguments, self.child = dir, list(arguments), None
         self.state, self.data, self.run = (os.path.join(dir, part) for part in ('state', 'data', 'run'))
         self.socket, self.log = os.path.join(self.run, 'longshore.sock'), os.path.join(dir, 'log')
-        os.makedirs(self.state)
+        os.makedirs(self.state, exist_ok=True)
 
     # ---- its life
 
