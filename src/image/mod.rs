@@ -21,6 +21,7 @@ mod error;
 mod feed;
 mod find;
 mod hash;
+mod heap;
 mod history;
 mod holds;
 mod inspect;
@@ -125,6 +126,7 @@ impl Images {
     /// Opens the store in `dir`, made where it is missing. Leftovers of a dead run are removed; a broken entry is
     /// dropped and named in [`Images::warnings`], never a reason to fail.
     pub fn open(dir: &Path, settings: Settings) -> Result<Self, OpenError> {
+        heap::few();
         let io = |source| OpenError::Io { path: dir.to_owned(), source };
         let store = Store::open(dir).map_err(io)?;
         let refs::Refs { good: records, broken: mut warnings } = store.refs().map_err(io)?;
@@ -209,7 +211,9 @@ impl Images {
     /// Fetches what is missing of an image. Whether it gets a name is the caller's business.
     async fn fetch(&self, image: &ImageReference, wanted: &Platform, progress: &Progress) -> Result<Pulled, PullError> {
         let Inner { store, registry, limits, in_flight, partials, holds, .. } = &*self.inner;
-        Pull { store, limits, in_flight, partials, holds, image, wanted, progress }.run(registry).await
+        let fetched = Pull { store, limits, in_flight, partials, holds, image, wanted, progress }.run(registry).await;
+        heap::give_back();
+        fetched
     }
 
     /// The directories of an image's layers, lowest first, for overlayfs' `lowerdir`. Layers below one that hides

@@ -113,6 +113,9 @@ impl Store {
     }
 
     pub(super) fn put_ref(&self, image: &ImageReference, record: &RefRecord) -> Result<(), StoreError> {
+        // What it leads to has its name on disk before it has.
+        let layers = self.dir().join("layers");
+        sync_dir(&layers).map_err(StoreError::io(&layers))?;
         let path = self.ref_path(image);
         self.replace(&path, &json(record, &path)?)
     }

@@ -29,7 +29,7 @@ use super::error::StoreError;
 use super::hash::digest_like;
 use super::unpack::ingest::{Ingest, Occupied, remove_tree};
 use super::unpack::layer::Unpacking;
-use super::unpack::settle::Settling;
+use super::unpack::settle::{Settling, Writing};
 use crate::model::Digest;
 
 /// A small file of the store is never larger.
@@ -42,7 +42,6 @@ pub(super) struct Store {
     /// Layers that were found damaged: not counted as here for the next pull, which replaces them.
     damaged: Mutex<BTreeSet<Digest>>,
     contents: Settling,
-    names: Settling,
 }
 
 /// What `meta.json` of a layer holds.
@@ -87,12 +86,7 @@ impl Store {
 
     /// A store that is there already, as it is.
     pub(super) fn at(dir: &Path) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            damaged: Mutex::default(),
-            contents: Settling::default(),
-            names: Settling::default(),
-        }
+        Self { dir: dir.to_owned(), damaged: Mutex::default(), contents: Settling::default() }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -139,7 +133,12 @@ impl Store {
         Ingest::make(&self.ingest_dir())
     }
 
-    /// Makes a settled layer visible. One that came to be meanwhile is as good.
+    /// A layer is about to be written. Dropped when it is, before it is committed.
+    pub(super) fn writing(&self) -> Writing<'_> {
+        self.contents.writing()
+    }
+
+    /// Makes a layer durable and then visible; its new name is durable with the next reference. One that came to be meanwhile is as good.
     pub(super) fn commit_layer(&self, ingest: Ingest, diff_id: &Digest, done: &Unpacking) -> Result<(), StoreError> {
         let record = LayerRecord {
             diff_id: diff_id.to_string(),
@@ -164,8 +163,7 @@ impl Store {
             self.exchange(&ingest, &target).map_err(StoreError::io(&target))?;
         }
         self.damaged().remove(diff_id);
-        let layers = self.dir.join("layers");
-        self.names.settle(|| sync_dir(&layers)).map_err(StoreError::io(&layers))
+        Ok(())
     }
 
     /// Puts a layer in the place of a damaged one, in one step. Overlays that stand keep the old tree open and would lose
