@@ -350,9 +350,8 @@ fn fill(
     let begun = store.begin_layer();
     let disk = |source| Filled::Layer(LayerError::Disk { path: store.dir().to_owned(), source });
     let ingest = begun.map_err(disk)?;
-    let writing = store.writing();
     let done = layer::unpack(body, &ingest, diff_id, limits).map_err(Filled::Layer)?;
-    drop((slot, writing));
+    drop(slot);
     store.commit_layer(ingest, diff_id, &done).map_err(Filled::Store)?;
     Ok(done)
 }

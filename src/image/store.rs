@@ -29,7 +29,7 @@ use super::error::StoreError;
 use super::hash::digest_like;
 use super::unpack::ingest::{Ingest, Occupied, remove_tree};
 use super::unpack::layer::Unpacking;
-use super::unpack::settle::{Settling, Writing};
+use super::unpack::settle::Settling;
 use crate::model::Digest;
 
 /// A small file of the store is never larger.
@@ -131,11 +131,6 @@ impl Store {
 
     pub(super) fn begin_layer(&self) -> io::Result<Ingest> {
         Ingest::make(&self.ingest_dir())
-    }
-
-    /// A layer is about to be written. Dropped when it is, before it is committed.
-    pub(super) fn writing(&self) -> Writing<'_> {
-        self.contents.writing()
     }
 
     /// Makes a layer durable and then visible; its new name is durable with the next reference. One that came to be meanwhile is as good.
