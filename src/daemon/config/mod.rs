@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Location, Problem};
+use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(super) use registries::host_and_prefix;
 pub use registries::{ProxyFile, RegistryFile};
@@ -46,6 +47,8 @@ pub struct ConfigFile {
     pub runtime: Option<PathBuf>,
     /// Stop all containers when the daemon stops. Default: false, they run on
     pub stop_containers_on_shutdown: bool,
+    /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
+    pub default_registry: Option<String>,
     /// Registries (host or host:port) that are spoken to by plain HTTP. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
     /// What is set for single registries, by host or host:port as image names have it (docker.io).
@@ -184,6 +187,12 @@ impl Config {
             debug: flags.debug || file.debug.unwrap_or(false),
             file,
         })
+    }
+
+    /// The registry that is meant where an image names none.
+    #[must_use]
+    pub fn default_registry(&self) -> &str {
+        self.file.default_registry.as_deref().unwrap_or(DOCKER_HUB)
     }
 
     /// What differs from `new` and needs a restart, by key; for a reload.

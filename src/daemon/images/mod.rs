@@ -92,7 +92,7 @@ impl ImageDoor for ImageWork {
     fn tag(&self, ask: TagAsk) -> Answer<'_, Tagged> {
         async move {
             let digest = self.find(&ask.source)?.digest;
-            let target = refuse::name(&ask.target)?;
+            let target = refuse::name(&self.images, &ask.target)?;
             if target.digest().is_some() {
                 let message = format!("{target} names a digest; a new name needs a tag");
                 return Err(Refusal::new(RefusalKind::Invalid, message));
