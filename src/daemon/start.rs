@@ -239,6 +239,7 @@ fn doors(
     });
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let seen = view.clone();
+    let work = ImageWork::new(Arc::clone(host), images.clone(), view.clone());
     let counters = move || {
         let changes = f64::from(u32::try_from(seen.borrow().revision).unwrap_or(u32::MAX));
         vec![api::Metric::single("status_changes", "How often the status changed", api::MetricKind::Counter, changes)]
@@ -247,7 +248,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
-        images: Arc::new(ImageWork::new(Arc::clone(host), images.clone())),
+        images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,
         release: Release { version, commit: None, pid: std::process::id(), started: now() },

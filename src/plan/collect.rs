@@ -96,8 +96,9 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// The manifests that somebody needs: containers, services, what services ran before, and the owner.
-fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) -> BTreeSet<&'a Digest> {
+/// The manifests that somebody needs: containers, services, what services ran before, and the owner who pinned them.
+#[must_use]
+pub fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) -> BTreeSet<&'a Digest> {
     let services = desired.projects.values().flat_map(|project| project.services.values());
     let named: BTreeSet<&ImageReference> = services.filter_map(|service| service.image.as_ref()).collect();
     let by_name =

@@ -184,7 +184,7 @@ impl Reconciler {
         self.tell_ends(&observed, now, &mut noted);
         self.tell_images(&observed, now, &mut noted);
         self.memory.notice_ends(observed.containers.values(), now);
-        self.memory.notice_images(&observed.images, now);
+        self.memory.notice_images(&observed, now);
         self.memory.notice_disk(observed.disk.as_ref(), self.collect);
         self.host_seen = true;
         self.observed = observed;
@@ -359,6 +359,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Owner { .. } => "owner",
         WaitingOn::Held => "held",
         WaitingOn::Refresh { .. } => "refresh",
+        WaitingOn::Recreation { .. } => "recreation",
         WaitingOn::NeverPulled(_) => "never",
     }
     .to_owned()
