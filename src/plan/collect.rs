@@ -109,6 +109,7 @@ pub fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memo
 
 fn age(ms: u64) -> String {
     match ms / 3_600_000 {
+        0 if ms < 60_000 => format!("{} s", ms / 1_000),
         0 => format!("{} min", ms / 60_000),
         hours @ 1..48 => format!("{hours} h"),
         hours => format!("{} days", hours / 24),

@@ -47,7 +47,13 @@ impl Reconciler {
                 noted.events.push(self.event(now, "image.pulled", image.to_string(), message));
             }
         }
-        for image in before.keys().filter(|image| !observed.images.contains_key(image) && !removed.contains(image)) {
+        // What we remove ourselves is told with the reason when that ends.
+        let ours = |image: &ImageReference| {
+            let under = self.under_way.get(&Key::Image(image.clone())).map(|under| &under.action);
+            removed.contains(image) || matches!(under, Some(Action::RemoveImage { .. }))
+        };
+        let gone = before.keys().filter(|image| !observed.images.contains_key(image) && !ours(image));
+        for image in gone.cloned().collect::<Vec<_>>() {
             let message = "it is no longer here".to_owned();
             noted.events.push(self.event(now, "image.removed", image.to_string(), message));
         }
