@@ -28,7 +28,7 @@ pub(in crate::cli) enum ImageCommand {
     Import(ImportArgs),
     /// Show how an image was made
     History(HistoryArgs),
-    /// Remove images that nothing needs: no container, no service, nobody who pinned them
+    /// Remove what nothing uses
     Prune(PruneArgs),
     /// Keep images whatever happens
     Pin(NamesArgs),
@@ -84,7 +84,7 @@ pub(in crate::cli) struct LsArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RmArgs {
-    /// Also all other names of the same image; never one that a container uses
+    /// Also all other names of what a digest names
     #[arg(short, long)]
     pub(super) force: bool,
     /// Names, digests, or at least four digits of one
