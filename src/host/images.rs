@@ -47,7 +47,7 @@ pub enum RemoveError {
         image: ImageReference,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -109,7 +109,7 @@ impl LinuxHost {
         }
         self.unused(&image, digest)?;
         let removed = self.images.remove_digest(digest).await;
-        let removed = removed.map_err(|source| RemoveError::Store { image, source })?;
+        let removed = removed.map_err(|source| RemoveError::Store { image, source: Box::new(source) })?;
         self.changed.notify_one();
         Ok(removed)
     }
@@ -128,7 +128,10 @@ impl LinuxHost {
     }
 
     pub(super) async fn remove_name(&self, image: &ImageReference) -> Result<Removed, RemoveError> {
-        self.images.remove(image).await.map_err(|source| RemoveError::Store { image: image.clone(), source })
+        self.images
+            .remove(image)
+            .await
+            .map_err(|source| RemoveError::Store { image: image.clone(), source: Box::new(source) })
     }
 
     /// Whether the image may be removed.
