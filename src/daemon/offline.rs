@@ -115,3 +115,22 @@ mod planning {
 }
 
 pub use planning::plan;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_registry_is_of_the_default_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.yaml");
+        let hash = |image: &str, registry: &str| {
+            std::fs::write(&path, format!("services:\n  a:\n    image: {image}\n    network_mode: none\n")).unwrap();
+            let report = check_in(&path, registry);
+            assert_eq!(report.problems, []);
+            report.projects[0].services[0].hash.clone()
+        };
+        assert_eq!(hash("x/y", "lab.example:5000"), hash("lab.example:5000/x/y", DOCKER_HUB));
+        assert_ne!(hash("x/y", "lab.example:5000"), hash("x/y", DOCKER_HUB));
+    }
+}

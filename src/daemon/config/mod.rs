@@ -270,6 +270,8 @@ mod tests {
             (r#"{"registries": {"x": {"client-cert-file": "/c"}}}"#, "a certificate without its key"),
             (r#"{"registries": {"x": {"ca-file": "/etc/hostname"}}}"#, "holds no certificate in PEM"),
             (r#"{"insecure-registries": ["x"], "registries": {"x": {"plain-http": false}}}"#, "keep one of the two"),
+            (r#"{"default-registry": "hub"}"#, ":1:2: \"hub\" is not a registry that image names can name"),
+            (r#"{"default-registry": "https://x.y"}"#, "\"https://x.y\" is not a registry"),
             (r#"{"images": {"collect": {"start": 80, "stop": 90}}}"#, ":1:38: stop (90 %) is not below start (80 %)"),
             (r#"{"images": {"collect": {"start": 100}}}"#, ":1:25: start is 1 to 99 percent"),
             (
