@@ -29,6 +29,7 @@ mod own_exe;
 mod peek;
 pub mod process;
 pub mod record;
+mod seen;
 mod state;
 mod walk;
 
@@ -49,6 +50,7 @@ use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
 pub use record::ImageDefaults;
+pub use seen::DiskUse;
 
 /// Which program creates containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -209,15 +211,6 @@ struct Known {
     busy: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What a container takes on disk, in bytes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DiskUse {
-    /// What it wrote into its root.
-    pub written: u64,
-    /// Its output.
-    pub logs: u64,
-}
-
 impl Containers {
     /// Reads what is there, clears away what is half made, and takes over what runs. Within a tokio runtime.
     pub fn open(settings: Settings) -> Result<(Self, Vec<Warning>), OpenError> {
@@ -247,31 +240,6 @@ impl Containers {
             all.adopt(found, &mut warnings)?;
         }
         Ok((all, warnings))
-    }
-
-    /// What is seen now. Cheap: kept in memory.
-    #[must_use]
-    pub fn observe(&self) -> BTreeMap<ContainerId, ObservedContainer> {
-        self.known().iter().map(|(id, known)| (id.clone(), known.observed.clone())).collect()
-    }
-
-    /// Fires whenever anything of [`Containers::observe`] changed.
-    #[must_use]
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
-    }
-
-    /// The folder to read its log from.
-    #[must_use]
-    pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
-        self.0.folders.container(id).join(link::LOGS)
-    }
-
-    /// What a container takes on disk. Blocks: what it wrote is walked through.
-    #[must_use]
-    pub fn disk_use(&self, id: &ContainerId) -> DiskUse {
-        let folder = self.0.folders.container(id);
-        DiskUse { written: walk::bytes(&folder.join("upper")), logs: walk::bytes(&folder.join(link::LOGS)) }
     }
 
     /// Makes the container's folder and record. Doing it twice does nothing.

@@ -63,7 +63,7 @@ pub(super) fn look_when_ended(inner: &Inner, id: &ContainerId) -> io::Result<Con
     loop {
         match look(inner, id) {
             Ok(ContainerState::Orphaned { .. }) | Err(_) if Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(5))
+                std::thread::sleep(Duration::from_millis(5));
             }
             state => return state,
         }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::config::{Config, ProxyFile, RegistryFile, host_and_prefix};
 use crate::image::{self, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings};
+use crate::plan::CollectPolicy;
 
 /// The settings, or the file that cannot be used (it changed after the configuration was checked).
 pub(super) fn settings(config: &Config) -> Result<Settings, String> {
@@ -15,6 +16,7 @@ pub(super) fn settings(config: &Config) -> Result<Settings, String> {
         certs_dirs: file.certs_dirs.clone().unwrap_or_else(|| CERTS.iter().map(PathBuf::from).collect()),
         login_files: file.login_files.clone().unwrap_or_else(|| default_login_file().into_iter().collect()),
         proxy: proxy(&file.proxies),
+        default_registry: config.default_registry().to_owned(),
         limits: limits(config),
         ..Settings::default()
     };
@@ -92,6 +94,14 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
+/// When unused images are removed.
+pub(super) fn collect(config: &Config) -> CollectPolicy {
+    let file = &config.file.images.collect;
+    // What is not a duration was refused when the file was read.
+    let min_age_ms = file.min_age_ms().unwrap_or(CollectPolicy::default().min_age_ms);
+    CollectPolicy { enabled: file.enabled, start: file.start, stop: file.stop, min_age_ms }
+}
+
 /// What is less safe than it could be, for the status.
 pub(super) fn loosenings(settings: &Settings) -> Vec<String> {
     let plain = |what: &str, host: &str| {
@@ -135,11 +145,14 @@ mod tests {
             },
             "login-files": ["/nowhere/config.json"],
             "proxies": {"https-proxy": "http://proxy:3128", "no-proxy": "localhost"},
-            "images": {"layers-at-once": 5, "limits": {"layers": 10}},
+            "images": {"layers-at-once": 5, "limits": {"layers": 10}, "collect": {"start": 70, "stop": 60, "min-age": "90m"}},
+            "default-registry": "lab.example:5000",
         });
         std::fs::write(&path, text.to_string()).unwrap();
         let config = Config::load(&Flags { config: Some(path), ..Flags::default() }).unwrap();
         let settings = settings(&config).unwrap();
+        assert_eq!(settings.default_registry, "lab.example:5000");
+        assert_eq!(collect(&config), CollectPolicy { enabled: true, start: 70, stop: 60, min_age_ms: 5_400_000 });
         let lab = &settings.registries["lab.example:5000"];
         let password = Credential::Password { user: "bob".into(), password: "pa:ss word".into() };
         assert_eq!((lab.plain_http, lab.credential.clone()), (Some(true), Some(password)));

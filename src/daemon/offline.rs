@@ -3,21 +3,32 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::config::{Config, Flags};
 use crate::cli::{Change, CheckReport, CheckedProject, CheckedService};
 use crate::model::{Location, Problem, Service, Timestamp};
 use crate::plan::{Limits, Memory};
 use crate::reconcile::{Ledger, Reconciler};
-use crate::source::{GoodFile, Look, Looker, Read};
+use crate::source::{DOCKER_HUB, GoodFile, Look, Looker, Read};
+
+/// The registry that is meant where an image names none: as the daemon's configuration says, where there is one.
+fn default_registry() -> String {
+    Config::load(&Flags::default())
+        .map_or_else(|_| DOCKER_HUB.to_owned(), |config| config.default_registry().to_owned())
+}
 
 /// Reads a folder, or one state file.
 #[must_use]
 pub fn check(path: &Path) -> CheckReport {
+    check_in(path, &default_registry())
+}
+
+fn check_in(path: &Path, registry: &str) -> CheckReport {
     let absolute = match std::path::absolute(path) {
         Ok(path) => path,
         Err(error) => return failed(path, &error.to_string()),
     };
     if absolute.is_dir() {
-        return report(&Looker::new(&absolute).look(), None);
+        return report(&Looker::new(&absolute).with_default_registry(registry).look(), None);
     }
     let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return failed(path, "it is neither a folder nor a file");
@@ -25,7 +36,7 @@ pub fn check(path: &Path) -> CheckReport {
     if std::fs::symlink_metadata(&absolute).is_err() {
         return failed(path, "it does not exist");
     }
-    report(&Looker::new(folder).look_at_one(Path::new(name)), Some(path))
+    report(&Looker::new(folder).with_default_registry(registry).look_at_one(Path::new(name)), Some(path))
 }
 
 fn failed(path: &Path, message: &str) -> CheckReport {
@@ -62,19 +73,19 @@ fn report(look: &Look, only: Option<&Path>) -> CheckReport {
 }
 
 mod planning {
-    use super::{Change, Look, Path};
+    use super::{Change, Look, Path, default_registry};
     use crate::cli::PlanReport;
     use crate::container::peek;
     use crate::daemon::remember;
     use crate::image::Images;
     use crate::plan::{Limits, Observed};
-    use crate::source::{DOCKER_HUB, Looker};
+    use crate::source::Looker;
 
     /// What the daemon would do first if it were started on these folders now. Reads only.
     #[must_use]
     pub fn plan(state_dir: &Path, data_dir: &Path) -> PlanReport {
         match observe(data_dir) {
-            Ok(observed) => planned(&Looker::new(state_dir).look(), &observed, state_dir),
+            Ok(observed) => planned(state_dir, &observed, &default_registry()),
             Err(failure) => PlanReport { failure: Some(failure), ..PlanReport::default() },
         }
     }
@@ -85,10 +96,11 @@ mod planning {
         Ok(crate::host::join(images, containers))
     }
 
-    fn planned(look: &Look, observed: &Observed, state_dir: &Path) -> PlanReport {
+    fn planned(state_dir: &Path, observed: &Observed, registry: &str) -> PlanReport {
+        let look: &Look = &Looker::new(state_dir).with_default_registry(registry).look();
         let now = crate::model::Timestamp::default();
         let mut reconciler =
-            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), DOCKER_HUB);
+            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), registry);
         let failure = look.folder.clone().err();
         // Nothing is remembered here; what the files do not name is taken for removed.
         drop(reconciler.looked(look, now));
@@ -103,3 +115,22 @@ mod planning {
 }
 
 pub use planning::plan;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_without_a_registry_is_of_the_default_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.yaml");
+        let hash = |image: &str, registry: &str| {
+            std::fs::write(&path, format!("services:\n  a:\n    image: {image}\n    network_mode: none\n")).unwrap();
+            let report = check_in(&path, registry);
+            assert_eq!(report.problems, []);
+            report.projects[0].services[0].hash.clone()
+        };
+        assert_eq!(hash("x/y", "lab.example:5000"), hash("lab.example:5000/x/y", DOCKER_HUB));
+        assert_ne!(hash("x/y", "lab.example:5000"), hash("x/y", DOCKER_HUB));
+    }
+}

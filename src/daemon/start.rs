@@ -24,7 +24,7 @@ use crate::model::Timestamp;
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
-use crate::source::{DOCKER_HUB, Source};
+use crate::source::Source;
 use crate::store::Store;
 
 /// The loop has this long to end once it is told to.
@@ -122,7 +122,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), data_dir = %config.data_dir.display(), socket = %config.socket.display(), "longshore is up");
     let publish = Box::new(move |event| events.publish(event));
     let channels = Channels { view, events: publish, commands: received };
-    let source = Source::open(&config.state_dir);
+    let source = Source::open(&config.state_dir).with_default_registry(config.default_registry());
     let looping =
         tokio::spawn(crate::reconcile::run(reconciler, source, config.state_dir.clone(), Arc::clone(&host), channels));
     signals.until_stop(&config, &flags, &level, &commands).await;
@@ -187,8 +187,9 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     let host = LinuxHost::new(images, containers, found.store, found.note, loosenings, config.state_dir.clone())
         .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
-    let reconciler = remember::reconciler(&found.records, &host.observe(), &config.state_dir, limits, DOCKER_HUB);
-    Ok((Arc::new(host), kept, reconciler))
+    let (seen, registry) = (host.observe(), config.default_registry());
+    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry);
+    Ok((Arc::new(host), kept, reconciler.collecting(images_settings::collect(config))))
 }
 
 /// Two descriptors for each container, and some for each pull and client: as many as we may.
@@ -238,6 +239,7 @@ fn doors(
     });
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let seen = view.clone();
+    let work = ImageWork::new(Arc::clone(host), images.clone(), view.clone());
     let counters = move || {
         let changes = f64::from(u32::try_from(seen.borrow().revision).unwrap_or(u32::MAX));
         vec![api::Metric::single("status_changes", "How often the status changed", api::MetricKind::Counter, changes)]
@@ -246,7 +248,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
-        images: Arc::new(ImageWork::new(Arc::clone(host), images.clone())),
+        images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,
         release: Release { version, commit: None, pid: std::process::id(), started: now() },

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::{LinuxHost, RemoveError};
 use crate::container::ImageDefaults;
 use crate::image::StoreError;
-use crate::model::{Action, ContainerSpec, Digest, ImageReference, ProjectName, sentence};
+use crate::model::{Action, ContainerId, ContainerSpec, Digest, ImageReference, ProjectName, sentence};
 use crate::reconcile::ActionError;
 
 impl LinuxHost {
@@ -25,7 +25,7 @@ impl LinuxHost {
             Action::Stop { id, signal, grace_ms } => {
                 self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
             }
-            Action::Remove { id } => self.containers.remove(&id).await.map_err(|e| failed(&e)),
+            Action::Remove { id } => self.remove(&id).await,
             Action::RemoveImage { image, digest } => self.collect(&image, &digest).await,
         }
     }
@@ -56,7 +56,18 @@ impl LinuxHost {
             user: config.user,
             stop_signal: config.stop_signal,
         };
-        self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))
+        self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))?;
+        self.images.used(&spec.image_digest);
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<(), ActionError> {
+        let digest = self.containers.image_of(id);
+        self.containers.remove(id).await.map_err(|e| failed(&e))?;
+        if let Some(digest) = digest {
+            self.images.used(&digest);
+        }
+        Ok(())
     }
 
     /// Stops everything that is alive: one project after the other, the last one first, each container as its file asked for.

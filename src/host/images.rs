@@ -47,7 +47,7 @@ pub enum RemoveError {
         image: ImageReference,
         /// Why.
         #[source]
-        source: StoreError,
+        source: Box<StoreError>,
     },
 }
 
@@ -100,6 +100,25 @@ impl LinuxHost {
         all.filter(|spec| spec.image_digest == *digest).collect()
     }
 
+    /// Removes an image with all its names, with what only they led to; never one that a container is made from.
+    pub async fn remove_whole(&self, digest: &Digest) -> Result<Removed, RemoveError> {
+        let names: Vec<_> = self.names_of(digest);
+        let Some(image) = names.first().cloned() else { return Ok(Removed::default()) };
+        if let Some(image) = names.iter().find(|name| self.pulls().contains_key(name)) {
+            return Err(RemoveError::Pulling { image: image.clone() });
+        }
+        self.unused(&image, digest)?;
+        let removed = self.images.remove_digest(digest).await;
+        let removed = removed.map_err(|source| RemoveError::Store { image, source: Box::new(source) })?;
+        self.changed.notify_one();
+        Ok(removed)
+    }
+
+    fn names_of(&self, digest: &Digest) -> Vec<ImageReference> {
+        let present = self.images.present().into_iter();
+        present.filter(|(_, present)| present.digest == *digest).map(|(image, _)| image).collect()
+    }
+
     /// Removes a name, with what only it led to; never the last name of what a container is made from.
     pub async fn remove_image(&self, image: &ImageReference) -> Result<Removed, RemoveError> {
         self.removable(image)?;
@@ -109,7 +128,10 @@ impl LinuxHost {
     }
 
     pub(super) async fn remove_name(&self, image: &ImageReference) -> Result<Removed, RemoveError> {
-        self.images.remove(image).await.map_err(|source| RemoveError::Store { image: image.clone(), source })
+        self.images
+            .remove(image)
+            .await
+            .map_err(|source| RemoveError::Store { image: image.clone(), source: Box::new(source) })
     }
 
     /// Whether the image may be removed.
@@ -120,10 +142,17 @@ impl LinuxHost {
             return Err(RemoveError::Pulling { image: image.clone() });
         }
         // Another name keeps the manifest and its layers.
-        let names = present.values().filter(|other| other.digest == found.digest).count();
-        let users = self.users_of(&found.digest);
-        if users.is_empty() || names > 1 {
-            return Ok(found.digest.clone());
+        if self.names_of(&found.digest).len() == 1 {
+            self.unused(image, &found.digest)?;
+        }
+        Ok(found.digest.clone())
+    }
+
+    /// Refuses what containers are made from, and names them.
+    fn unused(&self, image: &ImageReference, digest: &Digest) -> Result<(), RemoveError> {
+        let users = self.users_of(digest);
+        if users.is_empty() {
+            return Ok(());
         }
         let name = |spec: &ContainerSpec| {
             format!("container {} of service {}/{}", spec.name, spec.slot.project, spec.slot.service)

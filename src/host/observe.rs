@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LinuxHost;
-use crate::image::{Images, LayerProgress, LayerState, Present, Progress, PullWait, Snapshot};
+use crate::image::{Images, LayerProgress, LayerState, Progress, PullWait, Snapshot, Stored};
 use crate::model::{ContainerId, ImageReference, ObservedContainer, Timestamp};
 use crate::plan::{DiskUse, ImageFacts, Observed};
 use crate::reconcile::{Gauges, LayerTransfer, Transfer, TransferWait};
@@ -15,23 +15,25 @@ const SLACK_MS: u64 = 300_000;
 
 /// Joins what two rooms see.
 pub fn join(
-    present: BTreeMap<ImageReference, Present>,
+    stored: BTreeMap<ImageReference, Stored>,
     containers: BTreeMap<ContainerId, ObservedContainer>,
 ) -> Observed {
     let now = wall();
-    let images = present.into_iter().map(|(image, present)| (image, facts(present, now))).collect();
+    let images = stored.into_iter().map(|(image, stored)| (image, facts(stored, now))).collect();
     Observed { images, disk: None, machine: Images::machine().to_string(), containers }
 }
 
-fn facts(present: Present, now: Timestamp) -> ImageFacts {
+fn facts(stored: Stored, now: Timestamp) -> ImageFacts {
+    let Stored { present, last_used, pinned, disk_bytes } = stored;
     ImageFacts {
         asked_ago_ms: age(present.checked_at, now),
-        idle_ms: now.since(present.pulled_at),
+        // What is recorded as in the future counts as just now: better it stays.
+        idle_ms: now.since(last_used.max(Some(present.pulled_at)).unwrap_or(now)),
         digest: present.digest,
         platform: present.platform,
         bytes: present.bytes,
-        disk_bytes: present.bytes,
-        pinned: false,
+        disk_bytes,
+        pinned,
     }
 }
 
@@ -56,7 +58,7 @@ fn disk(path: &Path) -> Option<DiskUse> {
 impl LinuxHost {
     pub(super) fn look(&self) -> Observed {
         let disk = self.images_dir.as_deref().and_then(disk);
-        Observed { disk, ..join(self.images.present(), self.containers.observe()) }
+        Observed { disk, ..join(self.images.all(), self.containers.observe()) }
     }
 
     pub(super) fn measure(&self) -> Gauges {
@@ -102,6 +104,30 @@ mod tests {
         assert_eq!(age(Timestamp(0), now), Some(1_000_000_000));
         assert_eq!(age(now.plus_ms(SLACK_MS), now), Some(0));
         assert_eq!(age(now.plus_ms(SLACK_MS + 1), now), None);
+    }
+
+    #[test]
+    fn the_last_use_counts_and_the_pull_where_it_was_later() {
+        let digest = crate::model::Digest::parse(&format!("sha256:{}", "a".repeat(64))).unwrap();
+        let idle = |pulled: u64, used: Option<u64>| {
+            let (platform, at) = ("linux/amd64".to_owned(), Timestamp(pulled));
+            let present = crate::image::Present {
+                digest: digest.clone(),
+                top: digest.clone(),
+                platform,
+                bytes: 7,
+                pulled_at: at,
+                checked_at: at,
+            };
+            let stored = Stored { present, last_used: used.map(Timestamp), pinned: true, disk_bytes: 9 };
+            let facts = facts(stored, Timestamp(1_000));
+            assert!(facts.pinned && facts.bytes == 7 && facts.disk_bytes == 9);
+            facts.idle_ms
+        };
+        assert_eq!(
+            [idle(100, None), idle(100, Some(400)), idle(700, Some(400)), idle(5_000, None)],
+            [900, 600, 300, 0]
+        );
     }
 
     #[test]

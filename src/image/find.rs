@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Images;
 use super::error::line;
 use super::refs::Known;
-use crate::model::{Digest, ImageReference};
+use crate::model::{Digest, ImageReference, ReferenceError};
 
 /// Fewer digits are a typing error rather than a digest.
 const SHORTEST: usize = 4;
@@ -50,12 +50,17 @@ impl Images {
     /// Finds an image by its name, its manifest's digest, the digest of the index it was chosen from or of its
     /// configuration, or by at least four digits that begin one of them. A name comes before digits.
     pub fn find(&self, text: &str) -> Result<Found, FindError> {
-        search(&self.known(), text)
+        search(&self.known(), text, &self.inner.default_registry)
+    }
+
+    /// A name as a person writes it: without a registry, the default one is meant.
+    pub fn name(&self, text: &str) -> Result<ImageReference, ReferenceError> {
+        ImageReference::parse_in(text, &self.inner.default_registry)
     }
 }
 
-fn search(known: &BTreeMap<ImageReference, Known>, text: &str) -> Result<Found, FindError> {
-    let name = ImageReference::parse(text).ok();
+fn search(known: &BTreeMap<ImageReference, Known>, text: &str, default_registry: &str) -> Result<Found, FindError> {
+    let name = ImageReference::parse_in(text, default_registry).ok();
     if let Some((image, known)) = name.as_ref().and_then(|name| known.get_key_value(name)) {
         return Ok(Found { image: Some(image.clone()), digest: known.present.digest.clone() });
     }
@@ -171,7 +176,9 @@ mod tests {
     fn names_digests_and_their_beginnings_are_found() {
         let known =
             known(&[("nginx:1", 'a', '1'), ("nginx:2", 'b', '2'), ("ghcr.io/x/web", 'a', '1'), ("aaaa", 'c', '3')]);
-        let found = |text: &str| search(&known, text).map(|f| f.digest.hex()[..1].to_owned()).unwrap_or("-".into());
+        let found = |text: &str| {
+            search(&known, text, "docker.io").map(|f| f.digest.hex()[..1].to_owned()).unwrap_or("-".into())
+        };
         assert_eq!(found("nginx:1"), "a");
         assert_eq!(found("ghcr.io/x/web:latest"), "a");
         assert_eq!(found("aaaa"), "c", "a name comes before digits");
@@ -183,13 +190,16 @@ mod tests {
         assert_eq!(found(&full), "b");
         assert_eq!(found(&format!("nginx@{full}")), "b");
         assert_eq!(found(&format!("redis@{full}")), "-");
+        let of = |registry: &str, text: &str| search(&known, text, registry).is_ok();
+        assert!(of("ghcr.io", "x/web") && !of("docker.io", "x/web"));
+        assert!(of("ghcr.io", "docker.io/nginx:1") && !of("ghcr.io", "nginx:1"));
     }
 
     #[test]
     fn the_refusals_name_what_there_is() {
         let all = known(&[("nginx:1", 'a', '1'), ("redis", 'a', '2')]);
         let mut ambiguous = known(&[("nginx:1", 'a', '1'), ("redis", 'b', '1')]);
-        let text = |known: &_, text: &str| search(known, text).unwrap_err().to_string();
+        let text = |known: &_, text: &str| search(known, text, "docker.io").unwrap_err().to_string();
         assert_eq!(text(&all, "ngnix"), "there is no image \"ngnix\" here; there is docker.io/library/nginx:1");
         assert_eq!(text(&all, "nginx:3"), "there is no image \"nginx:3\" here; there is docker.io/library/nginx:1");
         assert_eq!(text(&all, "postgres"), "there is no image \"postgres\" here; pull or load it first");

@@ -42,12 +42,12 @@ mod repair;
 mod resolve;
 mod settings;
 mod store;
+mod stored;
 mod unpack;
 mod usage;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -71,6 +71,7 @@ pub use registry::{RegistryError, Said};
 pub use remove::Removed;
 pub use repair::RepairError;
 pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
+pub use stored::Stored;
 pub use unpack::stream::StreamError;
 pub use unpack::tar::TarError;
 pub use usage::{ImageUsage, LayerUsage, Usage};
@@ -93,6 +94,7 @@ pub struct Images {
 struct Inner {
     store: Arc<Store>,
     registry: Registry,
+    default_registry: String,
     limits: Arc<Limits>,
     in_flight: InFlight,
     partials: Arc<Partials>,
@@ -140,12 +142,14 @@ impl Images {
             }
         }
         let limits = Arc::new(settings.limits.clone());
+        let default_registry = settings.default_registry.clone();
         let registry = Registry::new(settings)?;
         let partials = Arc::new(Partials::open(dir).map_err(io)?);
         Ok(Self {
             inner: Arc::new(Inner {
                 store: Arc::new(store),
                 registry,
+                default_registry,
                 limits,
                 in_flight: InFlight::default(),
                 partials,
@@ -156,19 +160,6 @@ impl Images {
                 warnings,
             }),
         })
-    }
-
-    /// The images of the store in `dir`, without opening it for use: reads only, for a plan without a daemon.
-    pub fn peek(dir: &Path) -> io::Result<BTreeMap<ImageReference, Present>> {
-        if !dir.exists() {
-            return Ok(BTreeMap::new());
-        }
-        let store = Store::at(dir);
-        let records = store.refs()?.good;
-        Ok(records
-            .into_iter()
-            .filter_map(|(image, record)| Some((image, store.whole(&record).ok()?.present)))
-            .collect())
     }
 
     /// What is pulled where nobody names a platform.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,8 @@ pub(super) struct Known {
     pub(super) record: RefRecord,
     /// When its last use was written down.
     pub(super) use_written: Option<Instant>,
+    /// What its layers take on disk, once somebody asked.
+    pub(super) on_disk: Arc<OnceLock<u64>>,
 }
 
 impl Known {
@@ -103,7 +105,7 @@ impl TryFrom<RefRecord> for Known {
             checked_at: Timestamp(record.checked_at_ms.max(record.pulled_at_ms)),
         };
         let config = Digest::parse(&record.config)?;
-        Ok(Self { present, config, record, use_written: None })
+        Ok(Self { present, config, record, use_written: None, on_disk: Arc::default() })
     }
 }
 

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How images are fetched and how much they may ask for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
+    /// The registry that is meant where a person names none.
+    pub default_registry: String,
     /// What is set for single registries, by `host` or `host:port`, as it stands in references (`docker.io`).
     pub registries: BTreeMap<String, RegistrySettings>,
     /// Folders in Docker's `certs.d` layout: `<folder>/<host[:port]>/{*.crt, *.cert, *.key}`; all that exist are read.
@@ -27,6 +29,23 @@ pub struct Settings {
     pub attempts: Attempts,
     /// How much an image may ask for.
     pub limits: Limits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_registry: "docker.io".to_owned(),
+            registries: BTreeMap::new(),
+            certs_dirs: Vec::new(),
+            login_files: Vec::new(),
+            helper_dirs: None,
+            extra_roots_pem: Vec::new(),
+            proxy: Proxy::default(),
+            timeouts: Timeouts::default(),
+            attempts: Attempts::default(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// What is set for one registry.

@@ -96,8 +96,9 @@ impl<'a> Candidates<'a> {
     }
 }
 
-/// The manifests that somebody needs: containers, services, what services ran before, and the owner.
-fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) -> BTreeSet<&'a Digest> {
+/// The manifests that somebody needs: containers, services, what services ran before, and the owner who pinned them.
+#[must_use]
+pub fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) -> BTreeSet<&'a Digest> {
     let services = desired.projects.values().flat_map(|project| project.services.values());
     let named: BTreeSet<&ImageReference> = services.filter_map(|service| service.image.as_ref()).collect();
     let by_name =
@@ -108,6 +109,7 @@ fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) 
 
 fn age(ms: u64) -> String {
     match ms / 3_600_000 {
+        0 if ms < 60_000 => format!("{} s", ms / 1_000),
         0 => format!("{} min", ms / 60_000),
         hours @ 1..48 => format!("{hours} h"),
         hours => format!("{} days", hours / 24),

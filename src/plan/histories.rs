@@ -224,7 +224,7 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let newest = world.tag(image);
     match service.pull {
         PullPolicy::Every { .. } => {
-            assert_eq!(here[0].spec.image_digest, newest, "slot {slot} does not follow its tag")
+            assert_eq!(here[0].spec.image_digest, newest, "slot {slot} does not follow its tag");
         }
         PullPolicy::Always => {
             // Where the name was lost, what runs is as good as any.

@@ -10,6 +10,7 @@
 //! A reference with a digest cannot move: it is never asked about. A registry that does not answer stops nothing that
 //! can be had from what is here.
 
+use super::memory::Variant;
 use super::{Failure, ImageFacts, Planner, WaitingOn};
 use crate::model::{Action, Digest, ImageReference, Key, ObservedContainer, PullPolicy, Service, Slot, Timestamp};
 
@@ -24,11 +25,25 @@ pub(super) fn follows(service: &Service) -> bool {
     tag && matches!(service.pull, PullPolicy::Always | PullPolicy::Every { .. })
 }
 
-/// The service's image as it is here, if it is here for the service's platform.
+/// The service's image for its platform.
+fn variant(planner: &Planner<'_>, service: &Service, image: &ImageReference) -> Variant {
+    let platform =
+        service.platform.as_ref().map_or_else(|| planner.facts.observed.machine.clone(), ToString::to_string);
+    (image.clone(), platform)
+}
+
+/// The service's image as it is here, if it is here for the service's platform. Where the name stands for another platform's
+/// now, because another service asked for that, it is what the name stood for before.
 pub(super) fn here<'a>(planner: &Planner<'a>, service: &Service) -> Option<&'a ImageFacts> {
-    let observed = planner.facts.observed;
-    let platform = service.platform.as_ref().map_or_else(|| observed.machine.clone(), ToString::to_string);
-    observed.images.get(service.image.as_ref()?).filter(|facts| facts.platform == platform)
+    let images = &planner.facts.observed.images;
+    let image = service.image.as_ref()?;
+    let variant = variant(planner, service, image);
+    let named = images.get(image)?;
+    if named.platform == variant.1 {
+        return Some(named);
+    }
+    let meant = planner.facts.memory.meant.get(&variant)?;
+    images.values().find(|facts| facts.digest == *meant)
 }
 
 /// The digest that the service's tag moved to, where that is here and the container was made from another one.
@@ -69,8 +84,19 @@ pub(super) fn resolved<'a>(
     answered.then_some(&facts.digest)
 }
 
-/// Asks about the image of a container that is as the file says, where it is time to.
-pub(super) fn look_after(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageReference) {
+/// Asks about the image of a container that is as the file says, where it is time to. Where the name stands for another
+/// image by now and the service does not follow it, that is told.
+pub(super) fn look_after(
+    planner: &mut Planner<'_>,
+    slot: &Slot,
+    service: &Service,
+    image: &ImageReference,
+    container: &ObservedContainer,
+) {
+    let other = here(planner, service).filter(|facts| facts.digest != container.spec.image_digest && !follows(service));
+    if let Some(digest) = other.map(|facts| facts.digest.clone()) {
+        planner.wait(slot, WaitingOn::Recreation { image: image.clone(), digest }, None);
+    }
     if due(planner, slot, service, image, false) == Due::Now {
         ask(planner, slot, service, image);
     }
@@ -89,12 +115,13 @@ fn due(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageR
         return Due::No;
     }
     let memory = planner.facts.memory;
+    let variant = variant(planner, service, image);
     let (wanted, pause) = match service.pull {
         PullPolicy::Every { ms } => (true, ms.max(SHORTEST_MS)),
-        PullPolicy::Always => (making || !memory.heard(slot, image), FRESH_MS),
+        PullPolicy::Always => (making || !memory.heard(slot, &variant), FRESH_MS),
         PullPolicy::Missing | PullPolicy::Never => (false, 0),
     };
-    let at = memory.asked.get(image).map_or(Timestamp::default(), |asked| asked.plus_ms(pause));
+    let at = memory.asked.get(&variant).map_or(Timestamp::default(), |asked| asked.plus_ms(pause));
     match wanted {
         false => Due::No,
         true if at <= planner.facts.now => Due::Now,

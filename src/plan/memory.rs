@@ -2,10 +2,10 @@
 //!
 //! The reconciler keeps it; losing it costs waiting time and counters, never a container.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
-use super::{CollectPolicy, Desired, DiskUse, ImageFacts, Observed};
+use super::{CollectPolicy, Desired, DiskUse, Observed};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, ImageReference, Key, ObservedContainer, ProjectName, ServiceName,
     Slot, Timestamp,
@@ -45,9 +45,13 @@ pub struct Memory {
     /// When the end of a container was noticed, on the planner's own clock.
     pub ends: BTreeMap<ContainerId, Timestamp>,
     /// When the registry last said what an image is, on the planner's own clock, by whomever it was asked.
-    pub asked: BTreeMap<ImageReference, Timestamp>,
+    pub asked: BTreeMap<Variant, Timestamp>,
     /// When the question was put that the registry answered last, of those that the planner put since it runs.
-    pub heard: BTreeMap<ImageReference, Timestamp>,
+    pub heard: BTreeMap<Variant, Timestamp>,
+    /// What a name stood for when it was seen last. One name has one record, and services may want it for two platforms.
+    pub meant: BTreeMap<Variant, Digest>,
+    /// The platform that is meant where a file names none.
+    pub machine: String,
     /// When the file of a service came into force, of those that did since the planner runs.
     pub edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
     /// The manifests that each service ran last, the newest first.
@@ -55,6 +59,9 @@ pub struct Memory {
     /// Whether images are being removed because the disk is full.
     pub collecting: bool,
 }
+
+/// An image for one platform.
+pub type Variant = (ImageReference, String);
 
 /// So many manifests of each service are kept: what it runs, and what it ran before.
 const GENERATIONS: usize = 2;
@@ -74,11 +81,14 @@ impl Memory {
 
     /// Takes in how old the images' records say that they are: what was asked before the planner ran, or by somebody else.
     /// The records' clock may be wrong and jump: an answer is never taken for older than it was known to be.
-    pub fn notice_images(&mut self, images: &BTreeMap<ImageReference, ImageFacts>, now: Timestamp) {
-        for (image, facts) in images {
+    pub fn notice_images(&mut self, observed: &Observed, now: Timestamp) {
+        self.machine.clone_from(&observed.machine);
+        for (image, facts) in &observed.images {
+            let variant = (image.clone(), facts.platform.clone());
+            self.meant.insert(variant.clone(), facts.digest.clone());
             let Some(ago) = facts.asked_ago_ms else { continue };
             let at = Timestamp(now.millis().saturating_sub(ago));
-            let asked = self.asked.entry(image.clone()).or_insert(at);
+            let asked = self.asked.entry(variant).or_insert(at);
             *asked = at.max(*asked);
             // Somebody else was answered since.
             let key = Key::Image(image.clone());
@@ -107,26 +117,30 @@ impl Memory {
         self.edited.retain(|of, _| wanted(of));
         let gone: Vec<_> = self.generations.keys().filter(|of| !wanted(of) && !here(of)).cloned().collect();
         self.generations.retain(|of, _| !gone.contains(of));
-        let services = || desired.projects.values().flat_map(|p| p.services.values());
-        let named = |image: &ImageReference| services().any(|s| s.image.as_ref() == Some(image));
-        self.asked.retain(|image, _| observed.images.contains_key(image) || named(image));
-        self.heard.retain(|image, _| observed.images.contains_key(image) || named(image));
+        let services = desired.projects.values().flat_map(|p| p.services.values());
+        let named: BTreeSet<&ImageReference> = services.filter_map(|s| s.image.as_ref()).collect();
+        let known = |image: &ImageReference| observed.images.contains_key(image) || named.contains(image);
+        self.asked.retain(|(image, _), _| known(image));
+        self.heard.retain(|(image, _), _| known(image));
+        self.meant.retain(|(image, _), _| known(image));
         gone
     }
 
     /// Whether the registry answered since the service's file came into force and the planner runs.
-    pub(super) fn heard(&self, slot: &Slot, image: &ImageReference) -> bool {
+    pub(super) fn heard(&self, slot: &Slot, variant: &Variant) -> bool {
         let edited = self.edited.get(&(slot.project.clone(), slot.service.clone()));
-        self.heard.get(image).is_some_and(|heard| edited.is_none_or(|edited| heard >= edited))
+        self.heard.get(variant).is_some_and(|heard| edited.is_none_or(|edited| heard >= edited))
     }
 
     /// An action that was begun then succeeded. `before` is the container as it was seen before a start.
     pub fn succeeded(&mut self, action: &Action, before: Option<&ContainerState>, begun: Timestamp, now: Timestamp) {
         self.failures.remove(&action.key());
         match action {
-            Action::Pull { image, .. } => {
-                self.asked.insert(image.clone(), now);
-                self.heard.insert(image.clone(), begun);
+            Action::Pull { image, platform, .. } => {
+                let variant =
+                    (image.clone(), platform.as_ref().map_or_else(|| self.machine.clone(), ToString::to_string));
+                self.asked.insert(variant.clone(), now);
+                self.heard.insert(variant, begun);
             }
             Action::Start { spec } => {
                 if let Some(ContainerState::Exited { started, at, .. }) = before {

@@ -27,13 +27,13 @@ mod slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use backoff::{failure_delay_ms, restart_delay_ms};
-pub use collect::Crowded;
+pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
-pub use memory::{Failure, Memory, Restarts};
+pub use memory::{Failure, Memory, Restarts, Variant};
 
 use crate::model::{
-    Action, ContainerId, ContainerState, ExitStatus, ImageReference, Key, ObservedContainer, Project, ProjectName,
-    Slot, Timestamp,
+    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Project,
+    ProjectName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -147,6 +147,13 @@ pub enum WaitingOn {
         error: String,
         /// How often so far.
         attempts: u32,
+    },
+    /// Nothing: what its name stands for is another image by now, and its policy does not replace what runs.
+    Recreation {
+        /// Which.
+        image: ImageReference,
+        /// What the name stands for.
+        digest: Digest,
     },
     /// The image is not here and `pull_policy: never` forbids to pull it.
     NeverPulled(ImageReference),

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, plan};
+use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, ProcessId,
-    ProjectName, ServiceName, Slot, Timestamp,
+    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Platform,
+    ProcessId, ProjectName, ServiceName, Slot, Timestamp,
 };
 
 /// A small generator (SplitMix64): a history is its seed.
@@ -37,6 +37,8 @@ impl Chance {
 #[derive(Debug, Clone)]
 pub(super) struct Here {
     pub(super) digest: Digest,
+    /// Empty: the machine's.
+    pub(super) platform: String,
     pub(super) asked: Timestamp,
     pub(super) used: Timestamp,
     pub(super) pinned: bool,
@@ -61,9 +63,11 @@ pub(super) struct World {
     /// Whether the upper mark was passed since the lower one was.
     pub(super) filled: bool,
     /// When the registry said last what an image is, as far as it can be known to the daemon that runs.
-    pub(super) answered: BTreeMap<ImageReference, Timestamp>,
+    pub(super) answered: BTreeMap<Variant, Timestamp>,
     /// When it was asked for that, by the daemon that runs.
-    pub(super) heard: BTreeMap<ImageReference, Timestamp>,
+    pub(super) heard: BTreeMap<Variant, Timestamp>,
+    /// What each name stood for last, as far as it can be known to the daemon that runs.
+    stood: BTreeMap<Variant, Digest>,
     pub(super) edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
     /// The last two images that each service ran.
     pub(super) ran: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
@@ -92,6 +96,7 @@ impl World {
             filled: false,
             answered: BTreeMap::new(),
             heard: BTreeMap::new(),
+            stood: BTreeMap::new(),
             edited: BTreeMap::new(),
             ran: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -107,7 +112,7 @@ impl World {
     pub(super) fn observed(&self) -> Observed {
         let facts = |here: &Here| ImageFacts {
             digest: here.digest.clone(),
-            platform: String::new(),
+            platform: here.platform.clone(),
             asked_ago_ms: (!self.clock_is_wrong).then(|| self.now.since(here.asked)),
             idle_ms: self.now.since(here.used),
             bytes: IMAGE,
@@ -130,6 +135,14 @@ impl World {
         image.digest().cloned().unwrap_or_else(|| digest_of(&format!("{image}/{moves}")))
     }
 
+    /// What a name stands for on this host, or stood for before it was pulled for another platform.
+    pub(super) fn stands_for(&self, image: &ImageReference, platform: &str) -> Option<&Digest> {
+        let named = self.images.get(image)?;
+        let stood = || self.stood.get(&(image.clone(), platform.to_owned()));
+        let digest = if named.platform == platform { Some(&named.digest) } else { stood() };
+        digest.filter(|digest| self.images.values().any(|here| here.digest == **digest))
+    }
+
     pub(super) fn tag_moves(&mut self, image: &ImageReference) {
         *self.tags.entry(image.clone()).or_default() += 1;
     }
@@ -137,21 +150,23 @@ impl World {
     /// By hand: the loop learns of it from the record alone.
     pub(super) fn somebody_pulls(&mut self, image: &ImageReference) {
         if self.registry_up && !self.under_way.contains_key(&Key::Image(image.clone())) {
-            self.pulled(image);
+            self.pulled(image, None);
         }
     }
 
-    fn pulled(&mut self, image: &ImageReference) {
-        let digest = self.tag(image);
+    fn pulled(&mut self, image: &ImageReference, platform: Option<&Platform>) {
+        let of = platform.map_or_else(String::new, ToString::to_string);
+        let tag = self.tag(image);
+        let digest = if of.is_empty() { tag } else { digest_of(&format!("{tag}/{of}")) };
         let now = self.now;
-        let new = Here { digest: digest.clone(), asked: now, used: now, pinned: false };
+        let new = Here { digest: digest.clone(), platform: of.clone(), asked: now, used: now, pinned: false };
         let before = self.images.insert(image.clone(), new);
         if let Some(before) = before.filter(|before| before.digest != digest) {
             let name = format!("{}/{}@{}", image.registry(), image.repository(), before.digest);
             self.images.insert(ImageReference::parse(&name).unwrap(), before);
         }
         if !self.clock_is_wrong {
-            self.answered.insert(image.clone(), now);
+            self.answered.insert((image.clone(), of), now);
         }
     }
 
@@ -172,11 +187,14 @@ impl World {
     pub(super) fn step(&mut self) -> Plan {
         let observed = self.observed();
         self.memory.notice_ends(observed.containers.values(), self.now);
-        self.memory.notice_images(&observed.images, self.now);
+        self.memory.notice_images(&observed, self.now);
+        for (image, here) in &self.images {
+            self.stood.insert((image.clone(), here.platform.clone()), here.digest.clone());
+        }
         self.memory.notice_disk(observed.disk.as_ref(), self.collect);
         if !self.clock_is_wrong {
             for (image, here) in &self.images {
-                let answered = self.answered.entry(image.clone()).or_insert(here.asked);
+                let answered = self.answered.entry((image.clone(), here.platform.clone())).or_insert(here.asked);
                 *answered = here.asked.max(*answered);
             }
         }
@@ -226,9 +244,10 @@ impl World {
 
     fn report(&mut self, action: &Action, before: Option<&ContainerState>) {
         let begun = self.begun[&action.key()];
-        if let Action::Pull { image, .. } = action {
-            self.answered.insert(image.clone(), self.now);
-            self.heard.insert(image.clone(), begun);
+        if let Action::Pull { image, platform, .. } = action {
+            let variant = (image.clone(), platform.as_ref().map_or_else(String::new, ToString::to_string));
+            self.answered.insert(variant.clone(), self.now);
+            self.heard.insert(variant, begun);
         }
         if let Action::Start { spec } = action {
             let ran = self.ran.entry((spec.slot.project.clone(), spec.slot.service.clone())).or_default();
@@ -243,11 +262,11 @@ impl World {
 
     fn effect(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Pull { image, .. } => {
+            Action::Pull { image, platform, .. } => {
                 if !self.registry_up {
                     return Err("the registry is down".to_owned());
                 }
-                self.pulled(image);
+                self.pulled(image, platform.as_ref());
             }
             Action::Create { spec } => {
                 if !self.images.values().any(|here| here.digest == spec.image_digest) {
@@ -359,6 +378,7 @@ impl World {
         self.counted.clear();
         self.answered.clear();
         self.heard.clear();
+        self.stood.clear();
         self.edited.clear();
         self.filled = false;
     }

@@ -77,7 +77,7 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
                 }
                 Some(_) | None => supervise_current(planner, slot, container, service),
             }
-            images::look_after(planner, slot, service, image);
+            images::look_after(planner, slot, service, image, container);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::model::{
     Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName, Slot,
     Timestamp,
 };
-use crate::plan::{Failure, ImageFacts, Wait, WaitingOn};
+use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
 
 /// What the status shows beside the reconciler's own knowledge.
 #[derive(Debug, Clone)]
@@ -33,7 +33,11 @@ impl Reconciler {
         let saved = !around.saving && around.unsaved.is_none();
         let projects = self.project_views(saved);
         let open = |wait: &&Wait| match wait.on {
-            WaitingOn::Held | WaitingOn::Owner { .. } | WaitingOn::NeverPulled(_) | WaitingOn::Refresh { .. } => false,
+            WaitingOn::Held
+            | WaitingOn::Owner { .. }
+            | WaitingOn::NeverPulled(_)
+            | WaitingOn::Refresh { .. }
+            | WaitingOn::Recreation { .. } => false,
             WaitingOn::Image(_)
             | WaitingOn::Step(_)
             | WaitingOn::Predecessor(_)
@@ -56,6 +60,7 @@ impl Reconciler {
             store: StoreView { note: (!note.is_empty()).then(|| note.join("; ")) },
             projects,
             images: self.image_views(&around.gauges),
+            needed: in_use(&self.desired, &self.observed, &self.memory).into_iter().cloned().collect(),
             problems: self.problems(),
             under_way: self.under_way.values().map(|u| self.step_view(u)).collect(),
             waiting: self.plan.waiting.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
@@ -91,6 +96,10 @@ impl Reconciler {
             },
             WaitingOn::Refresh { image, error, attempts } => format!(
                 "what is here of image {image} is used: its registry could not be asked whether it moved (attempt {attempts}: {error})"
+            ),
+            WaitingOn::Recreation { image, digest } => format!(
+                "image {image} is here in another version ({}); it is used when the container is made anew",
+                digest.short()
             ),
             WaitingOn::Step(verb) => format!("{verb} is under way"),
             WaitingOn::Predecessor(id) => match self.observed.containers.get(id) {
@@ -192,7 +201,7 @@ impl Reconciler {
             WaitingOn::Held => Phase::Held,
             WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
             WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
-            WaitingOn::Refresh { .. } => Phase::Applied,
+            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } => Phase::Applied,
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
             WaitingOn::Image(_) | WaitingOn::Step(_) | WaitingOn::Predecessor(_) | WaitingOn::Turn => Phase::Applying,
@@ -218,7 +227,9 @@ impl Reconciler {
     fn container_view(&self, container: &ObservedContainer, waits: &[&Wait]) -> ContainerView {
         let ObservedContainer { spec, state } = container;
         let Slot { project, service, number } = spec.slot.clone();
-        let wait = waits.iter().find(|w| w.slot == spec.slot);
+        let mine = || waits.iter().filter(|w| w.slot == spec.slot);
+        // A note about its image comes after what it really waits for.
+        let wait = mine().find(|w| !matches!(w.on, WaitingOn::Recreation { .. })).or_else(|| mine().next());
         let reason = match wait {
             Some(wait) if !matches!(wait.on, WaitingOn::Held | WaitingOn::Predecessor(_)) => self.wait_reason(&wait.on),
             _ => {

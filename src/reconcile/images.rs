@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::host::{Change, Transfer, TransferWait};
 use super::reconciler::{Noted, Reconciler};
 use crate::model::{Action, Digest, ImageReference, Key, Location, Problem, Timestamp};
-use crate::plan::Observed;
+use crate::plan::{ImageFacts, Observed};
 
 /// The progress of a pull is told as an event this often, and of none that is shorter.
 const TELL_MS: u64 = 2_000;
@@ -26,12 +26,14 @@ impl Reconciler {
         if !self.host_seen {
             return;
         }
-        let before: BTreeMap<ImageReference, Digest> =
-            self.observed.images.iter().map(|(image, facts)| (image.clone(), facts.digest.clone())).collect();
+        let variant = |facts: &ImageFacts| (facts.digest.clone(), facts.platform.clone());
+        let before: BTreeMap<ImageReference, (Digest, String)> =
+            self.observed.images.iter().map(|(image, facts)| (image.clone(), variant(facts))).collect();
         for (image, facts) in &observed.images {
             let (known, pull) = (before.get(image), pulled.get(image));
-            let moved = known.filter(|known| **known != facts.digest);
-            if let Some(from) = moved {
+            let moved = known.filter(|(digest, _)| *digest != facts.digest);
+            // The same name for another platform is another image, not a newer one.
+            if let Some((from, _)) = moved.filter(|(_, platform)| *platform == facts.platform) {
                 let message = format!("it moved from {} to {}", from.short(), facts.digest.short());
                 noted.events.push(self.event(now, "image.moved", image.to_string(), message));
             }
@@ -45,7 +47,13 @@ impl Reconciler {
                 noted.events.push(self.event(now, "image.pulled", image.to_string(), message));
             }
         }
-        for image in before.keys().filter(|image| !observed.images.contains_key(image) && !removed.contains(image)) {
+        // What we remove ourselves is told with the reason when that ends.
+        let ours = |image: &ImageReference| {
+            let under = self.under_way.get(&Key::Image(image.clone())).map(|under| &under.action);
+            removed.contains(image) || matches!(under, Some(Action::RemoveImage { .. }))
+        };
+        let gone = before.keys().filter(|image| !observed.images.contains_key(image) && !ours(image));
+        for image in gone.cloned().collect::<Vec<_>>() {
             let message = "it is no longer here".to_owned();
             noted.events.push(self.event(now, "image.removed", image.to_string(), message));
         }

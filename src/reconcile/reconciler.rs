@@ -123,13 +123,18 @@ impl Reconciler {
             self.memory.retry_now();
         }
         self.desired = self.ledger.desired();
-        for (project, service) in self.memory.forget(&self.desired, &self.observed) {
-            noted.records.push(Change::Generations { project, service, digests: Vec::new() });
-        }
+        self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
         self.ready = true;
         noted.changes = changes;
         noted
+    }
+
+    /// A service is forgotten once it is in no file and its last container is gone: its images may go then.
+    fn forget(&mut self, noted: &mut Noted) {
+        for (project, service) in self.memory.forget(&self.desired, &self.observed) {
+            noted.records.push(Change::Generations { project, service, digests: Vec::new() });
+        }
     }
 
     /// Each problem is told once, not once a look.
@@ -184,10 +189,13 @@ impl Reconciler {
         self.tell_ends(&observed, now, &mut noted);
         self.tell_images(&observed, now, &mut noted);
         self.memory.notice_ends(observed.containers.values(), now);
-        self.memory.notice_images(&observed.images, now);
+        self.memory.notice_images(&observed, now);
         self.memory.notice_disk(observed.disk.as_ref(), self.collect);
         self.host_seen = true;
         self.observed = observed;
+        if self.ready {
+            self.forget(&mut noted);
+        }
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
         let mut plan = plan::plan(&Facts {
             desired: &self.desired,
@@ -359,6 +367,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Owner { .. } => "owner",
         WaitingOn::Held => "held",
         WaitingOn::Refresh { .. } => "refresh",
+        WaitingOn::Recreation { .. } => "recreation",
         WaitingOn::NeverPulled(_) => "never",
     }
     .to_owned()

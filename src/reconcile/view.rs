@@ -1,5 +1,7 @@
 //! What the status says: one value, made by the reconciler after each step, read by every front door.
 
+use std::collections::BTreeSet;
+
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Problem, ProjectName, ServiceName,
@@ -25,6 +27,9 @@ pub struct View {
     pub projects: Vec<ProjectView>,
     /// Images that are here or being pulled.
     pub images: Vec<ImageView>,
+    /// Manifests that a container, a service, or what a service ran before is made from, and pinned ones: they are not
+    /// removed unless somebody names them.
+    pub needed: BTreeSet<Digest>,
     /// What is wrong with the state files, the folder, the configuration or the host; errors first.
     pub problems: Vec<Problem>,
     /// Actions under way.

@@ -170,7 +170,7 @@ fn a_service_is_scaled_up_and_down_and_the_first_ones_stay() {
 fn the_shim_of_a_container_is_killed_and_it_comes_back_once() {
     let lab = Lab::new();
     // Only one process can have the port: two at once would say so.
-    let port = crate::support::registry::free_port();
+    let port = free_port();
     let image = crate::support::registry::image();
     let text = format!(
         "services:\n  a:\n    image: {image}\n    network_mode: host\n    restart: always\n    init: true\n    command: [work, listen, '{port}']\n"
@@ -299,5 +299,31 @@ fn a_registry_that_goes_away_changes_nothing_and_is_followed_again_when_it_is_ba
     let registry = Registry::start(port);
     moving(&registry, "it/box", 2);
     lab.replaced("a-a-1", &before);
+    lab.finish();
+}
+
+#[test]
+fn what_is_pulled_by_hand_waits_for_who_does_not_follow_its_tag_and_is_told() {
+    let lab = Lab::new();
+    let image = moving(shared(), "it/by-hand", 1);
+    lab.put("a.yaml", &file(&[pulling("a", &image, "missing")]));
+    let before = lab.running("a-a-1");
+    moving(shared(), "it/by-hand", 2);
+    assert!(lab.cli(&["image", "pull", &image]).status.success());
+    let told = format!("image {image} is here in another version");
+    lab.wait_for("the other version to be told", |s| {
+        let waiting = crate::support::lab::service(s, "a", "a")?["waiting"].to_string();
+        (waiting.contains(&told) && waiting.contains("made anew") && s["settled"] == true).then_some(())
+    });
+    lab.still("a-a-1", &before);
+    let said = String::from_utf8(lab.cli(&["status"]).stdout).unwrap();
+    assert!(said.contains("is here in another version") && !said.contains("failing"), "{said}");
+    let old = digest(&lab.status(), "a-a-1");
+    lab.remove("a.yaml");
+    lab.gone("a-a-1");
+    lab.put("a.yaml", &file(&[pulling("a", &image, "missing")]));
+    lab.running("a-a-1");
+    assert_ne!(digest(&lab.status(), "a-a-1"), old);
+    assert!(!lab.status().to_string().contains("another version"));
     lab.finish();
 }

@@ -17,6 +17,6 @@ while pids=$(ours; inside); [ -n "$pids" ] && [ $tries -lt 200 ]; do
   tries=$((tries + 1))
   sleep 0.02
 done
-grep -oF "$dir/run/c" /proc/mounts >/dev/null && grep -F "$dir/" /proc/mounts | cut -d' ' -f2 | xargs -r umount -l
+grep -F " $dir/" /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r umount -l
 for cgroup in $cgroups; do [ -d "$cgroup" ] && find "$cgroup" -depth -type d -exec rmdir {} \; ; done
 rm -rf "$dir"

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::registries::{ProxyFile, RegistryFile, host_and_prefix, is_host};
 use super::{Concurrency, ConfigFile, Flags, ImagesFile, place};
 use crate::image::read_private;
-use crate::model::{Problem, sentence};
+use crate::model::{ImageReference, Problem, sentence};
 
 /// Problems, and the text that they point into.
 pub(super) struct Said<'t> {
@@ -67,6 +67,14 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
             absolute(said, &[key, &at.to_string()], path);
         }
     }
+    if let Some(host) = file.default_registry.as_ref().filter(|host| !names_itself(host)) {
+        let message = format!("{host:?} is not a registry that image names can name");
+        said.wrong(
+            &["default-registry"],
+            message,
+            "write host:port, or a host with a dot: docker.io, registry.lan:5000",
+        );
+    }
     for (at, host) in file.insecure_registries.iter().enumerate().filter(|(_, host)| !is_host(host)) {
         said.wrong(&["insecure-registries", &at.to_string()], format!("{host:?} is not host or host:port"), HOST);
     }
@@ -76,6 +84,12 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
     }
     check_proxies(said, &file.proxies);
     check_images(said, &file.images);
+}
+
+/// Whether names that begin with it are read as of it: otherwise `host/name` would be a repository of another registry.
+fn names_itself(host: &str) -> bool {
+    let read = ImageReference::parse(&format!("{host}/name"));
+    is_host(host) && read.is_ok_and(|image| image.registry() == host)
 }
 
 const HOST: &str = "write it as in image names: docker.io, registry.lan:5000";

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Location, Problem};
+use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(super) use registries::host_and_prefix;
 pub use registries::{ProxyFile, RegistryFile};
@@ -46,6 +47,8 @@ pub struct ConfigFile {
     pub runtime: Option<PathBuf>,
     /// Stop all containers when the daemon stops. Default: false, they run on
     pub stop_containers_on_shutdown: bool,
+    /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
+    pub default_registry: Option<String>,
     /// Registries (host or host:port) that are spoken to by plain HTTP. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
     /// What is set for single registries, by host or host:port as image names have it (docker.io).
@@ -186,6 +189,12 @@ impl Config {
         })
     }
 
+    /// The registry that is meant where an image names none.
+    #[must_use]
+    pub fn default_registry(&self) -> &str {
+        self.file.default_registry.as_deref().unwrap_or(DOCKER_HUB)
+    }
+
     /// What differs from `new` and needs a restart, by key; for a reload.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<String> {
@@ -261,6 +270,8 @@ mod tests {
             (r#"{"registries": {"x": {"client-cert-file": "/c"}}}"#, "a certificate without its key"),
             (r#"{"registries": {"x": {"ca-file": "/etc/hostname"}}}"#, "holds no certificate in PEM"),
             (r#"{"insecure-registries": ["x"], "registries": {"x": {"plain-http": false}}}"#, "keep one of the two"),
+            (r#"{"default-registry": "hub"}"#, ":1:2: \"hub\" is not a registry that image names can name"),
+            (r#"{"default-registry": "https://x.y"}"#, "\"https://x.y\" is not a registry"),
             (r#"{"images": {"collect": {"start": 80, "stop": 90}}}"#, ":1:38: stop (90 %) is not below start (80 %)"),
             (r#"{"images": {"collect": {"start": 100}}}"#, ":1:25: start is 1 to 99 percent"),
             (

@@ -60,7 +60,7 @@ impl ImageWork {
     }
 
     pub(super) fn load_job(&self, ask: &LoadAsk, archive: ByteStream) -> Result<Job<Loaded>, Refusal> {
-        let name = ask.name.as_deref().map(refuse::name).transpose()?;
+        let name = ask.name.as_deref().map(|name| refuse::name(&self.images, name)).transpose()?;
         let progress = Arc::new(Progress::default());
         let (images, moved) = (self.images.clone(), Arc::clone(&progress));
         let outcome = async move {
@@ -83,7 +83,7 @@ impl ImageWork {
     }
 
     pub(super) fn import_job(&self, ask: ImportAsk, archive: ByteStream) -> Result<Job<Loaded>, Refusal> {
-        let name = refuse::name(&ask.name)?;
+        let name = refuse::name(&self.images, &ask.name)?;
         let platform = refuse::platform(ask.platform.as_deref())?;
         let changes = ImportChanges { changes: ask.changes, platform, message: ask.message.unwrap_or_default() };
         let images = self.images.clone();

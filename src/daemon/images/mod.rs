@@ -10,6 +10,7 @@ mod transfer;
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
+use tokio::sync::watch;
 
 use crate::api::wire::{
     DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned, PruneAsk, Pruned,
@@ -19,6 +20,7 @@ use crate::api::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
 use crate::host::LinuxHost;
 use crate::image::{Found, Images};
 use crate::model::{Digest, ImageReference};
+use crate::reconcile::view::View;
 use refuse::{found, store};
 
 /// The images of this daemon.
@@ -26,11 +28,13 @@ use refuse::{found, store};
 pub(super) struct ImageWork {
     host: Arc<LinuxHost>,
     images: Images,
+    /// Tells which images services need.
+    view: watch::Receiver<Arc<View>>,
 }
 
 impl ImageWork {
-    pub(super) fn new(host: Arc<LinuxHost>, images: Images) -> Self {
-        Self { host, images }
+    pub(super) fn new(host: Arc<LinuxHost>, images: Images, view: watch::Receiver<Arc<View>>) -> Self {
+        Self { host, images, view }
     }
 
     fn find(&self, name: &str) -> Result<Found, Refusal> {
@@ -92,7 +96,7 @@ impl ImageDoor for ImageWork {
     fn tag(&self, ask: TagAsk) -> Answer<'_, Tagged> {
         async move {
             let digest = self.find(&ask.source)?.digest;
-            let target = refuse::name(&ask.target)?;
+            let target = refuse::name(&self.images, &ask.target)?;
             if target.digest().is_some() {
                 let message = format!("{target} names a digest; a new name needs a tag");
                 return Err(Refusal::new(RefusalKind::Invalid, message));

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use crate::api::{Refusal, RefusalKind};
-use crate::image::{FindError, StoreError};
+use crate::image::{FindError, Images, StoreError};
 use crate::model::{ImageReference, Platform, sentence};
 
 pub(super) fn failed(error: &dyn Error) -> Refusal {
@@ -28,9 +28,9 @@ pub(super) fn store(error: &StoreError) -> Refusal {
     }
 }
 
-pub(super) fn name(text: &str) -> Result<ImageReference, Refusal> {
+pub(super) fn name(images: &Images, text: &str) -> Result<ImageReference, Refusal> {
     let invalid = |error| Refusal::new(RefusalKind::Invalid, sentence(&error));
-    ImageReference::parse(text).map_err(|error| invalid(error).hint("write [REGISTRY/]REPOSITORY[:TAG]"))
+    images.name(text).map_err(|error| invalid(error).hint("write [REGISTRY/]REPOSITORY[:TAG]"))
 }
 
 pub(super) fn platform(text: Option<&str>) -> Result<Option<Platform>, Refusal> {

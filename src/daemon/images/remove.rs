@@ -11,27 +11,31 @@ use crate::image::{Found, Listed};
 use crate::model::Digest;
 
 impl ImageWork {
-    /// A name, or with force all names that lead to the same image.
+    /// A name, or with force all names that lead to the same image. What a container is made from stays in any case.
     pub(super) async fn removal(&self, ask: RemoveAsk) -> Result<RemovedImage, Refusal> {
         let Found { image, digest } = self.find(&ask.image)?;
-        let names = match image {
-            _ if ask.force => self.references(&digest),
-            Some(image) => vec![image],
-            None => vec![self.named(&ask.image)?],
+        let removed = match image {
+            _ if ask.force => self.host.remove_whole(&digest).await,
+            Some(image) => self.host.remove_image(&image).await,
+            None => self.host.remove_image(&self.named(&ask.image)?).await,
         };
-        let mut all = RemovedImage::default();
-        for name in &names {
-            let removed = self.host.remove_image(name).await.map_err(|error| refused(&error))?;
-            all.untagged.extend(removed.untagged.iter().map(ToString::to_string));
-            all.layers += removed.layers as u64;
-            all.freed += removed.freed;
-        }
-        Ok(all)
+        let removed = removed.map_err(|error| refused(&error))?;
+        Ok(RemovedImage {
+            untagged: removed.untagged.iter().map(ToString::to_string).collect(),
+            layers: removed.layers as u64,
+            freed: removed.freed,
+        })
     }
 
-    /// Images that no container is made from and that are not pinned: those without a name, or all. One that comes into use
+    /// Images that nobody needs, by the rule of the removal on a full disk: no container is made from them, no service names
+    /// them or ran them before its present one, nobody pinned them. Those without a name, or all. One that comes into use
     /// meanwhile stays.
     pub(super) async fn pruning(&self, ask: PruneAsk) -> Result<Pruned, Refusal> {
+        let view = self.view.borrow().clone();
+        if !view.ready {
+            let message = "the state files are not read yet: it is not known which images services need";
+            return Err(Refusal::new(RefusalKind::Failed, message).hint("try again in a moment"));
+        }
         let (listed, own, loose) = self
             .aside(|this| {
                 let usage = this.images.usage().map_err(|error| store(&error))?;
@@ -40,7 +44,8 @@ impl ImageWork {
             })
             .await?;
         let unused = |image: &Listed| {
-            (ask.all || image.names.is_empty()) && !image.pinned && self.host.users_of(&image.digest).is_empty()
+            let needed = image.pinned || view.needed.contains(&image.digest);
+            (ask.all || image.names.is_empty()) && !needed && self.host.users_of(&image.digest).is_empty()
         };
         let mut pruned = Pruned::default();
         for image in listed.into_iter().filter(unused) {

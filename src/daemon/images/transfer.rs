@@ -13,7 +13,7 @@ use crate::image::{self, Progress, PullWait, Snapshot};
 impl ImageWork {
     /// Joins a pull that runs. Dropping the job leaves it; the last who leaves ends it, and what came is kept for the next.
     pub(super) fn pull_job(&self, ask: &PullAsk) -> Result<Job<Pulled>, Refusal> {
-        let image = refuse::name(&ask.image)?;
+        let image = refuse::name(&self.images, &ask.image)?;
         let platform = refuse::platform(ask.platform.as_deref())?;
         let (seen, name) = (Arc::clone(&self.host), image.clone());
         let progress = move || seen.progress_of(&name).map_or_else(ImageProgress::default, |p| shown(p.snapshot()));

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::wanted;
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, PullPolicy,
-    RestartPolicy, Service, Slot, Timestamp,
+    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Platform,
+    PullPolicy, RestartPolicy, Service, Slot, Timestamp,
 };
 use crate::plan::sim::World;
 use crate::plan::{Observed, Plan, Wait, WaitingOn, backoff};
@@ -41,14 +41,14 @@ fn check_limits(world: &World, plan: &Plan) {
 
 fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action) {
     match action {
-        Action::Pull { image, .. } => check_pull(world, observed, image),
+        Action::Pull { image, platform, .. } => check_pull(world, observed, image, platform.as_ref()),
         Action::RemoveImage { image, digest } => check_collect(world, observed, plan, image, digest),
         Action::Create { spec } => {
             let service = wanted(world, &spec.slot).expect("a container is made that no file asks for");
             assert!(service.holds.is_empty(), "a container of a held service is made");
             assert!(spec.slot.number <= service.replicas, "a replica too many is made");
             assert_eq!(spec.service.hash, service.hash, "a container is made from an old specification");
-            let here = observed.images.get(&spec.image).map(|facts| &facts.digest);
+            let here = world.stands_for(&spec.image, &platform(service.platform.as_ref()));
             assert_eq!(Some(&spec.image_digest), here, "made without its image");
             assert!(!observed.containers.contains_key(&spec.id), "made a second time");
         }
@@ -70,26 +70,32 @@ pub(super) fn follows(service: &Service) -> bool {
 }
 
 /// Whether it is the container that the file, and the tag where the service follows it, ask for.
-pub(super) fn right(observed: &Observed, service: &Service, container: &ObservedContainer) -> bool {
-    let here = service.image.as_ref().and_then(|image| observed.images.get(image));
-    let same = here.is_none_or(|facts| facts.digest == container.spec.image_digest);
+pub(super) fn right(world: &World, service: &Service, container: &ObservedContainer) -> bool {
+    let platform = platform(service.platform.as_ref());
+    let here = service.image.as_ref().and_then(|image| world.stands_for(image, &platform));
+    let same = here.is_none_or(|digest| *digest == container.spec.image_digest);
     container.spec.service.hash == service.hash && (same || !follows(service))
+}
+
+fn platform(platform: Option<&Platform>) -> String {
+    platform.map_or_else(String::new, ToString::to_string)
 }
 
 /// From when on a service may ask, if it has a reason to.
 fn may_ask(world: &World, observed: &Observed, slot: &Slot, service: &Service) -> Option<Timestamp> {
     let image = service.image.as_ref().filter(|_| follows(service))?;
-    let answered = world.answered.get(image).copied();
+    let variant = (image.clone(), platform(service.platform.as_ref()));
+    let answered = world.answered.get(&variant).copied();
     let after = |ms| answered.map_or(Timestamp::default(), |at| at.plus_ms(ms));
     match service.pull {
         PullPolicy::Every { ms } => Some(after(ms)),
         PullPolicy::Always => {
             let of = (slot.project.clone(), slot.service.clone());
             let edited = world.edited.get(&of).copied().unwrap_or_default();
-            let heard = world.heard.get(image).is_some_and(|at| *at >= edited);
+            let heard = world.heard.get(&variant).is_some_and(|at| *at >= edited);
             let made = (1..=service.replicas).all(|number| {
                 let slot = Slot { number, ..slot.clone() };
-                observed.containers.values().any(|c| c.spec.slot == slot && right(observed, service, c))
+                observed.containers.values().any(|c| c.spec.slot == slot && right(world, service, c))
             });
             (!heard || !made).then(|| after(60_000))
         }
@@ -97,13 +103,14 @@ fn may_ask(world: &World, observed: &Observed, slot: &Slot, service: &Service) -
     }
 }
 
-fn check_pull(world: &World, observed: &Observed, image: &ImageReference) {
-    assert!(users(world, image).any(|(_, s)| s.pull != PullPolicy::Never), "{image} is pulled for nobody");
-    if !observed.images.contains_key(image) {
+fn check_pull(world: &World, observed: &Observed, image: &ImageReference, of: Option<&Platform>) {
+    let users = || users(world, image).filter(|(_, s)| s.platform.as_ref() == of);
+    assert!(users().any(|(_, s)| s.pull != PullPolicy::Never), "{image} is pulled for nobody");
+    if observed.images.get(image).is_none_or(|facts| facts.platform != platform(of)) {
         return;
     }
     assert!(image.digest().is_none(), "{image} is pinned, here, and asked about");
-    let allowed = users(world, image).filter_map(|(slot, s)| may_ask(world, observed, &slot, s)).min();
+    let allowed = users().filter_map(|(slot, s)| may_ask(world, observed, &slot, s)).min();
     let allowed = allowed.expect("the registry is asked about an image that nobody wants the newest of");
     assert!(allowed <= world.now, "{image} is asked about {} ms too early", allowed.since(world.now));
 }
@@ -232,8 +239,8 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
     assert!(container.state.alive(), "{slot} is stopped although it does not run");
     let Some(service) = wanted(world, slot) else { return };
     assert!(service.holds.is_empty(), "a held service's container is stopped");
-    assert!(!right(observed, service, container), "what is as the file says is stopped");
-    let here = |c: &&ObservedContainer| c.spec.slot == *slot && right(observed, service, c);
+    assert!(!right(world, service, container), "what is as the file says is stopped");
+    let here = |c: &&ObservedContainer| c.spec.slot == *slot && right(world, service, c);
     let successor = observed.containers.values().any(|c| here(&c));
     assert!(successor, "{slot} is stopped before its successor is made");
 }
@@ -243,8 +250,8 @@ fn check_remove(world: &World, observed: &Observed, container: &ObservedContaine
     assert!(!container.state.alive(), "{slot} is removed while it runs");
     let Some(service) = wanted(world, slot) else { return };
     assert!(service.holds.is_empty(), "a held service's container is removed");
-    let same = observed.containers.values().filter(|c| c.spec.slot == *slot && right(observed, service, c));
-    let only = same.count() == 1 && right(observed, service, container);
+    let same = observed.containers.values().filter(|c| c.spec.slot == *slot && right(world, service, c));
+    let only = same.count() == 1 && right(world, service, container);
     assert!(!only, "what the file asks for is removed");
 }
 
@@ -255,9 +262,7 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
             for number in 1..=service.replicas {
                 let slot = Slot { project: name.clone(), service: service.name.clone(), number };
                 let right = observed.containers.values().any(|c| {
-                    c.spec.slot == slot
-                        && right(observed, service, c)
-                        && matches!(c.state, ContainerState::Running { .. })
+                    c.spec.slot == slot && right(world, service, c) && matches!(c.state, ContainerState::Running { .. })
                 });
                 let spoken = plan.waiting.iter().any(|w| w.slot == slot)
                     || plan.steps.iter().any(|s| s.slot.as_ref() == Some(&slot));

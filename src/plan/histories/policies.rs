@@ -2,7 +2,7 @@
 
 use super::settle;
 use super::tables::{one_service, web};
-use crate::model::{Action, Digest, ImageReference, Key, PullPolicy, RestartPolicy};
+use crate::model::{Action, Digest, ImageReference, Key, Platform, PullPolicy, RestartPolicy, ServiceName};
 use crate::plan::sim::{Outcome, World};
 use crate::plan::{Plan, WaitingOn};
 
@@ -172,6 +172,77 @@ fn a_pull_by_hand_moves_only_who_follows() {
         world.somebody_pulls(&image);
         run(&mut world, Outcome::Succeeds);
         assert_eq!(running(&world) != before, replaced, "{pull:?}");
+    }
+}
+
+/// Two services of one name: `web` for the machine, `arm` for another platform.
+fn two_platforms(pull: PullPolicy) -> World {
+    let mut world = one_service(RestartPolicy::Always);
+    web(&mut world).pull = pull;
+    let mut arm = web(&mut world).clone();
+    arm.name = ServiceName::parse("arm").unwrap();
+    arm.platform = Platform::parse("linux/arm64");
+    arm.hash = crate::model::SpecHash::of(b"arm");
+    world.desired.projects.values_mut().next().unwrap().services.insert(arm.name.clone(), arm);
+    world
+}
+
+#[test]
+fn one_name_for_two_platforms_is_pulled_once_for_each_and_not_back_and_forth() {
+    for pull in [PullPolicy::Missing, PullPolicy::Always, PullPolicy::Every { ms: 20_000 }] {
+        let mut world = two_platforms(pull);
+        let (done, _) = run(&mut world, Outcome::Succeeds);
+        let pulls = verbs(&done).iter().filter(|verb| **verb == "pull").count();
+        // The world was settled with one of the two.
+        assert!((1..=2).contains(&pulls), "{pull:?}: {done:?}");
+        let before = running(&world);
+        assert_eq!(before.iter().collect::<std::collections::BTreeSet<_>>().len(), 2, "{pull:?}");
+        // More of both, and what is lost is made again: all that is needed is here.
+        world.desired.projects.values_mut().for_each(|p| p.services.values_mut().for_each(|s| s.replicas = 3));
+        let (done, plan) = run(&mut world, Outcome::Succeeds);
+        assert!(!verbs(&done).contains(&"pull") && running(&world).len() == 6, "{pull:?}: {done:?}");
+        assert!(plan.waiting.is_empty(), "{pull:?}: {:?}", plan.waiting);
+        assert!(run(&mut world, Outcome::Succeeds).0.is_empty());
+    }
+}
+
+#[test]
+fn one_name_for_two_platforms_is_followed_for_each() {
+    let mut world = two_platforms(PullPolicy::Every { ms: 20_000 });
+    run(&mut world, Outcome::Succeeds);
+    let (image, before) = (image(&mut world), running(&world));
+    world.now = world.now.plus_ms(20_000);
+    let (done, _) = run(&mut world, Outcome::Succeeds);
+    assert_eq!(verbs(&done), ["pull", "pull"], "asked once for each: {done:?}");
+    assert_eq!(running(&world), before);
+    world.tag_moves(&image);
+    world.now = world.now.plus_ms(20_000);
+    let (done, _) = run(&mut world, Outcome::Succeeds);
+    assert_eq!(verbs(&done).iter().filter(|verb| **verb == "pull").count(), 2, "{done:?}");
+    assert!(running(&world).iter().all(|digest| !before.contains(digest)));
+    // Who was killed knows the answer of one; the other one is asked about, and nothing is replaced.
+    let after = running(&world);
+    world.daemon_restarts(&mut super::Chance::new(1));
+    let (done, _) = run(&mut world, Outcome::Succeeds);
+    assert!(verbs(&done).iter().all(|verb| *verb == "pull") && done.len() <= 2, "{done:?}");
+    assert_eq!(running(&world), after);
+}
+
+#[test]
+fn what_is_here_in_another_version_and_not_followed_is_told() {
+    for (pull, told) in [(PullPolicy::Missing, true), (PullPolicy::Never, true), (PullPolicy::Always, false)] {
+        let mut world = following(pull);
+        let image = image(&mut world);
+        world.tag_moves(&image);
+        world.somebody_pulls(&image);
+        let (_, plan) = run(&mut world, Outcome::Succeeds);
+        let other = world.images[&image].digest.clone();
+        let on = WaitingOn::Recreation { image, digest: other.clone() };
+        assert_eq!(plan.waiting.iter().any(|wait| wait.on == on), told, "{pull:?}: {:?}", plan.waiting);
+        // Its next container is made from it, and there is nothing more to tell.
+        world.containers.clear();
+        let (_, plan) = run(&mut world, Outcome::Succeeds);
+        assert!(running(&world) == [other] && plan.waiting.is_empty(), "{pull:?}: {:?}", plan.waiting);
     }
 }
 

@@ -2,12 +2,14 @@
 
 pub(crate) mod base;
 pub(crate) mod compose;
+pub(crate) mod disk;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod registry;
 
 pub(crate) use compose::{file, service, with};
+pub(crate) use disk::Disk;
 pub(crate) use lab::Lab;
 
 /// Makes two tests of each function: with the built-in runtime and with Debian's runc.
