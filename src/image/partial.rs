@@ -115,6 +115,15 @@ pub(super) struct Partial {
     _claim: Claim,
 }
 
+impl Drop for Partial {
+    /// Nothing came, or nothing that is of use: no file stays.
+    fn drop(&mut self) {
+        if self.file.is_some() && std::fs::metadata(&self.path).is_ok_and(|found| found.len() == 0) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 impl Partial {
     /// The next bytes that an earlier download left.
     pub(super) async fn read(&mut self) -> io::Result<Option<Bytes>> {
@@ -190,7 +199,8 @@ mod tests {
         second.write(&Bytes::from_static(b"anew")).await;
         second.keep().await;
         assert_eq!(std::fs::read(&path).unwrap(), b"anew");
-        second.remove().await;
+        second.clear().await;
+        assert!(path.exists());
         drop(second);
         assert!(!path.exists());
         // Too long, and too old.
