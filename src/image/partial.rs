@@ -206,6 +206,8 @@ mod tests {
         // Too long, and too old.
         std::fs::write(&path, vec![0; (WORTH + 1) as usize]).unwrap();
         assert_eq!(partials.take(&of(WORTH)).await.unwrap().read().await.unwrap(), None);
+        assert!(!path.exists(), "what is empty does not stay");
+        std::fs::write(&path, "abc").unwrap();
         let long_ago = std::time::SystemTime::now() - 2 * OLD;
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         Partials::open(temp.path()).unwrap();
