@@ -221,3 +221,31 @@ async fn a_proxy_carries_tls_to_the_registry() {
     assert!(!asked.is_empty() && asked.iter().all(|line| line == "CONNECT lab.invalid:443 HTTP/1.1"), "{asked:?}");
     assert!(!behind.lines("/blobs/").is_empty());
 }
+
+/// Set in the process that has no certificates of the machine.
+const BARE: &str = "LONGSHORE_TEST_BARE";
+
+#[tokio::test]
+async fn a_machine_without_certificates_speaks_to_whom_it_is_told_to_trust() {
+    if std::env::var_os(BARE).is_none() {
+        // What the machine trusts is read once for a process.
+        let empty = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_machine_without_certificates_speaks_to_whom_it_is_told_to_trust"]).env(BARE, "1");
+        child.env("SSL_CERT_FILE", empty.path().join("none")).env("SSL_CERT_DIR", empty.path());
+        let done = child.output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let (made, _) = large();
+    let plain = Script::of(made);
+    let front = Front::of(plain.address);
+    let name = format!("{}/test/it:t", front.address);
+    let secure = RegistrySettings { plain_http: Some(false), ..RegistrySettings::default() };
+    let untold = Here::new(registries([(front.address.to_string(), secure)]));
+    let error = untold.pull(&name).await.unwrap_err();
+    assert!(error.contains("is the package ca-certificates installed?"), "{error}");
+    untold.pull(&plain.name()).await.unwrap();
+    Here::new(registries([(front.address.to_string(), front.trusted())])).pull(&name).await.unwrap();
+}
