@@ -64,12 +64,8 @@ impl Store {
     async fn load_as(&self, bytes: Vec<u8>, name: Option<&str>) -> Result<Vec<Loaded>, String> {
         let name = name.map(parse);
         let loaded = self.images.load(io::Cursor::new(bytes), name.as_ref(), Arc::default()).await;
-        // Layers beside one that failed end by themselves.
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
-        while self.temp.path().join("images/ingest").read_dir().unwrap().count() > 0 {
-            assert!(std::time::Instant::now() < until, "nothing stays in ingest/");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        let left = self.temp.path().join("images/ingest").read_dir().unwrap().count();
+        assert_eq!(left, 0, "nothing is being made any more, however it ended");
         loaded.map_err(|e| told(&e))
     }
     async fn save(&self, names: &[&str], format: ArchiveFormat) -> Vec<u8> {
@@ -397,6 +393,82 @@ async fn hostile_archives_are_refused() {
         assert!(!error.contains('\u{1b}'));
     }
     assert!(!Path::new("/etc/evil").exists());
+}
+
+/// The same bytes again and again, for ever.
+struct Endless(Vec<u8>, usize);
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = &self.0[self.1 % self.0.len()..];
+        let got = rest.len().min(buffer.len());
+        buffer[..got].copy_from_slice(&rest[..got]);
+        self.1 += got;
+        Ok(got)
+    }
+}
+
+#[tokio::test]
+async fn what_never_ends_is_ended() {
+    let small = || Limits { layer_bytes: 1 << 20, ratio: 10, ratio_free_bytes: 1 << 20, ..Limits::default() };
+    // The same member may come again where its name is its content's.
+    let block = tar(&[blob(&sha(b"x"), vec![b'x'; 60_000])]);
+    let member = block[..block.len() - 1024].to_vec();
+    let table: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("members", member.clone(), "it has more than 4194304 bytes"),
+        ("members by gzip", gzip(&member), "it unpacks to more than 10 times its size"),
+        ("members by zstd", zstd::encode_all(&member[..], 1).unwrap(), "it unpacks to more than 10 times its size"),
+        ("gzip of nothing", gzip(b""), "it has more than 4194304 bytes"),
+        ("zstd of nothing", b"\x50\x2a\x4d\x18\x04\0\0\0more".to_vec(), "it has more than 4194304 bytes"),
+    ];
+    for (what, bytes, expected) in table {
+        let store = Store::with(small());
+        let loading = store.images.load(Endless(bytes.clone(), 0), None, Arc::default());
+        let error = tokio::time::timeout(std::time::Duration::from_secs(60), loading).await.expect(what).unwrap_err();
+        assert!(told(&error).contains(expected), "{what}: {}", told(&error));
+        let name = parse("mine:1");
+        let importing = store.images.import(Endless(bytes, 0), &name, ImportChanges::default());
+        let error = tokio::time::timeout(std::time::Duration::from_secs(60), importing).await.expect(what).unwrap_err();
+        assert!(told(&error).contains("more than"), "{what}: {}", told(&error));
+        assert_eq!(store.temp.path().join("images/ingest").read_dir().unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_load_that_fails_leaves_nothing_behind_its_answer() {
+    // Two large layers, and in between one that is not what it says.
+    let large = |c: &str| tar(&[file("big", &c.repeat(20 << 20))]);
+    let layers: Vec<_> = [large("a"), tar(&[file("b", "small")]), large("c")].into();
+    let mut made = image(&layers.iter().map(|l| (l.clone(), l.clone())).collect::<Vec<_>>());
+    let bad = sha(&layers[1]);
+    made.blobs.get_mut(&bad).unwrap()[600] ^= 1;
+    let store = Store::new();
+    let error = store.load(tar(&layout(&[(Some("a.b/c:1"), &made)]))).await.unwrap_err();
+    assert!(error.contains(&bad) && error.contains("has the content"), "{error}");
+    assert!(store.images.present().is_empty());
+}
+
+#[tokio::test]
+async fn layers_of_earlier_versions_say_how_they_can_be_saved() {
+    let hello = hello();
+    let registry = Script::of(hello.clone());
+    let store = Store::new();
+    let name = parse(&registry.name());
+    let pulled = store.images.pull(&name, None, &Progress::default()).await.map_err(|e| told(&e)).unwrap();
+    for diff in store.images.layers(&pulled.digest).unwrap() {
+        let layer = diff.parent().unwrap();
+        let meta: Value = serde_json::from_slice(&std::fs::read(layer.join("meta.json")).unwrap()).unwrap();
+        let old = json!({"diff_id": meta["diff_id"], "bytes": meta["bytes"], "opaque_root": meta["opaque_root"]});
+        std::fs::write(layer.join("meta.json"), old.to_string()).unwrap();
+        std::fs::remove_file(layer.join("split.zst")).unwrap();
+    }
+    let save = || store.images.save(std::slice::from_ref(&name), io::sink(), ArchiveFormat::Docker);
+    let error = told(&save().await.unwrap_err());
+    assert!(error.contains(&format!("`longshore image verify --repair {name}`")), "{error}");
+    for finding in store.images.verify(Some(&name)).await.map_err(|e| told(&e)).unwrap() {
+        store.images.repair(&finding, &Progress::default()).await.map_err(|e| told(&e)).unwrap();
+    }
+    save().await.map_err(|e| told(&e)).unwrap();
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod http;
 #[expect(dead_code, reason = "each test program uses its own part")]
 mod image_support;
 
+use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
@@ -115,12 +117,7 @@ async fn what_is_pushed_is_pulled_by_skopeo_with_the_same_digest() {
     assert_eq!((done.same, done.present, done.mounted, done.uploaded), (true, 0, 0, bytes(&made)));
 
     let copy = dir.path().join("copy");
-    let ran = Command::new("skopeo")
-        .args(["copy", "--src-tls-verify=false", &format!("docker://{to}")])
-        .arg(format!("dir:{}", copy.display()))
-        .output()
-        .unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    skopeo(&[&format!("docker://{to}"), &format!("dir:{}", copy.display())]);
     assert_eq!(std::fs::read(copy.join("manifest.json")).unwrap(), made.manifest);
     for (digest, blob) in &made.blobs {
         assert!(std::fs::read(copy.join(digest.strip_prefix("sha256:").unwrap())).unwrap() == *blob, "{digest}");
@@ -160,7 +157,7 @@ async fn a_push_needs_the_login_and_says_so() {
 /// A registry that keeps what it is sent, so that a test can make it misbehave.
 #[derive(Default)]
 struct Shelf {
-    blobs: std::collections::BTreeMap<String, Vec<u8>>,
+    blobs: BTreeMap<String, Vec<u8>>,
     uploads: Vec<Vec<u8>>,
     manifest: Option<Vec<u8>>,
 }
@@ -281,8 +278,139 @@ async fn a_lost_upload_begins_anew_and_a_lasting_trouble_ends() {
     assert!(shelf.lock().unwrap().manifest.is_none(), "no name appears for what is not there");
 }
 
+/// What `skopeo copy` makes of the image in a folder: the manifest, and the files of all layers by name.
+fn fetched(image: &ImageReference, to: &Path) -> (serde_json::Value, BTreeMap<String, String>) {
+    skopeo(&[&format!("docker://{image}"), &format!("dir:{}", to.display())]);
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(to.join("manifest.json")).unwrap()).unwrap();
+    let mut files = BTreeMap::new();
+    for layer in manifest["layers"].as_array().unwrap() {
+        let bytes = std::fs::read(to.join(&layer["digest"].as_str().unwrap()[7..])).unwrap();
+        assert_eq!(
+            (sha(&bytes).as_str(), Some(bytes.len() as u64)),
+            (layer["digest"].as_str().unwrap(), layer["size"].as_u64())
+        );
+        let mut archive = Vec::new();
+        match layer["mediaType"].as_str().unwrap().contains("gzip") {
+            true => drop(flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut archive).unwrap()),
+            false => archive = bytes,
+        }
+        for entry in tar::Archive::new(&archive[..]).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            files.insert(name, std::io::read_to_string(&mut entry).unwrap());
+        }
+    }
+    (manifest, files)
+}
+
+fn skopeo(args: &[&str]) {
+    let tls = ["--src-tls-verify=false", "--dest-tls-verify=false"];
+    let ran = Command::new("skopeo").args(["--insecure-policy", "copy", "-q"]).args(tls).args(args).output().unwrap();
+    assert!(ran.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+fn files(large: usize) -> BTreeMap<String, String> {
+    [("low".to_owned(), noise(1, large)), ("high".to_owned(), "high".to_owned())].into()
+}
+
+fn config_of(made: &Image) -> serde_json::Value {
+    serde_json::from_slice::<serde_json::Value>(&made.manifest).unwrap()["config"]["digest"].clone()
+}
+
 #[tokio::test]
-async fn a_source_that_sends_something_else_ends_the_push() {
+async fn an_image_whose_registry_is_gone_is_pushed_with_the_same_content() {
+    let (made, dir) = (made(3 << 20), tempfile::tempdir().unwrap());
+    let (origin, target) = (origin(&made), Debian::start(false));
+    // The image comes from a registry that ends.
+    let first = Debian::start(false);
+    let from = name(first.address, "test/it:t");
+    let helper = tempfile::tempdir().unwrap();
+    let helping = pulled(helper.path(), &name(origin.address, "test/it:t"), &[&from]).await;
+    push(&helping, &from).await.map_err(|e| sentence(&e)).unwrap();
+    let (to, other) = (name(target.address, "copy/of:v1"), name(target.address, "more:v1"));
+    let images = pulled(dir.path(), &from, &[&to, &other]).await;
+    drop(first);
+
+    let progress = Progress::default();
+    let done = images.push(&to, &progress).await.map_err(|e| sentence(&e)).unwrap();
+    assert!(!done.same && done.digest.as_str() != sha(&made.manifest));
+    assert!(progress.snapshot().notes.iter().any(|n| n.contains("is compressed anew")), "{:?}", progress.snapshot());
+    assert_eq!(progress.done(), progress.total());
+    assert_eq!(images.present()[&to].digest.as_str(), sha(&made.manifest), "here it is what it was");
+    assert_eq!(dir.path().join("images/ingest").read_dir().unwrap().count(), 0);
+    let copy = dir.path().join("copy");
+    let (manifest, got) = fetched(&to, &copy);
+    assert_eq!(sha(&std::fs::read(copy.join("manifest.json")).unwrap()), done.digest.as_str());
+    assert_eq!((&manifest["config"]["digest"], manifest["mediaType"].as_str()), (&config_of(&made), Some(MANIFEST)));
+    assert!(got == files(3 << 20));
+
+    // The same bytes each time: nothing is sent twice.
+    let again = push(&images, &to).await.map_err(|e| sentence(&e)).unwrap();
+    assert_eq!((&again.digest, again.uploaded), (&done.digest, 0));
+    let fresh = tempfile::tempdir().unwrap();
+    let second = Images::open(fresh.path(), quick(dir.path())).unwrap();
+    let back = second.pull(&to, None, &Progress::default()).await.map_err(|e| sentence(&e)).unwrap();
+    assert_eq!(back.digest, done.digest);
+    assert_eq!(
+        second.config(&back.digest).unwrap().diff_ids,
+        images.config(&images.present()[&to].digest).unwrap().diff_ids
+    );
+
+    // Changed on this disk: it does not go out as if it were whole.
+    let digest = images.present()[&to].digest.clone();
+    let diff = images.layers(&digest).unwrap().remove(1);
+    std::fs::write(diff.join("high"), "HIGH").unwrap();
+    let error = sentence(&push(&images, &other).await.unwrap_err());
+    assert!(error.contains("cannot compress layer") && error.contains("damaged"), "{error}");
+    // Unpacked by a version that kept no record.
+    let layer = diff.parent().unwrap();
+    let meta = std::fs::read_to_string(layer.join("meta.json")).unwrap();
+    let mut meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+    ["split", "rebuildable"].iter().for_each(|key| drop(meta.as_object_mut().unwrap().remove(*key)));
+    std::fs::write(layer.join("meta.json"), meta.to_string()).unwrap();
+    std::fs::remove_file(layer.join("split.zst")).unwrap();
+    let error = push(&images, &other).await.unwrap_err();
+    assert!(matches!(error, PushError::NoSource { .. }) && error.permanent(), "{}", sentence(&error));
+    assert!(sentence(&error).contains("pull, load or import it again"), "{}", sentence(&error));
+}
+
+#[tokio::test]
+async fn what_came_out_of_files_is_pushed() {
+    let (made, dir, target) = (made(3 << 20), tempfile::tempdir().unwrap(), Debian::start(false));
+    let (origin, source, helper) = (origin(&made), Debian::start(false), tempfile::tempdir().unwrap());
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let from = name(source.address, "test/it:t");
+    let helping = pulled(helper.path(), &name(origin.address, "test/it:t"), &[&from]).await;
+    push(&helping, &from).await.map_err(|e| sentence(&e)).unwrap();
+    let from = format!("docker://{from}");
+    let images = Images::open(&dir.path().join("images"), quick(dir.path())).unwrap();
+    // Docker's archive, whose layers are not compressed.
+    let loaded = name(target.address, "loaded:1");
+    skopeo(&[&from, &format!("docker-archive:{}:{loaded}", at("docker.tar"))]);
+    let file = std::fs::File::open(at("docker.tar")).unwrap();
+    let told = images.load(file, None, Arc::default()).await.map_err(|e| sentence(&e)).unwrap().remove(0);
+    let done = push(&images, &loaded).await.map_err(|e| sentence(&e)).unwrap();
+    assert_eq!((done.same, &done.digest), (true, &told.present.digest));
+    let (manifest, got) = fetched(&loaded, &dir.path().join("1"));
+    assert_eq!(manifest["config"]["digest"], config_of(&made));
+    assert!(got == files(3 << 20));
+    // A layout, whose compressed layers are kept.
+    let kept = name(target.address, "kept:1");
+    skopeo(&[&from, &format!("oci-archive:{}:{kept}", at("oci.tar"))]);
+    let file = std::fs::File::open(at("oci.tar")).unwrap();
+    images.load(file, None, Arc::default()).await.map_err(|e| sentence(&e)).unwrap();
+    let done = push(&images, &kept).await.map_err(|e| sentence(&e)).unwrap();
+    assert_eq!((done.same, done.digest.as_str()), (true, sha(&made.manifest).as_str()));
+    // A root file system.
+    let (mine, root) = (name(target.address, "mine:1"), tar(&[image_support::file("a", "root")]));
+    images.import(std::io::Cursor::new(root), &mine, Default::default()).await.map_err(|e| sentence(&e)).unwrap();
+    assert!(push(&images, &mine).await.map_err(|e| sentence(&e)).unwrap().same);
+    assert_eq!(fetched(&mine, &dir.path().join("2")).1, [("a".to_owned(), "root".to_owned())].into());
+}
+
+#[tokio::test]
+async fn a_source_that_sends_something_else_is_no_source() {
     let made = made(12 << 20);
     let bad = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (image, switch) = (made.clone(), Arc::clone(&bad));
@@ -303,10 +431,11 @@ async fn a_source_that_sends_something_else_ends_the_push() {
     let to = name(target.address, "c:t");
     let images = pulled(dir.path(), &name(origin.address, "test/it:t"), &[&to]).await;
     bad.store(true, std::sync::atomic::Ordering::Relaxed);
-    let error = push(&images, &to).await.unwrap_err();
-    assert!(matches!(error, PushError::NoSource { .. }), "{}", sentence(&error));
-    assert!(sentence(&error).contains("its content is sha256:"), "{}", sentence(&error));
+    let progress = Progress::default();
+    let done = images.push(&to, &progress).await.map_err(|e| sentence(&e)).unwrap();
+    let notes = progress.snapshot().notes;
+    assert!(!done.same && notes.iter().any(|note| note.contains("its content is sha256:")), "{notes:?}");
     let shelf = shelf.lock().unwrap();
-    assert!(shelf.manifest.is_none() && shelf.blobs.len() <= 1, "only the configuration, which is kept here");
+    assert_eq!(shelf.manifest.as_ref().map(|m| sha(m)).as_deref(), Some(done.digest.as_str()));
     assert_eq!(target.count("PUT", "/uploads/"), shelf.blobs.len(), "a wrong blob is never finished");
 }

@@ -1,75 +1,20 @@
-//! How images come over broken connections, from mirrors, behind logins, by TLS and through proxies.
+//! How images come over broken connections, from mirrors, behind logins and through proxies.
 
+#[path = "image_support/here.rs"]
+mod here;
 #[expect(dead_code, reason = "each test program uses its own part")]
 mod image_support;
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use here::{Here, large, parse, quick, registries};
 use image_support::{Answer, Image, MANIFEST, Request, Script, file, gzip, image, ok, part, serve, sha, tar, told};
 use longshore::image::{
-    Attempts, Credential, Images, LayerState, Mirror, Present, Progress, Proxy, PullError, Refreshed, RegistrySettings,
-    Settings, Timeouts,
+    Credential, Images, LayerState, Mirror, Progress, Proxy, Refreshed, RegistrySettings, Settings,
 };
-use longshore::model::ImageReference;
-
-fn parse(name: &str) -> ImageReference {
-    ImageReference::parse(name).unwrap()
-}
-
-fn quick() -> Settings {
-    let short = Duration::from_millis(500);
-    let timeouts = Timeouts { connect: 2 * short, progress: short, exchange: 4 * short };
-    let attempts = Attempts { fruitless: 3, longest_wait: Duration::from_secs(1) };
-    Settings { timeouts, attempts, ..Settings::default() }
-}
-
-fn registries(all: impl IntoIterator<Item = (String, RegistrySettings)>) -> Settings {
-    Settings { registries: all.into_iter().collect::<BTreeMap<_, _>>(), ..quick() }
-}
-
-/// An image of one layer of about 1.5 MiB that does not shrink, and the layer's digest.
-fn large() -> (Image, String) {
-    let mut state = 7u64;
-    let noise: String = (0..1_600_000)
-        .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            char::from(b' ' + (state >> 40) as u8 % 90)
-        })
-        .collect();
-    let archive = tar(&[file("hello", &noise)]);
-    let packed = gzip(&archive);
-    let digest = sha(&packed);
-    assert!(packed.len() > 1 << 20, "{}", packed.len());
-    (image(&[(archive, packed)]), digest)
-}
-
-struct Here {
-    images: Images,
-    dir: tempfile::TempDir,
-}
-
-impl Here {
-    fn new(settings: Settings) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self { images: Images::open(dir.path(), settings).unwrap(), dir }
-    }
-    async fn pull_with(&self, name: &str, progress: &Progress) -> Result<Present, PullError> {
-        let name = parse(name);
-        let pulled = tokio::time::timeout(Duration::from_secs(30), self.images.pull(&name, None, progress));
-        pulled.await.expect("no pull waits for ever")
-    }
-    async fn pull(&self, name: &str) -> Result<Present, String> {
-        self.pull_with(name, &Progress::default()).await.map_err(|e| told(&e))
-    }
-    fn partials(&self) -> usize {
-        std::fs::read_dir(self.dir.path().join("partial")).unwrap().count()
-    }
-}
 
 /// Answers about one layer by `change`, about all else as a good registry.
 fn about(
@@ -353,6 +298,61 @@ async fn mirrors_are_asked_first_and_passed_over() {
 }
 
 #[tokio::test]
+async fn a_silent_mirror_is_not_waited_for_as_long_as_a_registry() {
+    let (made, _) = large();
+    let silent = Script::start(|_| Answer::Hang);
+    let own = Script::of(made);
+    let set = RegistrySettings { mirrors: vec![mirror(&silent, "")], ..RegistrySettings::default() };
+    let registries = [(own.address.to_string(), set)].into();
+    // The patience with registries is half a minute: with it, the pull would end in its own limit.
+    let here = Here::new(Settings { registries, ..Settings::default() });
+    let progress = Progress::default();
+    here.pull_with(&own.name(), &progress).await.map_err(|e| told(&e)).unwrap();
+    assert_eq!(silent.lines("").len(), 1, "and it is asked once");
+    assert!(progress.snapshot().notes[0].contains("stopped answering for 5 s"), "{:?}", progress.snapshot().notes);
+}
+
+#[tokio::test]
+async fn a_layer_that_is_refused_leaves_no_partial() {
+    let (made, layer) = large();
+    let wrong = about(&made, &layer, |blob, _, _| ok("application/octet-stream", vec![7; blob.len()]));
+    let absent = about(&made, &layer, |_, _, _| Answer::Whole(404, String::new(), vec![]));
+    let here = Here::new(quick());
+    for script in [wrong, absent] {
+        here.pull(&script.name()).await.unwrap_err();
+        assert_eq!(here.partials(), 0);
+    }
+}
+
+/// A file system of 256 KiB.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &std::path::Path) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "small"]).arg(at).status();
+        assert!(mounted.unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_too_full_for_a_partial_does_not_stop_the_pull() {
+    let (made, layer) = large();
+    let here = Here::new(quick());
+    let _small = SmallDisk::mount(&here.dir.path().join("partial"));
+    let script = Script::of(made);
+    here.pull(&script.name()).await.unwrap();
+    assert_eq!((here.partials(), script.lines(&layer).len()), (0, 1));
+}
+
+#[tokio::test]
 async fn tokens_are_asked_for_once_and_anew_when_they_run_out() {
     let (made, layer) = large();
     let serving = Arc::new((AtomicU32::new(0), AtomicU32::new(0)));
@@ -498,86 +498,4 @@ async fn a_proxy_is_used_but_not_for_loopback() {
     let before = proxy.lines("").len();
     here.pull(&direct.name()).await.unwrap();
     assert_eq!(proxy.lines("").len(), before);
-}
-
-fn openssl(dir: &Path, line: &str) {
-    let done = Command::new("openssl").args(line.split(' ')).current_dir(dir).output().expect("openssl is installed");
-    assert!(done.status.success(), "{line}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// A registry that only lets in who shows a certificate of its own authority; it ends with the value.
-struct Guarded {
-    child: std::process::Child,
-    host: String,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Guarded {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Guarded {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let at = dir.path();
-        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-        openssl(at, &format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=lab"));
-        std::fs::write(at.join("ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-        for name in ["server", "client"] {
-            openssl(at, &format!("req {key} -keyout {name}.key -out {name}.csr -subj /CN={name}"));
-            let sign = "-CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext";
-            openssl(at, &format!("x509 -req -in {name}.csr -out {name}.cert {sign}"));
-        }
-        let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let root = at.display();
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {root}/data}}}}\nhttp:\n  addr: '{host}'\n  tls: {{certificate: {root}/server.cert, key: {root}/server.key, clientcas: [{root}/ca.crt]}}\n"
-        );
-        std::fs::write(at.join("config.yml"), text).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(at.join("config.yml"));
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let child = command.spawn().expect("docker-registry is installed");
-        let guarded = Self { child, host, dir };
-        let until = std::time::Instant::now() + Duration::from_secs(20);
-        while std::net::TcpStream::connect(&guarded.host).is_err() {
-            assert!(std::time::Instant::now() < until, "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        guarded
-    }
-}
-
-#[tokio::test]
-async fn certificates_of_ones_own_open_the_door() {
-    let guarded = Guarded::start();
-    let name = format!("{}/test/it:t", guarded.host);
-    let read = |file: &str| std::fs::read(guarded.dir.path().join(file)).unwrap();
-    let secure = || RegistrySettings { plain_http: Some(false), ..RegistrySettings::default() };
-    let with = |set: RegistrySettings| Here::new(registries([(guarded.host.clone(), set)]));
-
-    let error = with(secure()).pull(&name).await.unwrap_err();
-    assert!(error.contains("cannot be spoken to by TLS") && error.contains("ca.crt"), "{error}");
-    let trusting = RegistrySettings { ca_pem: Some(read("ca.crt")), ..secure() };
-    let error = with(trusting.clone()).pull(&name).await.unwrap_err();
-    assert!(error.contains(&guarded.host) && !error.contains("does not exist"), "{error}");
-    // Inside, the image is not there: that is an answer of the registry.
-    let known = RegistrySettings { client_pem: Some([read("client.cert"), read("client.key")].concat()), ..trusting };
-    let error = with(known).pull(&name).await.unwrap_err();
-    assert!(error.contains("does not exist"), "{error}");
-
-    // The same from a folder, which is read anew for each pull.
-    let certs = tempfile::tempdir().unwrap();
-    let folder = certs.path().join(&guarded.host);
-    std::fs::create_dir(&folder).unwrap();
-    let settings = registries([(guarded.host.clone(), secure())]);
-    let here = Here::new(Settings { certs_dirs: vec![certs.path().to_owned()], ..settings });
-    assert!(here.pull(&name).await.unwrap_err().contains("TLS"));
-    for file in ["ca.crt", "client.cert", "client.key"] {
-        std::fs::write(folder.join(file), read(file)).unwrap();
-    }
-    assert!(here.pull(&name).await.unwrap_err().contains("does not exist"));
 }

@@ -1,6 +1,6 @@
 //! A blob's bytes from where they are to an upload, verified on their way.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +13,7 @@ use super::hash::Hasher;
 use super::manifest::Descriptor;
 use super::progress::Gauge;
 use super::registry::{Download, Payload, Pieces, RegistryError, Sent, Upload};
+use super::unpack::rebuild::rebuild;
 use crate::model::sentence;
 
 /// Bytes that are read from a file at once, and sent in one piece.
@@ -24,6 +25,8 @@ const WAITING: usize = 8;
 pub(super) enum Feed<'a> {
     /// Kept on this machine.
     File(tokio::fs::File),
+    /// Made while it is sent.
+    Made(mpsc::Receiver<io::Result<Bytes>>),
     /// Another registry, or another repository.
     Remote(Download<'a>),
 }
@@ -47,14 +50,39 @@ impl Feed<'_> {
         tokio::fs::File::open(path).await.map(Self::File)
     }
 
+    /// The archive of the layer in `layer`, out of its directory and its record.
+    pub(super) fn rebuilt(layer: &Path) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let layer = layer.to_owned();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = pass(&layer, &sender) {
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        Self::Made(receiver)
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, String> {
         match self {
+            Self::Made(pieces) => pieces.recv().await.transpose().map_err(|e| e.to_string()),
             Self::File(file) => {
                 let mut piece = Vec::with_capacity(PIECE);
                 let read = file.take(PIECE as u64).read_to_end(&mut piece).await.map_err(|e| e.to_string())?;
                 Ok((read > 0).then(|| piece.into()))
             }
             Self::Remote(download) => download.next().await.map_err(|e| sentence(&e)),
+        }
+    }
+}
+
+/// Until the end, or until nobody takes it any more.
+fn pass(layer: &Path, to: &mpsc::Sender<io::Result<Bytes>>) -> io::Result<()> {
+    let mut from = rebuild(layer)?;
+    loop {
+        let mut piece = Vec::with_capacity(PIECE);
+        let got = from.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
+        if got == 0 || to.blocking_send(Ok(piece.into())).is_err() {
+            return Ok(());
         }
     }
 }

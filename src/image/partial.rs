@@ -115,6 +115,15 @@ pub(super) struct Partial {
     _claim: Claim,
 }
 
+impl Drop for Partial {
+    /// Nothing came, or nothing that is of use: no file stays.
+    fn drop(&mut self) {
+        if self.file.is_some() && std::fs::metadata(&self.path).is_ok_and(|found| found.len() == 0) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
 impl Partial {
     /// The next bytes that an earlier download left.
     pub(super) async fn read(&mut self) -> io::Result<Option<Bytes>> {
@@ -190,12 +199,15 @@ mod tests {
         second.write(&Bytes::from_static(b"anew")).await;
         second.keep().await;
         assert_eq!(std::fs::read(&path).unwrap(), b"anew");
-        second.remove().await;
+        second.clear().await;
+        assert!(path.exists());
         drop(second);
         assert!(!path.exists());
         // Too long, and too old.
         std::fs::write(&path, vec![0; (WORTH + 1) as usize]).unwrap();
         assert_eq!(partials.take(&of(WORTH)).await.unwrap().read().await.unwrap(), None);
+        assert!(!path.exists(), "what is empty does not stay");
+        std::fs::write(&path, "abc").unwrap();
         let long_ago = std::time::SystemTime::now() - 2 * OLD;
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
         Partials::open(temp.path()).unwrap();

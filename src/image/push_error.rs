@@ -33,9 +33,20 @@ pub enum PushError {
         #[source]
         source: Box<RegistryError>,
     },
-    /// Nobody has the compressed layer any more.
-    #[error("the layer {} of {image} is kept unpacked only, and no registry that it came from has it any more ({why})", digest.short())]
+    /// Nobody has the compressed layer any more, and it cannot be made again.
+    #[error(
+        "{} of {image} cannot be had: {why}; and its archive cannot be made again from what is here: pull, load or import it again",
+        digest.short()
+    )]
     NoSource { image: Box<ImageReference>, digest: Digest, why: String },
+    /// It cannot be compressed anew.
+    #[error("cannot compress layer {} of {image} anew, which no registry has any more", digest.short())]
+    Pack {
+        image: Box<ImageReference>,
+        digest: Digest,
+        #[source]
+        source: Box<StoreError>,
+    },
     /// What is stored here cannot be used.
     #[error("cannot use {image} as it is stored")]
     Manifest {
@@ -62,13 +73,20 @@ impl PushError {
         }
     }
 
+    pub(super) fn store(image: &ImageReference, source: StoreError) -> Self {
+        Self::Store { image: image.clone(), source: Box::new(source) }
+    }
+    pub(super) fn pack(image: &ImageReference, digest: &Digest, source: StoreError) -> Self {
+        Self::Pack { image: Box::new(image.clone()), digest: digest.clone(), source: Box::new(source) }
+    }
+
     /// Whether the same push will fail again until someone changes something.
     #[must_use]
     pub fn permanent(&self) -> bool {
         match self {
             Self::Registry { source, .. } | Self::Blob { source, .. } => source.permanent(),
             Self::Absent { .. } | Self::Denied { .. } | Self::NoSource { .. } | Self::Manifest { .. } => true,
-            Self::Store { .. } => false,
+            Self::Store { .. } | Self::Pack { .. } => false,
         }
     }
 }

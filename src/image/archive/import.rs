@@ -1,15 +1,12 @@
 //! An image of one layer out of a root file system.
 
-use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::Read;
 
 use serde_json::{Value, json};
 
 use super::layout::sha256;
 use super::load::plain_manifest;
-use super::{ArchiveError, blocking, changes, disk, feed, outer, refused};
-use crate::image::hash::Hasher;
-use crate::image::progress::Gauge;
+use super::{ArchiveError, blocking, changes, disk, feed, outer};
 use crate::image::refs::{Origin, RefRecord};
 use crate::image::{Images, Present, now, resolve};
 use crate::model::{Digest, ImageReference, Platform};
@@ -46,17 +43,14 @@ impl Images {
         let process = changes::apply(&changes.changes)?;
         let store = &self.inner.store;
         let disk = disk(store.dir());
-        // Its digest is known only at the end, so the archive is read twice.
         let ingest = store.begin_layer().map_err(&disk)?;
-        let path = ingest.path().join("archive");
-        let mut spool = File::create_new(&path).map_err(&disk)?;
-        let diff_id = self.spooled(outer::open(from).map_err(ArchiveError::Read)?, &mut spool, &disk)?;
+        let bounds = outer::limits(&self.inner.limits);
+        let from = outer::known(from, &bounds).map_err(ArchiveError::Read)?;
+        let done = feed::unpack_any(from, &ingest, &self.inner.limits)?;
+        let diff_id = done.diff_id.clone();
         let hold = self.inner.holds.hold([diff_id.clone()]);
         if !store.is_good(&diff_id) {
-            let file = File::open(&path).map_err(&disk)?;
-            let target = store.begin_layer().map_err(&disk)?;
-            let done = feed::unpack(file, None, &target, &diff_id, &self.inner.limits, &Gauge::default())?;
-            store.commit_layer(target, &diff_id, &done)?;
+            store.commit_layer(ingest, &diff_id, &done)?;
         }
         let bytes = store.layer(&diff_id)?.bytes;
         let machine = resolve::this_machine();
@@ -87,34 +81,6 @@ impl Images {
         let loaded = self.store_loaded(vec![name.clone()], &documents, (config_digest, &config), record, hold);
         drop(documents_hold);
         Ok(loaded?.present)
-    }
-
-    /// Writes the archive aside and takes its digest.
-    fn spooled(
-        &self,
-        mut from: impl Read,
-        to: &mut File,
-        disk: &impl Fn(io::Error) -> ArchiveError,
-    ) -> Result<Digest, ArchiveError> {
-        let mut hasher = Hasher::sha256();
-        let mut buffer = vec![0; 128 << 10];
-        let (mut bytes, limit) = (0u64, self.inner.limits.layer_bytes);
-        loop {
-            let got = match from.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other.map_err(ArchiveError::Read)?,
-            };
-            if got == 0 {
-                break;
-            }
-            bytes += got as u64;
-            if bytes > limit {
-                return refused(format!("it has more than {limit} bytes"));
-            }
-            hasher.update(&buffer[..got]);
-            to.write_all(&buffer[..got]).map_err(disk)?;
-        }
-        Digest::parse(&hasher.finish()).or_else(|e| refused(e.to_string()))
     }
 }
 

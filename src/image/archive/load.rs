@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, stream};
 
+use super::feed::{Goes, Waited};
 use super::layout::{self, Offered, Part, sha256};
 use super::shelf::Shelf;
 use super::spool::Spool;
@@ -44,7 +45,8 @@ impl Images {
         let (store, limits) = (Arc::clone(&self.inner.store), Arc::clone(&self.inner.limits));
         let spool = blocking(move || {
             let ingest = store.begin_layer().map_err(disk(store.dir()))?;
-            Spool::fill(ingest, outer::open(from).map_err(ArchiveError::Read)?, &limits)
+            let bounds = outer::limits(&limits);
+            Spool::fill(ingest, outer::open(from, &bounds).map_err(ArchiveError::Read)?, &limits)
         });
         self.shelved(Shelf::Spool(spool.await?), name, progress).await
     }
@@ -99,32 +101,35 @@ impl Images {
         let documents = image.documents.iter().map(|(digest, _)| digest).chain([&image.config.0]);
         let hold = self.inner.holds.hold(diff_ids.chain(blobs).chain(documents).cloned());
         let layers: Vec<Digest> = image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        let parts: Vec<_> = image.layers.into_iter().map(|part| self.layer_in(shelf, part)).collect();
+        // The others end soon after one failed, and are waited for: nothing is written any more when the error is told.
+        let waited = Waited(Goes::default());
+        let parts: Vec<_> = image.layers.into_iter().map(|part| self.layer_in(shelf, part, &waited.0)).collect();
         let at_once = self.inner.limits.parallel_layers.max(1);
-        let bytes: Vec<u64> = stream::iter(parts).buffered(at_once).try_collect().await?;
+        let done: Vec<_> = stream::iter(parts).buffered(at_once).collect().await;
+        let bytes = first_error(done)?;
         let images = self.clone();
         blocking(move || images.finish_load(image.names, image.documents, image.config, &layers, &bytes, hold)).await
     }
 
     /// Unpacks one layer unless it is here; the bytes it had.
-    async fn layer_in(&self, shelf: &Arc<Shelf>, part: Part) -> Result<u64, ArchiveError> {
+    async fn layer_in(&self, shelf: &Arc<Shelf>, part: Part, goes: &Goes) -> Result<u64, ArchiveError> {
         let turn = self.inner.in_flight.turn(&part.diff_id);
         let mine = Arc::clone(&turn.lock).lock_owned().await;
-        let (images, shelf) = (self.clone(), Arc::clone(shelf));
-        blocking(move || {
-            let done = images.layer_now(&shelf, &part, &turn.gauge);
+        let (images, shelf, own) = (self.clone(), Arc::clone(shelf), goes.clone());
+        let done = blocking(move || {
+            let done = images.layer_now(&shelf, &part, &turn.gauge, &own);
             drop(mine);
             done
-        })
-        .await
+        });
+        done.await.inspect_err(|_| goes.stop())
     }
 
-    fn layer_now(&self, shelf: &Shelf, part: &Part, gauge: &Gauge) -> Result<u64, ArchiveError> {
+    fn layer_now(&self, shelf: &Shelf, part: &Part, gauge: &Gauge, goes: &Goes) -> Result<u64, ArchiveError> {
         let store = &self.inner.store;
+        goes.check().map_err(ArchiveError::Read)?;
         let Some((file, _)) = shelf.open(&part.name)? else {
             return Err(ArchiveError::Missing { what: part.name.clone() });
         };
-        let blob = part.blob.as_ref().map(|blob| &blob.digest);
         if store.is_good(&part.diff_id) {
             if gauge.state() != LayerState::Done {
                 gauge.set(LayerState::Present);
@@ -132,7 +137,7 @@ impl Images {
         } else {
             let ingest = store.begin_layer().map_err(disk(store.dir()))?;
             gauge.restart();
-            let done = feed::unpack(file, blob, &ingest, &part.diff_id, &self.inner.limits, gauge)?;
+            let done = feed::unpack(file, part.blob.as_ref(), &ingest, &part.diff_id, &self.inner.limits, gauge, goes)?;
             store.commit_layer(ingest, &part.diff_id, &done)?;
             gauge.set(LayerState::Done);
         }
@@ -238,6 +243,15 @@ impl Images {
         drop(hold);
         Ok(Loaded { names, present, config })
     }
+}
+
+/// All results, or the error that made the others end.
+fn first_error(done: Vec<Result<u64, ArchiveError>>) -> Result<Vec<u64>, ArchiveError> {
+    let (good, bad): (Vec<_>, Vec<_>) = done.into_iter().partition(Result::is_ok);
+    let follows = |e: &ArchiveError| e.is_cancelled();
+    let mut errors: Vec<_> = bad.into_iter().filter_map(Result::err).collect();
+    let at = errors.iter().position(|e| !follows(e)).unwrap_or(0);
+    if errors.is_empty() { good.into_iter().collect() } else { Err(errors.swap_remove(at)) }
 }
 
 struct Copying {

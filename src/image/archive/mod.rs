@@ -28,6 +28,7 @@ pub use save::ArchiveFormat;
 
 use super::error::{LayerError, StoreError, is_full};
 use super::manifest::ManifestError;
+use super::unpack::stream::StreamError;
 use super::unpack::tar::TarError;
 use crate::model::{Digest, ImageReference};
 
@@ -56,6 +57,9 @@ pub enum ArchiveError {
         #[source]
         source: Box<LayerError>,
     },
+    /// A root file system that cannot be used.
+    #[error("cannot use the root file system")]
+    Root(#[source] Box<LayerError>),
     /// The disk is full. What was begun is removed again.
     #[error("no space left for the archive in {}; it needs room for itself and for its content", dir.display())]
     NoSpace { dir: PathBuf },
@@ -65,8 +69,11 @@ pub enum ArchiveError {
     /// An image to save is not here.
     #[error("there is no image {image} here")]
     Unknown { image: ImageReference },
-    /// A layer was made before layers could be made into archives again.
-    #[error("layer {} of {image} cannot be made into an archive again; pull the image again", diff_id.short())]
+    /// A layer was unpacked by a version that did not record its archive.
+    #[error(
+        "layer {} of {image} cannot be made into an archive, because an earlier version unpacked it; fetch it again: `longshore image verify --repair {image}`",
+        diff_id.short()
+    )]
     NotRebuildable { image: ImageReference, diff_id: Digest },
     /// The target takes no more.
     #[error("cannot write the archive")]
@@ -90,13 +97,27 @@ impl ArchiveError {
             | Self::Manifest(_)
             | Self::Change { .. }
             | Self::NotRebuildable { .. } => true,
-            Self::Layer { source, .. } => !source.is_cancelled() && !source.is_disk(),
+            Self::Layer { source, .. } | Self::Root(source) => !source.is_cancelled() && !source.is_disk(),
             Self::Read(_)
             | Self::NoSpace { .. }
             | Self::Unknown { .. }
             | Self::Write(_)
             | Self::NotEmpty { .. }
             | Self::Store(_) => false,
+        }
+    }
+}
+
+impl ArchiveError {
+    /// It only follows from another error.
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Layer { source, .. } => source.is_cancelled(),
+            Self::Read(source) => {
+                let inner = source.get_ref().and_then(|inner| inner.downcast_ref::<StreamError>());
+                matches!(inner, Some(StreamError::Cancelled))
+            }
+            _ => false,
         }
     }
 }

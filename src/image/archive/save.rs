@@ -20,10 +20,10 @@ use crate::image::manifest::malformed;
 use crate::image::store::sync_dir;
 use crate::model::{Digest, ImageReference};
 
-/// What an archive is for. Both kinds can be read by either side; they differ in what is left out.
+/// What an archive is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ArchiveFormat {
-    /// An OCI layout alone.
+    /// An OCI layout alone: for podman, skopeo, containerd and docker from 25 on.
     Oci,
     /// An OCI layout with docker's `manifest.json`, for `docker load` of any age.
     Docker,

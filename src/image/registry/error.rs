@@ -24,6 +24,15 @@ pub enum RegistryError {
         #[source]
         source: reqwest::Error,
     },
+    /// It wants to see a certificate of ours, or does not accept the one that it saw.
+    #[error(
+        "registry {registry} wants another client certificate than it was shown, or one at all: set client-cert-file and client-key-file for it, or put client.cert and client.key into certs.d/{registry}/"
+    )]
+    ClientCertificate {
+        registry: String,
+        #[source]
+        source: reqwest::Error,
+    },
     /// What is set for it on this machine does not do, or it asks for what is not done.
     #[error("registry {registry} cannot be asked: {reason}")]
     Setup { registry: String, reason: String },
@@ -113,6 +122,7 @@ impl RegistryError {
             Self::Nowhere { own, .. } => own.permanent(),
             Self::Connect { .. }
             | Self::Tls { .. }
+            | Self::ClientCertificate { .. }
             | Self::Timeout { .. }
             | Self::Broken { .. }
             | Self::TooManyRequests { .. }
@@ -140,6 +150,7 @@ impl RegistryError {
             | Self::Setup { .. }
             | Self::TooLarge { .. }
             | Self::Tls { .. }
+            | Self::ClientCertificate { .. }
             | Self::Nowhere { .. }
             | Self::WrongRange { .. }
             | Self::WrongDigest { .. }

@@ -76,20 +76,38 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Whether TLS failed, and not the way to the registry.
-pub(super) fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+/// What TLS says, where TLS failed and not the way to the registry.
+pub(super) fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(cause) = next {
-        if cause.is::<rustls::Error>() {
-            return true;
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
         }
         let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inside.is_some_and(|inner| is_tls(inner)) {
-            return true;
+        if let Some(found) = inside.and_then(|inner| tls_error(inner)) {
+            return Some(found);
         }
         next = cause.source();
     }
-    false
+    None
+}
+
+/// Whether the other side does not accept what we showed of ourselves.
+pub(super) fn wants_certificate(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let rustls::Error::AlertReceived(alert) = error else { return false };
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::CertificateExpired
+            | Alert::CertificateRequired
+            | Alert::CertificateRevoked
+            | Alert::CertificateUnknown
+            | Alert::NoCertificate
+            | Alert::UnknownCA
+            | Alert::UnsupportedCertificate
+            | Alert::AccessDenied
+    )
 }
 
 #[cfg(test)]

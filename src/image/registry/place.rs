@@ -12,13 +12,15 @@ use tokio::time::timeout;
 
 use super::clients::{HostClients, Use};
 use super::error::{RegistryError, Said};
-use super::http::{basic, is_tls, retry_after, secret};
+use super::http::{basic, retry_after, secret, tls_error, wants_certificate};
 use super::token::{self, Challenge, Token};
 use crate::image::error::line;
 use crate::image::progress::Progress;
 use crate::image::settings::{Credential, Settings, Timeouts};
 use crate::model::Digest;
 
+/// How long a mirror may keep its first answer to itself: there is another place.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of an error answer that are looked at.
 const ERROR_BYTES: usize = 16 << 10;
 
@@ -66,6 +68,8 @@ pub(super) struct Place {
     pub(super) mirror: bool,
     /// Whether it failed in a way that makes another question useless.
     out: AtomicBool,
+    /// Whether it ever answered.
+    answered: AtomicBool,
     base: Result<Url, ()>,
     /// The registry it stands for, as containerd tells its mirrors.
     stands_for: Option<String>,
@@ -103,8 +107,22 @@ impl Place {
         let Parts { host, address, image, repository, plain, stands_for, mirror, clients, credential, scopes } = parts;
         let scheme = if plain { "http" } else { "https" };
         let base = Url::parse(&format!("{scheme}://{address}/v2/{repository}/")).map_err(|_| ());
-        let (out, login) = (AtomicBool::new(false), tokio::sync::RwLock::default());
-        Self { host, image, repository, plain, mirror, out, base, stands_for, clients, credential, scopes, login }
+        let (out, answered, login) = Default::default();
+        Self {
+            host,
+            image,
+            repository,
+            plain,
+            mirror,
+            out,
+            answered,
+            base,
+            stands_for,
+            clients,
+            credential,
+            scopes,
+            login,
+        }
     }
 
     pub(super) fn is_out(&self) -> bool {
@@ -154,10 +172,20 @@ impl Place {
         }
         progress.request();
         match &ask.body {
-            Payload::Nothing => request.send().await.map_err(|e| self.broken(e, timeouts)),
-            Payload::Bytes(bytes) => request.body(bytes.clone()).send().await.map_err(|e| self.broken(e, timeouts)),
+            Payload::Nothing => self.answer(request, timeouts).await,
+            Payload::Bytes(bytes) => self.answer(request.body(bytes.clone()), timeouts).await,
             Payload::Stream(make) => self.upload(request, make(), timeouts).await,
         }
+    }
+
+    async fn answer(&self, request: RequestBuilder, timeouts: &Timeouts) -> Result<Response, RegistryError> {
+        let answer = async { request.send().await.map_err(|e| self.broken(e, timeouts)) };
+        if !self.mirror || self.answered.load(Ordering::Relaxed) {
+            return answer.await;
+        }
+        let answer = timeout(MIRROR_PATIENCE, answer).await.unwrap_or_else(|_| Err(self.silent(MIRROR_PATIENCE)));
+        self.answered.fetch_or(answer.is_ok(), Ordering::Relaxed);
+        answer
     }
 
     /// Sends while the bytes move; a silence on either side ends it.
@@ -312,13 +340,17 @@ impl Place {
         let registry = self.host.clone();
         // The address may hold a signature of a store behind the registry; it has no place in a log.
         let source = error.without_url();
-        if source.is_redirect() {
+        let tls = tls_error(&source);
+        // The other side looks at our certificate when we think that the connection stands.
+        if tls.is_some_and(wants_certificate) {
+            RegistryError::ClientCertificate { registry, source }
+        } else if source.is_redirect() {
             RegistryError::Redirects { registry }
         } else if source.is_timeout() && source.is_connect() {
             self.silent(timeouts.connect)
         } else if source.is_timeout() {
             self.silent(timeouts.progress)
-        } else if source.is_connect() && is_tls(&source) {
+        } else if source.is_connect() && tls.is_some() {
             RegistryError::Tls { registry, source }
         } else if source.is_connect() {
             RegistryError::Connect { registry, source }

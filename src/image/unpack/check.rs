@@ -276,8 +276,8 @@ fn attributes(entry: &Entry, found: &Stat) -> Result<(), String> {
     let (seconds, nanos) = entry.mtime;
     // File systems cut off times that they cannot hold, and some know no fractions.
     let held = (0..1 << 31).contains(&seconds);
-    let fraction = u64::try_from(found.st_mtime_nsec).ok();
-    if held && (found.st_mtime != seconds || fraction.is_some_and(|n| n != 0 && n != u64::from(nanos))) {
+    let fraction = found.st_mtime_nsec;
+    if held && (found.st_mtime != seconds || fraction != 0 && fraction != u64::from(nanos)) {
         return Err("its time is not what was unpacked".to_owned());
     }
     Ok(())
