@@ -73,7 +73,7 @@ pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings
 pub use unpack::stream::StreamError;
 pub use unpack::tar::TarError;
 pub use usage::{ImageUsage, LayerUsage, Usage};
-pub use verify::{Finding, Part};
+pub use verify::{Checked, Finding, Part};
 
 use crate::model::{Digest, ImageReference, Platform, Timestamp};
 use holds::Holds;

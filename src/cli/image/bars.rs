@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::api::wire::{ImageProgress, LayerState, LayerStep, TransferWait};
 use crate::cli::out::now;
-use crate::cli::words::{bytes, printable};
+use crate::cli::words::{bytes, image, printable};
 use crate::model::Timestamp;
 
 const LAYER: &str = "{prefix:12} {msg:10} [{bar:24}] {binary_bytes:>10} of {binary_total_bytes:<10} {binary_bytes_per_sec:>12} {eta:>4} left";
@@ -43,6 +43,14 @@ impl Display {
                     let _ = writeln!(std::io::stderr(), "{line}");
                 }
             }
+        }
+    }
+
+    /// Prints something of its own, above what moves.
+    pub(super) fn aside<T>(&mut self, print: impl FnOnce() -> T) -> T {
+        match self {
+            Self::Bars(bars) => bars.screen.suspend(print),
+            Self::Quiet | Self::Lines(_) => print(),
         }
     }
 
@@ -132,10 +140,17 @@ fn note(progress: &ImageProgress, now: Timestamp) -> String {
     if let Some(wait) = &progress.wait {
         return waiting(wait, now);
     }
+    if let Some(image) = &progress.checks {
+        return checking(image);
+    }
     let from = progress.from.as_ref().map_or_else(String::new, |from| format!("from {}", printable(from)));
     let resumed =
         if progress.resumed > 0 { format!("{} were here already", bytes(progress.resumed)) } else { String::new() };
     [from, resumed].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn checking(image: &str) -> String {
+    format!("checking {}", printable(self::image(image)))
 }
 
 fn waiting(wait: &TransferWait, now: Timestamp) -> String {
@@ -163,6 +178,7 @@ pub(super) fn short(digest: &str) -> String {
 pub(super) struct Changes {
     said: BTreeMap<String, LayerState>,
     wait: Option<(String, u32)>,
+    checks: Option<String>,
 }
 
 impl Changes {
@@ -174,6 +190,10 @@ impl Changes {
             if before != Some(layer.state) && layer.state != LayerState::Waiting {
                 lines.push(format!("{}  {:<9}  {}", short(&layer.digest), word(layer.state), bytes(layer.total)));
             }
+        }
+        if progress.checks != self.checks {
+            lines.extend(progress.checks.as_deref().map(checking));
+            self.checks.clone_from(&progress.checks);
         }
         let wait = progress.wait.as_ref().map(|wait| (wait.reason.clone(), wait.attempt));
         if wait != self.wait {

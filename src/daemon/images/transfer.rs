@@ -71,6 +71,7 @@ pub(super) fn shown(at: Snapshot) -> ImageProgress {
         wait: at.wait.map(wait),
         from: at.from,
         resumed: at.resumed,
+        checks: None,
     }
 }
 
