@@ -170,7 +170,7 @@ fn a_service_is_scaled_up_and_down_and_the_first_ones_stay() {
 fn the_shim_of_a_container_is_killed_and_it_comes_back_once() {
     let lab = Lab::new();
     // Only one process can have the port: two at once would say so.
-    let port = crate::support::registry::free_port();
+    let port = free_port();
     let image = crate::support::registry::image();
     let text = format!(
         "services:\n  a:\n    image: {image}\n    network_mode: host\n    restart: always\n    init: true\n    command: [work, listen, '{port}']\n"
