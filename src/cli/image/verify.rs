@@ -1,7 +1,7 @@
 //! `longshore image verify`
 
 use super::args::VerifyArgs;
-use super::bars::{Display, short};
+use super::bars::{Display, Way, short};
 use super::lines::follow_finding;
 use crate::api::wire::{FindingState, ImageFinding, ImagePart, Verified, VerifyAsk};
 use crate::cli::Exit;
@@ -14,7 +14,7 @@ use crate::cli::words::{image, printable};
 pub(super) async fn run(client: &Client, args: &VerifyArgs, out: &mut Out) -> Result<Exit, Failure> {
     let ask = VerifyAsk { images: args.names.clone(), repair: args.repair };
     let lines = client.tell_lines("/api/v1/images/verify", &ask).await?;
-    let display = Display::new(args.json, out.watched);
+    let display = Display::new(Way::Verify, args.json, out.watched);
     let mut print = |finding: &ImageFinding| {
         if args.json {
             return Ok(());
