@@ -41,13 +41,13 @@ pub(super) fn lines_with<T>(job: Job<T>, findings: Findings, upload: Option<Uplo
 where
     T: Serialize + Send + 'static,
 {
-    let work = Work { job, findings: findings.fuse(), said: None, at: Instant::now(), upload };
+    let work = Box::new(Work { job, findings: findings.fuse(), said: None, at: Instant::now(), upload });
     let body = Body::from_stream(stream::unfold(Some(Stage::Works(work)), next));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 enum Stage<T> {
-    Works(Work<T>),
+    Works(Box<Work<T>>),
     /// All is said.
     Lingers(Option<Upload>),
 }
@@ -77,7 +77,7 @@ async fn next<T: Serialize>(stage: Option<Stage<T>>) -> Next<T> {
 }
 
 impl<T: Serialize> Work<T> {
-    async fn line(mut self) -> Next<T> {
+    async fn line(mut self: Box<Self>) -> Next<T> {
         loop {
             // All arms may be dropped: the work stays where it is, and the tick begins anew.
             let outcome = tokio::select! {

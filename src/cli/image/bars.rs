@@ -85,7 +85,7 @@ impl Display {
 pub(super) struct Bars {
     way: Way,
     screen: MultiProgress,
-    layers: BTreeMap<String, (ProgressBar, Option<LayerState>)>,
+    layers: BTreeMap<String, (ProgressBar, LayerState)>,
     total: ProgressBar,
     note: ProgressBar,
     last: ImageProgress,
@@ -128,26 +128,35 @@ impl Bars {
     }
 
     fn layer(&mut self, layer: &LayerStep) {
-        let (bar, state) = self.layers.entry(layer.digest.clone()).or_insert_with(|| {
-            let bar = ProgressBar::new(layer.total).with_style(style(STANDS)).with_prefix(short(&layer.digest));
-            (self.screen.insert_before(&self.total, bar), None)
-        });
+        let Some((bar, state)) = self.layers.get_mut(&layer.digest) else {
+            let bar = ProgressBar::new(layer.total).with_style(style(template(layer.state)));
+            let bar = bar.with_prefix(short(&layer.digest)).with_message(word(self.way, layer.state));
+            let bar = self.screen.insert_before(&self.total, bar.with_position(layer.done));
+            bar.reset_eta();
+            bar.force_draw();
+            self.layers.insert(layer.digest.clone(), (bar, layer.state));
+            return;
+        };
+        if bar.position() == layer.done && *state == layer.state && bar.length() == Some(layer.total) {
+            return;
+        }
         bar.set_length(layer.total);
         bar.set_position(layer.done);
-        if *state != Some(layer.state) {
-            if moves(layer.state) != state.is_some_and(moves) {
-                bar.set_style(style(if moves(layer.state) { MOVES } else { STANDS }));
-                // The time in which nothing was to come says nothing about how fast it comes.
-                bar.reset_eta();
-            }
-            bar.set_message(word(self.way, layer.state));
-            *state = Some(layer.state);
+        if moves(layer.state) != moves(*state) {
+            bar.set_style(style(template(layer.state)));
+            // The time in which nothing was to come says nothing about how fast it comes.
+            bar.reset_eta();
         }
+        bar.set_message(word(self.way, layer.state));
+        *state = layer.state;
+        // Not all of these changes were drawn: the last one is.
+        bar.force_draw();
     }
 
     fn say(&self) {
         self.note.set_message(note(&self.last, now()));
-        self.note.tick();
+        self.total.force_draw();
+        self.note.force_draw();
     }
 }
 
@@ -193,6 +202,10 @@ fn checking(image: &str) -> String {
 fn waiting(wait: &TransferWait, now: Timestamp) -> String {
     let seconds = wait.until.timestamp().since(now).div_ceil(1000);
     format!("waits {seconds} s (attempt {} of {}): {}", wait.attempt, wait.of, printable(&wait.reason))
+}
+
+fn template(state: LayerState) -> &'static str {
+    if moves(state) { MOVES } else { STANDS }
 }
 
 fn moves(state: LayerState) -> bool {
