@@ -43,7 +43,7 @@ pub mod wire;
 
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
-pub use images::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
+pub use images::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
 pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};
 pub use registries::{LoginRefusal, RegistryDoor, Secret};

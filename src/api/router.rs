@@ -36,6 +36,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/images/remove", post(images::remove)),
         ("/api/v1/images/pin", post(images::pin)),
         ("/api/v1/images/prune", post(images::prune)),
+        ("/api/v1/images/verify", post(images::verify)),
         ("/api/v1/images/save", get(images::save)),
         ("/api/v1/images/load", post(images::load)),
         ("/api/v1/images/import", post(images::import)),

@@ -234,11 +234,12 @@ impl Pieces {
         loop {
             let silent = |_| Failure::Silent { path: self.from.clone(), seconds: SILENCE.as_secs() };
             match timeout(SILENCE, self.body.frame()).await.map_err(silent)? {
-                Some(frame) => match frame.map_err(|err| Failure::Broken { err })?.into_data() {
-                    Ok(bytes) => return Ok(Some(bytes)),
+                Some(frame) => {
                     // Trailers: there are none that mean anything.
-                    Err(_) => {}
-                },
+                    if let Ok(bytes) = frame.map_err(|err| Failure::Broken { err })?.into_data() {
+                        return Ok(Some(bytes));
+                    }
+                }
                 None => return Ok(None),
             }
         }

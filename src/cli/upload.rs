@@ -43,12 +43,15 @@ impl Fault {
     }
 }
 
+/// Reads all of it.
+type Reading = Box<dyn FnOnce(&mut Pieces) -> io::Result<()> + Send>;
+
 /// Begins to read.
 pub(super) fn open(source: Source<'_>) -> Result<(impl Stream<Item = io::Result<Bytes>> + use<>, Fault), Failure> {
     let (send, pieces) = mpsc::channel(AHEAD);
     let fault = Fault::default();
     let (told, name) = (fault.clone(), name(source));
-    let read: Box<dyn FnOnce(&mut Pieces) -> io::Result<()> + Send> = match source {
+    let read: Reading = match source {
         Source::Stdin => Box::new(|to| copy(&mut io::stdin().lock(), to)),
         Source::File(path) => {
             let mut file = File::open(path).map_err(|err| Failure::Said(format!("cannot read {name}: {err}")))?;

@@ -77,7 +77,7 @@ pub use stored::Stored;
 pub use unpack::stream::StreamError;
 pub use unpack::tar::TarError;
 pub use usage::{ImageUsage, LayerUsage, Usage};
-pub use verify::{Finding, Part};
+pub use verify::{Checked, Finding, Part};
 
 use crate::model::{Digest, ImageReference, Platform, Timestamp};
 use holds::Holds;

@@ -6,6 +6,7 @@
 use super::error::{PullError, StoreError};
 use super::progress::Progress;
 use super::refs::RefRecord;
+use super::unpack::check::Damage;
 use super::verify::{Finding, Part};
 use super::{Images, resolve};
 use crate::model::{Digest, ImageReference, Platform};
@@ -50,8 +51,9 @@ impl Images {
         self.fetch_again(&finding.image, &record, progress).await?;
         let (images, part, what) = (self.clone(), finding.part, finding.what.clone());
         let checked = tokio::task::spawn_blocking(move || images.check(part, &what)).await;
-        if let Err(damage) = checked.map_err(|_| StoreError::Lost)? {
-            return Err(RepairError::Still { what: finding.what.clone(), damage });
+        // Where there is still nothing to compare it with, it was compared while it came.
+        if let Err(damage @ Damage::Found(_)) = checked.map_err(|_| StoreError::Lost)? {
+            return Err(RepairError::Still { what: finding.what.clone(), damage: damage.to_string() });
         }
         if let Ok(known) = self.inner.store.whole(&record) {
             self.known_mut().entry(finding.image.clone()).or_insert(known);

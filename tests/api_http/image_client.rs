@@ -107,3 +107,24 @@ async fn an_archive_is_sent_as_it_comes() {
     let bad = ask(&served, &["image", "import", dir.path().join("bad").to_str().unwrap(), "a"]).await;
     assert_eq!((bad.code, bad.stderr.as_str()), (Some(1), "longshore: this is not an archive\n"));
 }
+
+#[tokio::test]
+async fn damage_that_stays_is_an_error() {
+    let served = serve();
+    let damaged = ask(&served, &["image", "verify"]).await;
+    assert_eq!(damaged.code, Some(1), "{}", damaged.stderr);
+    assert_eq!(damaged.stderr, "checking nginx:1.29\n");
+    assert_eq!(
+        damaged.stdout,
+        "nginx:1.29  layer aaaaaaaaaaaa  damaged: etc/motd: its size is not what was unpacked\n\
+         1 image checked, 1 part damaged\n  `longshore image verify --repair` fetches them again\n"
+    );
+    let repaired = ask(&served, &["image", "verify", "--repair", "nginx"]).await;
+    assert_eq!(repaired.code, Some(0), "{}", repaired.stderr);
+    assert!(repaired.stdout.contains("nginx:1.29  layer aaaaaaaaaaaa  repaired\n"), "{}", repaired.stdout);
+    let whole = ask(&served, &["image", "verify", "whole-nginx"]).await;
+    assert_eq!((whole.code, whole.stdout.as_str()), (Some(0), "1 image checked, all whole\n"));
+    let json = ask(&served, &["image", "verify", "--json"]).await;
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(json["findings"][0]["state"], "damaged");
+}

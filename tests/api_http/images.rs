@@ -196,3 +196,26 @@ async fn an_archive_that_breaks_in_the_middle_is_cut() {
     let _ = within(stream.read_to_end(&mut bytes)).await;
     assert!(!bytes.ends_with(b"0\r\n\r\n"), "it looks whole");
 }
+
+#[tokio::test]
+async fn what_is_damaged_is_told_as_it_is_found() {
+    let served = serve();
+    for (body, states) in [
+        (r#"{}"#, vec!["damaged"]),
+        (r#"{"images":["nginx"],"repair":true}"#, vec!["damaged", "repaired"]),
+        (r#"{"images":["whole-nginx"]}"#, vec![]),
+    ] {
+        let lines = lines(&post(&served, "verify", body).await);
+        let found: Vec<_> = lines.iter().filter_map(|line| line["finding"]["state"].as_str()).collect();
+        assert_eq!(found, states, "{body}");
+        assert!(lines.iter().any(|line| line["progress"]["checks"] == crate::shelf::NGINX), "{lines:?}");
+        let findings = &lines.last().unwrap()["done"]["findings"];
+        assert_eq!(findings.as_array().unwrap().first().map(|f| &f["state"]), lines_state(&states).as_ref());
+    }
+    assert_eq!(post(&served, "verify", r#"{"images":["nobody"]}"#).await.code(), (404, "no_such_image".into()));
+    assert_eq!(post(&served, "verify", r#"{"image":"nginx"}"#).await.code(), (400, "bad_request".into()));
+}
+
+fn lines_state(states: &[&str]) -> Option<Value> {
+    states.last().map(|state| Value::from(*state))
+}

@@ -8,6 +8,7 @@ mod command_line;
 mod files;
 mod folder;
 mod images;
+mod images_cli;
 mod inside;
 mod lifecycle;
 mod logins;

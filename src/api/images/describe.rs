@@ -3,7 +3,7 @@
 use crate::api::openapi::{Answer, Ask, Operation, get, of, post};
 use crate::api::wire::{
     DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageStep, Loaded, PinAsk, Pinned, PruneAsk, Pruned, PullAsk,
-    Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, TagAsk, Tagged,
+    Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, TagAsk, Tagged, Verified, VerifyAsk,
 };
 
 const NAME: &[(&str, &str)] = &[("name", "a name, a digest, or at least four digits of one")];
@@ -50,6 +50,12 @@ pub(in crate::api) fn operations() -> Vec<Operation> {
             "Removes what nothing uses",
             Ask::Json(of::<PruneAsk>),
             Answer::Json(of::<Pruned>),
+        ),
+        post(
+            "/api/v1/images/verify",
+            "Compares images with what they should be, byte for byte; with `repair`, fetches again what is not",
+            Ask::Json(of::<VerifyAsk>),
+            Answer::Lines(LINES, of::<ImageStep<Verified>>),
         ),
         get(
             "/api/v1/images/save",

@@ -7,8 +7,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::api::wire::{
-    DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageProgress, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned,
-    PruneAsk, Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged,
+    DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageFinding, ImageProgress, ImportAsk, LoadAsk, Loaded, PinAsk,
+    Pinned, PruneAsk, Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged,
+    Verified, VerifyAsk,
 };
 
 /// An answer that takes a moment.
@@ -16,6 +17,9 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
 
 /// Bytes as they come.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// What a comparison finds, as it finds it.
+pub type Findings = BoxStream<'static, ImageFinding>;
 
 /// Long work. Dropping it gives it up, unless somebody else wants it too.
 pub struct Job<T> {
@@ -45,6 +49,8 @@ pub trait ImageDoor: Send + Sync {
     fn pin(&self, ask: PinAsk) -> Answer<'_, Pinned>;
     /// Removes what nothing uses.
     fn prune(&self, ask: PruneAsk) -> Answer<'_, Pruned>;
+    /// Compares images with what they should be. The findings end before the job does.
+    fn verify(&self, ask: VerifyAsk) -> Result<(Job<Verified>, Findings), Refusal>;
     /// Opens an archive of images for reading.
     fn save(&self, ask: SaveAsk) -> Answer<'_, ByteStream>;
     /// Reads images from an archive.

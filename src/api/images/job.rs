@@ -15,11 +15,12 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream::{self, Stream, StreamExt as _};
+use futures_util::FutureExt as _;
+use futures_util::stream::{self, Fuse, Stream, StreamExt as _};
 use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{ByteStream, Job};
+use super::{ByteStream, Findings, Job};
 use crate::api::error::ApiError;
 use crate::api::wire::{ImageProgress, ImageStep};
 
@@ -32,19 +33,28 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// The answer that tells how the work goes on. `upload` is what the work reads from.
 pub(super) fn lines<T: Serialize + Send + 'static>(job: Job<T>, upload: Option<Upload>) -> Response {
-    let work = Work { job, said: None, at: Instant::now(), upload };
+    lines_with(job, stream::pending().boxed(), upload)
+}
+
+/// The same with what is found on the way.
+pub(super) fn lines_with<T>(job: Job<T>, findings: Findings, upload: Option<Upload>) -> Response
+where
+    T: Serialize + Send + 'static,
+{
+    let work = Box::new(Work { job, findings: findings.fuse(), said: None, at: Instant::now(), upload });
     let body = Body::from_stream(stream::unfold(Some(Stage::Works(work)), next));
     ([(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
 }
 
 enum Stage<T> {
-    Works(Work<T>),
+    Works(Box<Work<T>>),
     /// All is said.
     Lingers(Option<Upload>),
 }
 
 struct Work<T> {
     job: Job<T>,
+    findings: Fuse<Findings>,
     said: Option<ImageProgress>,
     at: Instant,
     upload: Option<Upload>,
@@ -67,11 +77,15 @@ async fn next<T: Serialize>(stage: Option<Stage<T>>) -> Next<T> {
 }
 
 impl<T: Serialize> Work<T> {
-    async fn line(mut self) -> Next<T> {
+    async fn line(mut self: Box<Self>) -> Next<T> {
         loop {
-            // Both arms may be dropped: the work stays where it is, and the tick begins anew.
+            // All arms may be dropped: the work stays where it is, and the tick begins anew.
             let outcome = tokio::select! {
                 biased;
+                Some(finding) = self.findings.next() => {
+                    self.at = Instant::now();
+                    return Some((encode::<T>([ImageStep::Finding(finding)]), Some(Stage::Works(self))));
+                }
                 outcome = &mut self.job.outcome => Some(outcome),
                 () = sleep(TICK) => None,
             };
@@ -82,8 +96,13 @@ impl<T: Serialize> Work<T> {
                     Ok(done) => ImageStep::Done(done),
                     Err(refusal) => ImageStep::Error(ApiError::from(refusal).body().error),
                 };
+                let mut lines = Vec::new();
+                while let Some(Some(finding)) = self.findings.next().now_or_never() {
+                    lines.push(ImageStep::Finding(finding));
+                }
                 // How it was in the end comes before the end, for those who show it.
-                let lines = news.then_some(ImageStep::Progress(progress)).into_iter().chain([last]);
+                lines.extend(news.then_some(ImageStep::Progress(progress)));
+                lines.push(last);
                 return Some((encode(lines), Some(Stage::Lingers(self.upload))));
             }
             if news || self.at.elapsed() >= KEEP_ALIVE {

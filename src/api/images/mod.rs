@@ -13,8 +13,9 @@ mod names;
 mod prune;
 mod save;
 mod transfer;
+mod verify;
 
-pub use door::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
+pub use door::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 
 pub(super) use describe::operations;
 pub(super) use load::{import, load};
@@ -23,3 +24,4 @@ pub(super) use names::{pin, remove, tag};
 pub(super) use prune::prune;
 pub(super) use save::save;
 pub(super) use transfer::{pull, push};
+pub(super) use verify::verify;

@@ -63,6 +63,16 @@ pub struct PruneAsk {
     pub dry_run: bool,
 }
 
+/// Compare images with what they should be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerifyAsk {
+    /// Names, digests or beginnings of digests; none means all images.
+    pub images: Vec<String>,
+    /// Fetch again what is damaged, and what cannot be checked.
+    pub repair: bool,
+}
+
 /// Write images into an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaveAsk {

@@ -12,6 +12,8 @@ use super::{ErrorFacts, Time};
 pub enum ImageStep<T> {
     /// How far it is. Comes when something changed, and every few seconds where nothing did.
     Progress(ImageProgress),
+    /// Something is wrong with an image; comes once more when it was to be repaired, with what came of it.
+    Finding(ImageFinding),
     /// It is done.
     Done(T),
     /// It failed.
@@ -33,6 +35,9 @@ pub struct ImageProgress {
     pub from: Option<String>,
     /// Bytes that were here from an earlier attempt.
     pub resumed: u64,
+    /// The image that is compared with what it should be.
+    #[serde(default)]
+    pub checks: Option<String>,
 }
 
 /// How far one layer is.
@@ -154,6 +159,58 @@ pub struct PrunedImage {
     pub digest: String,
     /// Bytes of its layers on disk; those that other images share stay.
     pub bytes: u64,
+}
+
+/// What a comparison of images found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// The images that were looked at.
+    pub images: Vec<String>,
+    /// What is wrong with them, and what came of it in the end.
+    pub findings: Vec<ImageFinding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageFinding {
+    /// An image that it belongs to; others may share it.
+    pub image: String,
+    /// What kind of thing it is.
+    pub part: ImagePart,
+    /// Its digest; of a layer that of its content.
+    pub what: String,
+    /// What is wrong, in one line.
+    pub damage: String,
+    /// How it is now.
+    pub state: FindingState,
+    /// Why it could not be repaired.
+    pub error: Option<String>,
+}
+
+/// What an image is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImagePart {
+    /// A manifest, an index or a configuration.
+    Document,
+    /// A compressed layer that is kept.
+    Blob,
+    /// An unpacked layer.
+    Layer,
+}
+
+/// How something is that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingState {
+    /// It is damaged.
+    Damaged,
+    /// It cannot be checked, because an earlier version kept nothing to compare it with. It may be whole.
+    Unknown,
+    /// It was fetched again and is whole.
+    Repaired,
+    /// It was to be fetched again, and is as it was.
+    Failed,
 }
 
 /// What came out of an archive.

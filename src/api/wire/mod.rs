@@ -23,11 +23,13 @@ pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
-pub use image_asks::{ArchiveForm, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk};
+pub use image_asks::{
+    ArchiveForm, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk, VerifyAsk,
+};
 pub use image_list::{HistoryEntry, ImageDetails, ImageEntry, LayerEntry};
 pub use image_steps::{
-    ImageProgress, ImageStep, LayerState, LayerStep, Loaded, LoadedImage, Pinned, Pruned, PrunedImage, Pulled, Pushed,
-    RemovedImage, Tagged, TransferWait,
+    FindingState, ImageFinding, ImagePart, ImageProgress, ImageStep, LayerState, LayerStep, Loaded, LoadedImage,
+    Pinned, Pruned, PrunedImage, Pulled, Pushed, RemovedImage, Tagged, TransferWait, Verified,
 };
 pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};

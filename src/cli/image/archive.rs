@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::args::{ImportArgs, LoadArgs, SaveArgs};
-use super::bars::Display;
+use super::bars::{Display, Way};
 use super::lines::follow;
 use crate::api::wire::{Loaded, LoadedImage};
 use crate::cli::Exit;
@@ -101,7 +101,7 @@ pub(super) async fn import(client: &Client, args: &ImportArgs, out: &mut Out) ->
 async fn send(client: &Client, path: &str, from: Source<'_>, quiet: bool, out: &Out) -> Result<Loaded, Failure> {
     let (bytes, fault) = upload::open(from)?;
     let sent = match client.upload(path, bytes).await {
-        Ok(lines) => follow(lines, Display::new(quiet, out.watched)).await,
+        Ok(lines) => follow(lines, Display::new(Way::Load, quiet, out.watched)).await,
         Err(failure) => Err(failure),
     };
     sent.map_err(|failure| fault.or(failure))

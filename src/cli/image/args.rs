@@ -30,6 +30,8 @@ pub(in crate::cli) enum ImageCommand {
     History(HistoryArgs),
     /// Remove what nothing uses
     Prune(PruneArgs),
+    /// Compare images with what they should be
+    Verify(VerifyArgs),
     /// Keep images whatever happens
     Pin(NamesArgs),
     /// Let images be removed when nothing uses them
@@ -186,4 +188,17 @@ pub(in crate::cli) struct PruneArgs {
     /// For programs
     #[arg(long)]
     pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct VerifyArgs {
+    /// Fetch again what is damaged, and what cannot be checked
+    #[arg(long)]
+    pub(super) repair: bool,
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Names, digests, or at least four digits of one; all images where left out
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
 }

@@ -9,6 +9,7 @@ mod ls;
 mod names;
 mod prune;
 mod transfer;
+mod verify;
 
 pub(super) use args::ImageCommand;
 
@@ -37,6 +38,7 @@ pub(super) async fn run(client: &Client, command: ImageCommand, out: &mut Out) -
         ImageCommand::Import(args) => archive::import(client, &args, out).await,
         ImageCommand::History(args) => history::run(client, &args, out).await,
         ImageCommand::Prune(args) => prune::run(client, &args, out).await,
+        ImageCommand::Verify(args) => verify::run(client, &args, out).await,
         ImageCommand::Pin(args) => names::pin(client, &args.names, true, out).await,
         ImageCommand::Unpin(args) => names::pin(client, &args.names, false, out).await,
     }

@@ -2,7 +2,7 @@
 
 use super::Failures;
 use super::args::{PullArgs, PushArgs};
-use super::bars::Display;
+use super::bars::{Display, Way};
 use super::lines::follow;
 use crate::api::wire::{PullAsk, Pulled, PushAsk, Pushed};
 use crate::cli::Exit;
@@ -17,7 +17,7 @@ pub(super) async fn pull(client: &Client, args: &PullArgs, out: &mut Out) -> Res
     for name in &args.names {
         let ask = PullAsk { image: name.clone(), platform: args.platform.clone() };
         let pulled = match client.tell_lines("/api/v1/images/pull", &ask).await {
-            Ok(lines) => follow::<Pulled>(lines, Display::new(args.quiet, out.watched)).await,
+            Ok(lines) => follow::<Pulled>(lines, Display::new(Way::Pull, args.quiet, out.watched)).await,
             Err(failure) => Err(failure),
         };
         if let Some(pulled) = failed.note(pulled, out)? {
@@ -37,7 +37,7 @@ fn said(pulled: &Pulled) -> String {
 pub(super) async fn push(client: &Client, args: &PushArgs, out: &mut Out) -> Result<Exit, Failure> {
     let ask = PushAsk { image: args.name.clone() };
     let lines = client.tell_lines("/api/v1/images/push", &ask).await?;
-    let pushed: Pushed = follow(lines, Display::new(args.quiet, out.watched)).await?;
+    let pushed: Pushed = follow(lines, Display::new(Way::Push, args.quiet, out.watched)).await?;
     if args.quiet {
         out.text(&format!("{}\n", printable(&pushed.digest)))?;
         return Ok(Exit::Fine);

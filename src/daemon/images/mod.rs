@@ -6,6 +6,7 @@ mod look;
 mod refuse;
 mod remove;
 mod transfer;
+mod verify;
 
 use std::sync::Arc;
 
@@ -14,9 +15,9 @@ use tokio::sync::watch;
 
 use crate::api::wire::{
     DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned, PruneAsk, Pruned,
-    PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged,
+    PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, Verified, VerifyAsk,
 };
-use crate::api::{Answer, ByteStream, ImageDoor, Job, Refusal, RefusalKind};
+use crate::api::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 use crate::host::LinuxHost;
 use crate::image::{Found, Images};
 use crate::model::{Digest, ImageReference};
@@ -119,6 +120,9 @@ impl ImageDoor for ImageWork {
     }
     fn prune(&self, ask: PruneAsk) -> Answer<'_, Pruned> {
         self.pruning(ask).boxed()
+    }
+    fn verify(&self, ask: VerifyAsk) -> Result<(Job<Verified>, Findings), Refusal> {
+        self.verify_job(&ask)
     }
     fn save(&self, ask: SaveAsk) -> Answer<'_, ByteStream> {
         self.archive(ask).boxed()

@@ -1,6 +1,7 @@
 //! Pulls and pushes, and how far they are.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt as _;
 
@@ -15,12 +16,22 @@ impl ImageWork {
     pub(super) fn pull_job(&self, ask: &PullAsk) -> Result<Job<Pulled>, Refusal> {
         let image = refuse::name(&self.images, &ask.image)?;
         let platform = refuse::platform(ask.platform.as_deref())?;
-        let (seen, name) = (Arc::clone(&self.host), image.clone());
-        let progress = move || seen.progress_of(&name).map_or_else(ImageProgress::default, |p| shown(p.snapshot()));
+        let joined: Arc<OnceLock<Arc<Progress>>> = Arc::default();
+        let seen = Arc::clone(&joined);
+        let progress = move || seen.get().map_or_else(ImageProgress::default, |p| shown(p.snapshot()));
         let this = self.clone();
         let outcome = async move {
             let before = this.images.present().remove(&image).map(|present| present.digest);
-            let pulled = this.host.pull_image(&image, platform.as_ref()).await;
+            let mut pull = pin!(this.host.pull_image(&image, platform.as_ref()));
+            // The first step joins the pull. From then on it can be seen, also how it was when it is over.
+            let first = pull.as_mut().now_or_never();
+            if let Some(progress) = this.host.progress_of(&image) {
+                joined.get_or_init(|| progress);
+            }
+            let pulled = match first {
+                Some(pulled) => pulled,
+                None => pull.await,
+            };
             let present = pulled.map_err(|error| failed(&error))?;
             Ok(Pulled {
                 image: image.to_string(),
@@ -71,6 +82,7 @@ pub(super) fn shown(at: Snapshot) -> ImageProgress {
         wait: at.wait.map(wait),
         from: at.from,
         resumed: at.resumed,
+        checks: None,
     }
 }
 

@@ -41,7 +41,7 @@ pub(in crate::image) enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown => f.write_str("it has no record to compare it with; pull its image again to make one"),
+            Self::Unknown => f.write_str("it has no record to compare it with"),
             Self::Found(what) => f.write_str(what),
         }
     }

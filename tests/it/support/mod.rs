@@ -7,6 +7,7 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod registry;
+pub(crate) mod relay;
 
 pub(crate) use compose::{file, service, with};
 pub(crate) use disk::Disk;
