@@ -36,7 +36,7 @@ bench-pull: build
 	PYTHONDONTWRITEBYTECODE=1 python3 benches/pull/pull.py $(PULL)
 
 test:
-	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace
+	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace skopeo openssl e2fsprogs util-linux
 	$(MAKE) lint
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cargo test --locked

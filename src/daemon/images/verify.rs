@@ -49,7 +49,7 @@ impl ImageWork {
                 Some(image) => Ok(image),
                 None => self.named(name),
             },
-            Err(refusal) => ImageReference::parse(name).map_err(|_| refusal),
+            Err(refusal) => self.images.name(name).map_err(|_| refusal),
         }
     }
 }
