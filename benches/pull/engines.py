@@ -1,6 +1,6 @@
 """The engines of the pull benchmark. Each has its folders on the file system that it is given, a start, one pull and an end.
 
-`pull` gives (seconds, seconds of CPU, peak KiB): of the daemon's processes and of the client, which does the work with some.
+`pull` gives (seconds, seconds of CPU, peak KiB of the daemon's processes, peak KiB of the client, which does the work with some).
 A missing one, and one that cannot have an image, says so by `Absent`.
 """
 import concurrent.futures, json, os, resource, shutil, subprocess, sys, time
@@ -92,11 +92,10 @@ class Engine:
 
     def pull(self, address, name, kind):
         before = cpu_seconds(tree(self.child.pid)) if self.child else 0
-        seconds, cpu, peak = client(self.command('%s/%s:oci-%s' % (address, name, kind)), self.log)
+        seconds, cpu, own = client(self.command('%s/%s:oci-%s' % (address, name, kind)), self.log)
         if self.child:
             cpu += cpu_seconds(tree(self.child.pid)) - before
-            peak += peak_kib(tree(self.child.pid))
-        return seconds, cpu, peak
+        return seconds, cpu, peak_kib(tree(self.child.pid)) if self.child else 0, own
 
     def end(self):
         if self.child:
@@ -115,26 +114,9 @@ class Longshore(Engine):
         self.host = Daemon(self.dir + '/ls')
         self.host.start().ready()
         self.child = self.host.child
-        self.direct = subprocess.run([LONGSHORE, 'image', '--help'], capture_output=True).returncode == 0
 
     def command(self, image):
         return [LONGSHORE, '--socket', self.host.socket, 'image', 'pull', image]
-
-    def pull(self, address, name, kind):
-        if self.direct:
-            return super().pull(address, name, kind)
-        # A program without `image pull`: a service wants the image, and the status says when it is there.
-        before, begun = cpu_seconds([self.child.pid]), time.monotonic()
-        image = '%s/%s:oci-%s' % (address, name, kind)
-        self.host.put('a.yaml', json.dumps({'services': {'a': {'image': image, 'network_mode': 'none', 'restart': 'no', 'command': ['/nothing']}}}))
-
-        def present():
-            state = [i['state'] for i in (self.host.status() or {'images': []})['images'] if i['image'] == image]
-            if state and state[0]['status'] == 'failed':
-                raise Absent(state[0]['error'][-120:])
-            return state and state[0]['status'] == 'present'
-        wait_for('the pull', LIMIT, present, 0.01)
-        return time.monotonic() - begun, cpu_seconds([self.child.pid]) - before, peak_kib([self.child.pid])
 
     def end(self):
         self.host.destroy()

@@ -111,10 +111,10 @@ def once(engine, work, address, name, kind):
         running = engine(dir)
         try:
             os.sync()
-            seconds, cpu, peak = running.pull(address, name, kind)
+            seconds, cpu, daemon, client = running.pull(address, name, kind)
             begun = time.monotonic()
             run('sync', '-f', dir)
-            return {'seconds': seconds, 'cpu': cpu, 'peak_mib': peak / 1024 if peak else None, 'sync': time.monotonic() - begun}
+            return {'seconds': seconds, 'cpu': cpu, 'daemon_mib': daemon / 1024 or None, 'client_mib': client / 1024 or None, 'sync': time.monotonic() - begun}
         finally:
             running.end()
 
@@ -158,7 +158,7 @@ def main():
                     result = once(engine, work, address, name, kind)
                     results[engine.name, (name, kind)].append(result)
                     say('round %d  %-9s %s  %-11s %6.2f s  sync %5.2f s  CPU %5.2f s  %s' % (
-                        number + 1, name, kind, engine.name, result['seconds'], result['sync'], result['cpu'], '%5.0f MiB' % result['peak_mib'] if result['peak_mib'] else ''))
+                        number + 1, name, kind, engine.name, result['seconds'], result['sync'], result['cpu'], '%5.0f MiB' % result['daemon_mib'] if result['daemon_mib'] else ''))
                 except (Absent, Failed) as error:
                     absent.add((engine.name, name, kind))
                     say('%s has no %s %s: %s' % (engine.name, name, kind, error))
@@ -166,7 +166,8 @@ def main():
     table('the same in terms of longshore\'s; then with the sync of both', results, found, engines, ratio)
     table('seconds of `sync -f` afterwards: median (least)', results, found, engines, of('sync'))
     table('seconds of CPU: median (least)', results, found, engines, of('cpu'))
-    table('peak MiB: median (least)', results, found, engines, of('peak_mib'))
+    table('peak MiB of the daemon: median (least)', results, found, engines, of('daemon_mib'))
+    table('peak MiB of the client: median (least)', results, found, engines, of('client_mib'))
     if args.json:
         with open(args.json, 'w') as out:
             json.dump([{'engine': e, 'image': pair[0], 'kind': pair[1], 'runs': runs} for (e, pair), runs in results.items()], out, indent=1)

@@ -78,11 +78,6 @@ class Service(Daemon):
         self.destroy()
         shutil.rmtree(self.dir)
 
-    def image(self, ref):
-        """The state of the image in the status."""
-        status = self.status() or {'images': []}
-        return next((i['state'] for i in status['images'] if i['image'] == ref), {'status': 'unknown'})
-
 
 def name_of(ref):
     return 't' + hashlib.sha256(ref.encode()).hexdigest()[:10]
@@ -93,10 +88,6 @@ def state_file(ref, args):
     if args:
         service['command'] = [arg.replace('$', '$$') for arg in args]
     return json.dumps({'name': name_of(ref), 'services': {'run': service}})
-
-
-def has_image_commands():
-    return subprocess.run([LONGSHORE, 'image', '--help'], capture_output=True).returncode == 0
 
 
 def login(ref):
@@ -111,29 +102,9 @@ def login(ref):
 
 def pull(daemon, ref):
     login(ref)
-    if has_image_commands():
-        code, said = daemon.cli('image', 'pull', ref)
-    else:
-        code, said = pull_by_state(daemon, ref)
+    code, said = daemon.cli('image', 'pull', ref)
     sys.stderr.write(said)
     return code
-
-
-def pull_by_state(daemon, ref):
-    """For a program without `image pull`: a service wants it."""
-    daemon.put(name_of(ref) + '.json', state_file(ref, ['/ok']))
-    state = wait_for('the pull of ' + ref, LONG, lambda: decided(daemon, ref))
-    forget(daemon, ref)
-    return (0, '') if state['status'] == 'present' else (1, state.get('error', 'refused') + '\n')
-
-
-def decided(daemon, ref):
-    state = daemon.image(ref)
-    if state['status'] in ('present', 'failed'):
-        return state
-    status = daemon.status()
-    problem = next((p for p in status['problems'] if name_of(ref) in str(p)), None) if status else None
-    return {'status': 'failed', 'error': problem['message']} if problem else None
 
 
 def forget(daemon, ref):
@@ -232,14 +203,9 @@ def clean(daemon, ref):
     if not daemon.answers():
         return 1  # it is not started again here, or `alive` would not tell that it died
     forget(daemon, ref)
-    if has_image_commands():
-        code, said = daemon.cli('image', 'rm', ref)
-        sys.stderr.write(said)
-        return code
-    # Without `image rm` the only way to forget is a new store.
-    daemon.stop()
-    Service().ensure()
-    return 0
+    code, said = daemon.cli('image', 'rm', ref)
+    sys.stderr.write(said)
+    return code
 
 
 def main():
