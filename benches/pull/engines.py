@@ -178,7 +178,7 @@ class Floor(Engine):
         if any(codes):
             raise Absent('the pipeline failed')
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return time.monotonic() - begun, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, None
+        return time.monotonic() - begun, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 0, 0
 
 
 ENGINES = (Longshore, Containerd, Podman, Docker, Floor)
