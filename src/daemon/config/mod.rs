@@ -55,7 +55,7 @@ pub struct ConfigFile {
     pub registries: BTreeMap<String, RegistryFile>,
     /// Files in the format of Docker's config.json with logins and credential helpers; the first that knows a registry counts, `longshore login` writes the first. They may be readable by their owner only. Default: $DOCKER_CONFIG/config.json, else ~/.docker/config.json of the daemon's user
     pub login_files: Option<Vec<PathBuf>>,
-    /// Folders in Docker's certs.d layout: HOST[:PORT]/{*.crt, *.cert, *.key}. Default: /etc/longshore/certs.d and /etc/docker/certs.d
+    /// Folders in Docker's certs.d layout: `HOST[:PORT]/{*.crt, *.cert, *.key}`. Default: /etc/longshore/certs.d and /etc/docker/certs.d
     pub certs_dirs: Option<Vec<PathBuf>>,
     /// Proxies on the way to registries. Default: what the environment says (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)
     pub proxies: ProxyFile,

@@ -1,17 +1,26 @@
 //! What lies on disk.
 
+use std::collections::BTreeSet;
+
 use super::ImageWork;
 use super::refuse::store;
 use crate::api::Refusal;
 use crate::api::wire::{DiskItem, DiskKind, DiskRow, DiskUse};
 use crate::image::{ImageUsage, LayerUsage};
+use crate::model::Digest;
 
 impl ImageWork {
     /// Every row is the sum of its items, so that the two cannot disagree. What images share is counted with the layers.
     pub(super) fn measure(&self, items: bool) -> Result<DiskUse, Refusal> {
         let usage = self.images.usage().map_err(|error| store(&error))?;
         let images = usage.images.iter().map(|image| self.image(image)).collect();
-        let layers = usage.layers.iter().map(layer).collect();
+        // A layer is in use when an image is that a container is made from.
+        let used = usage.images.iter().filter(|image| self.is_used(&image.digest));
+        let used: BTreeSet<Digest> = used
+            .filter_map(|image| self.images.config(&image.digest).ok())
+            .flat_map(|config| config.diff_ids)
+            .collect();
+        let layers = usage.layers.iter().map(|one| layer(one, used.contains(&one.diff_id))).collect();
         let containers = self.host.container_disk();
         let part = |written: bool| {
             let each = |c: &crate::host::ContainerDisk| DiskItem {
@@ -42,14 +51,18 @@ impl ImageWork {
 
     fn image(&self, image: &ImageUsage) -> DiskItem {
         let name = image.names.first().map_or_else(|| image.digest.to_string(), ToString::to_string);
-        let active = !self.host.users_of(&image.digest).is_empty();
+        let active = self.is_used(&image.digest);
         DiskItem { name, bytes: image.own + image.shared, shared: image.shared, active }
+    }
+
+    fn is_used(&self, image: &Digest) -> bool {
+        !self.host.users_of(image).is_empty()
     }
 }
 
-fn layer(layer: &LayerUsage) -> DiskItem {
+fn layer(layer: &LayerUsage, active: bool) -> DiskItem {
     let shared = if layer.images > 1 { layer.disk_bytes } else { 0 };
-    DiskItem { name: layer.diff_id.to_string(), bytes: layer.disk_bytes, shared, active: layer.images > 0 }
+    DiskItem { name: layer.diff_id.to_string(), bytes: layer.disk_bytes, shared, active }
 }
 
 fn row(kind: DiskKind, items: Vec<DiskItem>) -> DiskRow {
