@@ -181,6 +181,11 @@ fn service(command: &[&str]) -> Service {
         stop: StopPolicy { signal: None, grace_ms: 10_000 },
         network: NetworkMode::None,
         read_only: false,
+        names: Default::default(),
+        isolation: Default::default(),
+        resources: Default::default(),
+        loosenings: Vec::new(),
+        wishes: Vec::new(),
         holds: Vec::new(),
         hash: SpecHash::of(command.concat().as_bytes()),
     }

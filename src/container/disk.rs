@@ -167,6 +167,19 @@ impl Folders {
         fs::rename(&draft, self.container(id))
     }
 
+    /// Another record for the same container: readers see the old one or the new one, and the new one lasts.
+    pub(super) fn update(&self, spec: &ContainerSpec) -> io::Result<()> {
+        let folder = self.container(&spec.id);
+        let record = ContainerRecord::parse(&fs::read(folder.join(CONTAINER))?).map_err(io::Error::other)?;
+        let record = ContainerRecord::new(spec, record.layers, record.image_defaults);
+        let draft = folder.join(format!(".{CONTAINER}.new"));
+        let mut file = File::create(&draft)?;
+        file.write_all(&serde_json::to_vec(&record)?)?;
+        file.sync_all()?;
+        fs::rename(draft, folder.join(CONTAINER))?;
+        File::open(&folder)?.sync_all()
+    }
+
     /// Clears the records of the last start, and makes an empty run folder.
     pub(super) fn prepare_start(&self, id: &ContainerId) -> io::Result<()> {
         for name in [FAILED, START] {

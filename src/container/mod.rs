@@ -21,6 +21,7 @@
 //! ```
 
 pub mod cgroup;
+pub mod confine;
 mod disk;
 mod launch;
 pub mod link;
@@ -28,9 +29,13 @@ pub mod oci;
 mod own_exe;
 mod peek;
 pub mod process;
+pub mod program;
 pub mod record;
+pub mod seccomp;
 mod seen;
 mod state;
+mod update;
+pub mod users;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -51,6 +56,7 @@ pub use peek::peek;
 use process::Process;
 pub use record::ImageDefaults;
 pub use seen::DiskUse;
+pub use update::UpdateError;
 
 /// Which program creates containers.
 #[derive(Debug, Clone, PartialEq, Eq)]

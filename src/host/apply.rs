@@ -22,6 +22,7 @@ impl LinuxHost {
             }
             Action::Create { spec } => self.create(&spec).await,
             Action::Start { spec } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
+            Action::Update { spec } => self.containers.update(&spec).await.map_err(|e| failed(&e)),
             Action::Stop { id, signal, grace_ms } => {
                 self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
             }

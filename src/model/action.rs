@@ -44,6 +44,12 @@ pub enum Action {
         /// What to start.
         spec: Box<ContainerSpec>,
     },
+    /// Give a container what can change without making it again: `resources`, `labels`, `restart`, the stop settings. Its record, and
+    /// its cgroups where it runs.
+    Update {
+        /// What it is to be; the same id and hash.
+        spec: Box<ContainerSpec>,
+    },
     /// Ask its main process to end, and end it after the grace period; done when no process of it is left.
     Stop {
         /// Which.
@@ -73,7 +79,7 @@ impl Action {
     pub fn key(&self) -> Key {
         match self {
             Self::Pull { image, .. } | Self::RemoveImage { image, .. } => Key::Image(image.clone()),
-            Self::Create { spec } | Self::Start { spec } => Key::Container(spec.id.clone()),
+            Self::Create { spec } | Self::Start { spec } | Self::Update { spec } => Key::Container(spec.id.clone()),
             Self::Stop { id, .. } | Self::Remove { id } => Key::Container(id.clone()),
         }
     }
@@ -84,6 +90,7 @@ impl Action {
             Self::Pull { .. } => "pull",
             Self::Create { .. } => "create",
             Self::Start { .. } => "start",
+            Self::Update { .. } => "update",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
             Self::RemoveImage { .. } => "remove image",

@@ -4,25 +4,35 @@
 //! that are turned into these.
 
 mod action;
+mod capability;
 mod container;
 mod hash;
 mod image;
+mod isolation;
 mod name;
 mod problem;
+mod resources;
 mod sentence;
 mod service;
 
 pub use action::{Action, Key};
+pub use capability::{Capability, CapabilitySet};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };
 pub use hash::SpecHash;
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
+pub use isolation::{
+    Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,
+    Seccomp, Tmpfs, UserNamespace, Which,
+};
 pub use name::{ContainerName, NameError, ProjectName, ServiceName};
 pub use problem::{Location, Problem, Severity};
+pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources};
 pub use sentence::sentence;
 pub use service::{
-    EnvVar, Hold, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,
+    EnvVar, Hold, Loosening, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,
+    Wish,
 };
 
 /// Milliseconds since the Unix epoch. The model is handed time, it never asks for it.

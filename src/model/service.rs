@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{ContainerName, ImageReference, Platform, Problem, ProjectName, ServiceName, SpecHash};
+use super::{
+    Ability, ContainerName, ImageReference, Isolation, Location, Names, Platform, Problem, ProjectName, Resources,
+    ServiceName, SpecHash,
+};
 
 /// A Compose project: the services of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,11 +50,21 @@ pub struct Service {
     pub network: NetworkMode,
     /// `read_only`.
     pub read_only: bool,
+    /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.
+    pub names: Names,
+    /// What it may do and see.
+    pub isolation: Isolation,
+    /// What it may use. Not part of the hash: a container that runs is given what changed.
+    pub resources: Resources,
+    /// What in the file makes it less confined than the defaults, for the status.
+    pub loosenings: Vec<Loosening>,
+    /// What its keys ask of the machine.
+    pub wishes: Vec<Wish>,
     /// Why this service must not be started as it is written: keys that ask for isolation, ports, networks, volumes or
     /// secrets that this version cannot give. Empty for a service that may run.
     pub holds: Vec<Hold>,
     /// Hash of all of the above that makes a container what it is, with the content of referenced files. Comments, order of
-    /// keys, `replicas`, `pull_policy`, `restart` and the stop settings do not change it.
+    /// keys, `replicas`, `pull_policy`, `restart`, `labels`, `resources` and the stop settings do not change it.
     pub hash: SpecHash,
 }
 
@@ -60,6 +73,28 @@ pub struct Service {
 pub struct Hold {
     /// The problem as the status shows it (severity `Held`).
     pub problem: Problem,
+}
+
+/// A widening that the file asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loosening {
+    /// What it is, in a sentence.
+    pub what: String,
+    /// The key, as a dotted path.
+    pub key: String,
+    /// Where it is asked for.
+    pub location: Location,
+}
+
+/// A key that needs something of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// What.
+    pub ability: Ability,
+    /// The key, as a dotted path.
+    pub key: String,
+    /// Where it stands.
+    pub location: Location,
 }
 
 /// `entrypoint`, `command` and their surroundings. `None` leaves the image's own value in force.

@@ -163,6 +163,11 @@ fn service(name: ServiceName, version: usize, chance: &mut Chance) -> Service {
         stop: StopPolicy { signal: None, grace_ms: 10_000 },
         network: NetworkMode::None,
         read_only: false,
+        names: Default::default(),
+        isolation: Default::default(),
+        resources: Default::default(),
+        loosenings: Vec::new(),
+        wishes: Vec::new(),
         holds: if chance.one_in(8) { vec![Hold { problem }] } else { Vec::new() },
     }
 }

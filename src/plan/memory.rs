@@ -155,7 +155,7 @@ impl Memory {
                 self.restarts.remove(id);
                 self.ends.remove(id);
             }
-            Action::Create { .. } | Action::Stop { .. } | Action::RemoveImage { .. } => {}
+            Action::Create { .. } | Action::Update { .. } | Action::Stop { .. } | Action::RemoveImage { .. } => {}
         }
     }
 

@@ -295,9 +295,11 @@ impl<'a> Planner<'a> {
             Action::Pull { .. } => Some((&mut self.pulls, self.facts.limits.pulls)),
             // One at a time, which its rule sees to.
             Action::RemoveImage { .. } => None,
-            Action::Create { .. } | Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => {
-                Some((&mut self.containers, self.facts.limits.containers))
-            }
+            Action::Create { .. }
+            | Action::Start { .. }
+            | Action::Update { .. }
+            | Action::Stop { .. }
+            | Action::Remove { .. } => Some((&mut self.containers, self.facts.limits.containers)),
         };
         if let Some((count, limit)) = room {
             if *count >= limit {

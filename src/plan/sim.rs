@@ -283,6 +283,11 @@ impl World {
                 }
             }
             Action::Start { spec } => self.start(&spec.id)?,
+            Action::Update { spec } => {
+                if let Some(container) = self.containers.get_mut(&spec.id) {
+                    container.spec = (**spec).clone();
+                }
+            }
             Action::Stop { id, .. } => self.end(id, ExitStatus::Signal(15)),
             Action::Remove { id } => {
                 let alive = self.containers.get(id).is_some_and(|c| c.state.alive());

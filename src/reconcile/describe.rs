@@ -208,7 +208,7 @@ impl Reconciler {
         };
         let waiting = waits.iter().map(phase_of_wait).max().unwrap_or(Phase::Applied);
         let mine = |action: &Action| match action {
-            Action::Create { spec } | Action::Start { spec } => {
+            Action::Create { spec } | Action::Start { spec } | Action::Update { spec } => {
                 spec.slot.project == *project && spec.slot.service == wanted.name
             }
             Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),

@@ -321,6 +321,7 @@ impl Reconciler {
             Action::Start { .. }
             | Action::Pull { .. }
             | Action::Create { .. }
+            | Action::Update { .. }
             | Action::Stop { .. }
             | Action::RemoveImage { .. } => None,
         }
@@ -332,7 +333,7 @@ impl Reconciler {
         };
         match action {
             Action::Pull { image, .. } | Action::RemoveImage { image, .. } => image.to_string(),
-            Action::Create { spec } | Action::Start { spec } => spec.name.to_string(),
+            Action::Create { spec } | Action::Start { spec } | Action::Update { spec } => spec.name.to_string(),
             Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
         }
     }
@@ -378,6 +379,7 @@ const fn done_kind(action: &Action) -> &'static str {
         Action::Pull { .. } => "image.pulled",
         Action::Create { .. } => "container.created",
         Action::Start { .. } => "container.started",
+        Action::Update { .. } => "container.updated",
         Action::Stop { .. } => "container.stopped",
         Action::Remove { .. } => "container.removed",
         Action::RemoveImage { .. } => "image.removed",
@@ -387,8 +389,10 @@ const fn done_kind(action: &Action) -> &'static str {
 const fn failed_kind(action: &Action) -> &'static str {
     match action {
         Action::Pull { .. } | Action::RemoveImage { .. } => "image.failed",
-        Action::Create { .. } | Action::Start { .. } | Action::Stop { .. } | Action::Remove { .. } => {
-            "container.failed"
-        }
+        Action::Create { .. }
+        | Action::Start { .. }
+        | Action::Update { .. }
+        | Action::Stop { .. }
+        | Action::Remove { .. } => "container.failed",
     }
 }

@@ -13,9 +13,11 @@ use super::executor::Launch;
 use super::external::External;
 use super::stage::Stage;
 use super::streams::{Given, Streams};
-use super::{ShimError, doing, seccomp};
+use super::{ShimError, doing};
+use crate::container::confine::Confinement;
 use crate::container::link::Order;
 use crate::container::oci::capability_mask;
+use crate::container::seccomp;
 
 /// A container that was created and waits for its start.
 pub(super) enum Created {
@@ -58,8 +60,11 @@ pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Res
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(doing("making a pipe"))?;
     let capabilities = capability_mask(order.device_guard);
     let launch = Launch {
-        program: seccomp::program(capabilities).into(),
-        capabilities,
+        confinement: Confinement {
+            program: Some(seccomp::program(capabilities).into()),
+            capabilities,
+            no_new_privileges: false,
+        },
         errors: write.as_raw_fd(),
         init: stage.spec.service.process.init,
     };

@@ -10,10 +10,10 @@ use std::process::{Command, Stdio};
 use nix::unistd::Pid;
 
 use super::embedded::Created;
-use super::executor::reset_signals;
 use super::stage::Stage;
 use super::streams::{Given, Streams};
 use super::{ShimError, doing};
+use crate::container::confine::reset_signals;
 use crate::container::link::Order;
 
 /// A container that such a runtime created.

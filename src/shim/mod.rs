@@ -12,7 +12,6 @@
 //!
 //! The **follower** is a tiny program of its own (`follower/`) that shares the files `entry`, `lines` and `supervise` with the library.
 
-pub mod seccomp;
 pub mod supervise;
 
 mod embedded;
@@ -22,7 +21,6 @@ mod handover;
 mod net;
 mod stage;
 mod streams;
-mod users;
 
 use std::fs;
 use std::io::Write as _;
@@ -67,7 +65,7 @@ enum ShimError {
     #[error(transparent)]
     Mount(#[from] crate::rootfs::MountError),
     #[error(transparent)]
-    User(#[from] users::UserError),
+    User(#[from] crate::container::users::UserError),
     #[error(transparent)]
     Inside(#[from] crate::rootfs::InsideError),
     #[error("the seccomp profile cannot be written")]

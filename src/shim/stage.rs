@@ -8,10 +8,12 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{ShimError, doing, net, seccomp, users};
+use super::{ShimError, doing, net};
 use crate::container::link::{CONTAINER, Order};
 use crate::container::oci::{self, Surroundings};
 use crate::container::record::{ContainerRecord, ImageDefaults};
+use crate::container::seccomp;
+use crate::container::users;
 use crate::model::{ContainerSpec, NetworkMode};
 use crate::rootfs::{Overlay, make_dirs};
 

@@ -44,6 +44,11 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
         stop: policy::stop(body, key, reader),
         network,
         read_only: flag(body, "read_only"),
+        names: Default::default(),
+        isolation: Default::default(),
+        resources: Default::default(),
+        loosenings: Vec::new(),
+        wishes: Vec::new(),
         holds,
         // Taken below, over all of the above.
         hash: SpecHash::of(b""),

@@ -53,6 +53,13 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             assert!(!observed.containers.contains_key(&spec.id), "made a second time");
         }
         Action::Start { spec } => check_start(world, observed, plan, &observed.containers[&spec.id]),
+        Action::Update { spec } => {
+            let service = wanted(world, &spec.slot).expect("a container is changed that no file asks for");
+            assert!(service.holds.is_empty(), "a container of a held service is changed");
+            let before = &observed.containers[&spec.id].spec;
+            assert_eq!(before.service.hash, service.hash, "a container is changed that has to be made again");
+            assert_ne!(before, &**spec, "nothing is changed");
+        }
         Action::Stop { id, .. } => check_stop(world, observed, &observed.containers[id]),
         Action::Remove { id } => check_remove(world, observed, &observed.containers[id]),
     }

@@ -21,6 +21,11 @@ fn file(project: &str, version: u32) -> Read {
         stop: StopPolicy { signal: None, grace_ms: 0 },
         network: NetworkMode::None,
         read_only: false,
+        names: Default::default(),
+        isolation: Default::default(),
+        resources: Default::default(),
+        loosenings: Vec::new(),
+        wishes: Vec::new(),
         holds: Vec::new(),
         hash: SpecHash::of(&version.to_be_bytes()),
     };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::container::oci::Identity;
+use super::oci::Identity;
 use crate::rootfs::{InsideError, read_file};
 
 /// No sane image has larger ones.
@@ -12,7 +12,7 @@ const MAX_GROUPS: usize = 65_536;
 
 /// Why a user could not be found.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum UserError {
+pub enum UserError {
     /// A name that the image does not have.
     #[error("no user {name:?} in /etc/passwd of the image")]
     NoUser { name: String },
@@ -28,7 +28,7 @@ pub(super) enum UserError {
 }
 
 /// Finds `name|uid[:group|gid]`; empty is root.
-pub(super) fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
+pub fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
     let file = |path| -> Result<String, InsideError> {
         Ok(read_file(root, path, LIMIT)?.map_or_else(String::new, |b| String::from_utf8_lossy(&b).into_owned()))
     };

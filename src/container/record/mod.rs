@@ -1,14 +1,20 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
+mod isolation;
+mod resources;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, NetworkMode, Platform, Process,
-    ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
+    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, Names, NetworkMode, Platform, Process,
+    ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
 };
+
+use isolation::{IsolationRecord, NamesRecord, is_default};
+use resources::ResourcesRecord;
 
 /// What the image says about how it is run; resolved by whoever made the container, kept with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -109,6 +115,12 @@ struct ServiceRecord {
     stop_grace_ms: u64,
     network: NetworkRecord,
     read_only: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    names: NamesRecord,
+    #[serde(default, skip_serializing_if = "is_default")]
+    isolation: IsolationRecord,
+    #[serde(default, skip_serializing_if = "is_default")]
+    resources: ResourcesRecord,
     hash: String,
 }
 
@@ -204,6 +216,9 @@ impl From<&Service> for ServiceRecord {
                 NetworkMode::Host => NetworkRecord::Host,
             },
             read_only: service.read_only,
+            names: NamesRecord::from(&service.names),
+            isolation: IsolationRecord::from(&service.isolation),
+            resources: ResourcesRecord::from(&service.resources),
             hash: service.hash.to_string(),
         }
     }
@@ -275,6 +290,11 @@ impl ServiceRecord {
                 NetworkRecord::Host => NetworkMode::Host,
             },
             read_only: self.read_only,
+            names: Names::from(&self.names),
+            isolation: self.isolation.to_model()?,
+            resources: Resources::from(&self.resources),
+            loosenings: Vec::new(),
+            wishes: Vec::new(),
             holds: Vec::new(),
             hash: valid("hash", &self.hash, SpecHash::from_hex)?,
         })
@@ -288,6 +308,10 @@ fn valid<T>(what: &'static str, text: &str, parse: impl FnOnce(&str) -> Option<T
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::model::{
+        BlockIo, CapabilitySet, Ceiling, CpuQuota, Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc,
+        Isolation, Limit, LimitRange, Seccomp, Tmpfs, UserNamespace, Which,
+    };
 
     /// A container with everything set.
     pub(in crate::container) fn sample() -> ContainerSpec {
@@ -332,9 +356,50 @@ pub(super) mod tests {
                 stop: StopPolicy { signal: Some(Signal::KILL), grace_ms: 7 },
                 network: NetworkMode::Host,
                 read_only: true,
+                names: Names {
+                    domain: Some("lan".into()),
+                    hosts: vec![("db".into(), "10.0.0.7".into())],
+                    ..Names::default()
+                },
+                isolation: isolation(),
+                resources: resources(),
+                loosenings: Vec::new(),
+                wishes: Vec::new(),
                 holds: Vec::new(),
                 hash,
             },
+        }
+    }
+
+    fn isolation() -> Isolation {
+        let access = DeviceAccess { read: true, write: false, make: false };
+        Isolation {
+            cap_add: CapabilitySet::DOCKER,
+            no_new_privileges: Some(true),
+            seccomp: Seccomp::Profile("{}".into()),
+            ipc: Ipc::Host,
+            user: UserNamespace::Auto { size: 65_536 },
+            limits: BTreeMap::from([(Limit::Nofile, LimitRange { soft: 10, hard: u64::MAX })]),
+            devices: vec![Device { source: "/dev/null".into(), target: "/dev/zero".into(), access }],
+            device_rules: vec![DeviceRule { kind: DeviceKind::Block, major: Some(8), minor: None, access }],
+            requests: vec![DeviceRequest {
+                driver: "vendor.com/gpu".into(),
+                which: Which::Ids(vec!["0".into()]),
+                capabilities: vec!["gpu".into()],
+            }],
+            tmpfs: vec![Tmpfs { target: "/run".into(), options: vec!["size=1m".into()] }],
+            ..Isolation::default()
+        }
+    }
+
+    fn resources() -> Resources {
+        Resources {
+            memory: Some(1 << 20),
+            memory_and_swap: Some(Ceiling::Unlimited),
+            cpu: Some(CpuQuota { quota_us: 50_000, period_us: 100_000 }),
+            pids: Some(Ceiling::At(10)),
+            block: BlockIo { read_bytes: vec![("/dev/vda".into(), 7)], ..BlockIo::default() },
+            ..Resources::default()
         }
     }
 

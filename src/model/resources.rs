@@ -1,0 +1,118 @@
+//! What a container may use. All of it can change while the container runs.
+
+/// Limits and weights. The default limits nothing but the number of processes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resources {
+    /// `mem_limit`, `deploy.resources.limits.memory`, in bytes.
+    pub memory: Option<u64>,
+    /// `memswap_limit`: memory and swap together.
+    pub memory_and_swap: Option<Ceiling>,
+    /// `mem_reservation`, `deploy.resources.reservations.memory`: kept from reclaim below this, in bytes.
+    pub memory_reservation: Option<u64>,
+    /// `mem_swappiness`, 0 to 100.
+    pub swappiness: Option<u8>,
+    /// `oom_kill_disable`.
+    pub oom_kill_disable: bool,
+    /// `cpus`, `deploy.resources.limits.cpus`, or `cpu_quota` and `cpu_period`.
+    pub cpu: Option<CpuQuota>,
+    /// `cpu_shares`, 2 to 262144; 1024 is usual.
+    pub cpu_shares: Option<u64>,
+    /// `cpu_rt_period` in microseconds.
+    pub realtime_period_us: Option<u64>,
+    /// `cpu_rt_runtime` in microseconds.
+    pub realtime_runtime_us: Option<u64>,
+    /// `cpuset`: `0-3,5`.
+    pub cpuset: Option<String>,
+    /// `pids_limit`, `deploy.resources.limits.pids`; `None`: 4096.
+    pub pids: Option<Ceiling>,
+    /// `blkio_config`.
+    pub block: BlockIo,
+}
+
+/// A number, or no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ceiling {
+    /// At most so many.
+    At(u64),
+    /// `-1`.
+    Unlimited,
+}
+
+/// So much CPU time in each period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuQuota {
+    /// Microseconds in each period.
+    pub quota_us: u64,
+    /// Microseconds; 100,000 is usual.
+    pub period_us: u64,
+}
+
+/// `blkio_config`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BlockIo {
+    /// `weight`, 10 to 1000.
+    pub weight: Option<u16>,
+    /// `weight_device`.
+    pub device_weights: Vec<(String, u16)>,
+    /// `device_read_bps`, by the device's path.
+    pub read_bytes: Vec<(String, u64)>,
+    /// `device_write_bps`.
+    pub write_bytes: Vec<(String, u64)>,
+    /// `device_read_iops`.
+    pub read_operations: Vec<(String, u64)>,
+    /// `device_write_iops`.
+    pub write_operations: Vec<(String, u64)>,
+}
+
+/// What a machine may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ability {
+    /// AppArmor profiles.
+    AppArmor,
+    /// SELinux labels.
+    SeLinux,
+    /// User namespaces, with a range of ids for containers.
+    UserNamespace,
+    /// The memory controller.
+    Memory,
+    /// Limits of swap.
+    Swap,
+    /// A swappiness for each cgroup (v1 only).
+    Swappiness,
+    /// Switching the OOM killer off (v1 only).
+    OomKillDisable,
+    /// The CPU controller with quotas.
+    Cpu,
+    /// Real-time CPU time for each cgroup (v1 only).
+    RealTime,
+    /// The cpuset controller.
+    Cpuset,
+    /// The pids controller.
+    Pids,
+    /// Weights of block I/O.
+    BlockWeight,
+    /// Limits of block I/O.
+    BlockLimit,
+    /// A quota for the writable layer (a data directory on xfs with `pquota`).
+    RootQuota,
+}
+
+impl Ability {
+    /// Whether a service that asks for it must not run without it: it asked for protection, not for comfort.
+    #[must_use]
+    pub const fn protects(self) -> bool {
+        match self {
+            Self::AppArmor
+            | Self::SeLinux
+            | Self::UserNamespace
+            | Self::Memory
+            | Self::Cpu
+            | Self::RealTime
+            | Self::Cpuset
+            | Self::Pids
+            | Self::BlockLimit
+            | Self::RootQuota => true,
+            Self::Swap | Self::Swappiness | Self::OomKillDisable | Self::BlockWeight => false,
+        }
+    }
+}
