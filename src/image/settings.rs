@@ -141,7 +141,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(15), progress: Duration::from_secs(30), exchange: Duration::from_secs(120) }
+        Self { connect: Duration::from_secs(15), progress: Duration::from_secs(20), exchange: Duration::from_secs(120) }
     }
 }
 
