@@ -128,10 +128,12 @@ impl Place {
     /// Folders of cgroups, run folders and data folders that belong to containers of this place.
     fn left(&self) -> Vec<PathBuf> {
         let parent = Path::new("longshore").join(&self.settings.instance);
+        let unit = format!("longshore.slice/longshore-containers-{}.service", self.settings.instance);
         let mut places: Vec<PathBuf> =
             fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path()).collect();
         places.push("/sys/fs/cgroup".into());
         let mut left: Vec<PathBuf> = places.into_iter().map(|p| p.join(&parent)).filter(|p| p.exists()).collect();
+        left.extend([Path::new("/sys/fs/cgroup").join(unit)].into_iter().filter(|p| p.exists()));
         for folder in ["data/containers", "data/trash", "run/c"] {
             left.extend(fs::read_dir(self.dir.path().join(folder)).expect("a folder").flatten().map(|e| e.path()));
         }

@@ -1,22 +1,54 @@
 //! The cgroups of the containers: who is in them, ending everybody, taking them away. Both versions, and both at once.
 //!
-//! The runtimes make them; here they are only looked at, emptied and removed.
+//! The runtimes make them, below a folder that is made here where systemd owns the tree ([`delegation`]); here they are looked at,
+//! emptied and removed.
+
+mod delegation;
+mod places;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::model::ContainerId;
+pub use delegation::DelegationError;
+pub use places::{CgroupDriver, ParentError};
+use places::{Driver, Places};
 
-/// The mounted hierarchies, and our place in them.
-#[derive(Debug, Clone)]
+/// The mounted hierarchies, and our places in them.
+#[derive(Debug)]
 pub struct Cgroups {
     hierarchies: Vec<Hierarchy>,
-    parent: PathBuf,
+    places: Places,
+    /// Units are made and taken away one after the other: what is made for a container is not taken away before it is in there.
+    units: Mutex<()>,
+}
+
+/// Why cgroups cannot be used as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// They cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    /// The driver does not fit the machine.
+    #[error("cgroup-driver is systemd, but {0}; set it to cgroupfs or auto")]
+    NoSystemd(String),
+}
+
+/// Why there is no place for a container.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// Its parent.
+    #[error(transparent)]
+    Parent(#[from] ParentError),
+    /// systemd.
+    #[error(transparent)]
+    Delegation(#[from] DelegationError),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,16 +73,47 @@ pub enum NotEmpty {
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl Cgroups {
-    /// Looks for the hierarchies; containers are below `/longshore/INSTANCE` in each.
-    pub fn find(instance: &str) -> io::Result<Self> {
+    /// Looks for the hierarchies, and decides who makes our folder in them. A warning where `Auto` is not what one would expect.
+    pub fn find(instance: &str, driver: CgroupDriver) -> Result<(Self, Option<String>), FindError> {
         let hierarchies = hierarchies(&fs::read_to_string("/proc/self/mountinfo")?);
-        Ok(Self { hierarchies, parent: Path::new("/longshore").join(instance) })
+        let (driver, warning) = decide(driver, &hierarchies)?;
+        Ok((Self { hierarchies, places: Places::new(instance, driver), units: Mutex::default() }, warning))
     }
 
-    /// The container's place, absolute within each hierarchy.
+    /// Remembers the parent that a container asked for (`cgroup_parent`): from then on it is looked for there.
+    pub fn remember(&self, id: &ContainerId, parent: Option<&str>) {
+        self.places.remember(id, parent);
+    }
+
+    /// The container's place, absolute within each hierarchy: where it is, else where it will be.
     #[must_use]
     pub fn path(&self, id: &ContainerId) -> PathBuf {
-        self.parent.join(id.as_str())
+        let places = self.places.all(id);
+        let there = places.iter().find(|p| self.hierarchies.iter().any(|h| below(&h.mount, p).is_dir()));
+        there.or(places.first()).cloned().unwrap_or_default()
+    }
+
+    /// Before a start: where it is put. Where systemd owns the tree, the folder is there afterwards.
+    pub fn place(&self, id: &ContainerId) -> Result<PathBuf, PlaceError> {
+        let path = self.places.next(id)?;
+        if let (Driver::Systemd, Some(mount)) = (self.places.driver, self.unified()) {
+            let _one = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+            self.places.unit(id)?.ready(mount, id.as_str())?;
+        }
+        Ok(path)
+    }
+
+    /// Where its shim is put, if it must not stay where the daemon is.
+    #[must_use]
+    pub fn shims(&self, id: &ContainerId) -> Option<PathBuf> {
+        match self.places.driver {
+            Driver::Systemd => Some(self.places.unit(id).ok()?.shims(self.unified()?)),
+            Driver::Cgroupfs => None,
+        }
+    }
+
+    fn unified(&self) -> Option<&Path> {
+        self.hierarchies.iter().find(|h| h.unified).map(|h| h.mount.as_path())
     }
 
     /// Whether the device controller of cgroup v1 can refuse devices. On v2 that takes a program of one's own.
@@ -62,9 +125,10 @@ impl Cgroups {
     /// The file that counts processes killed for want of memory.
     #[must_use]
     pub fn oom_counter(&self, id: &ContainerId) -> PathBuf {
+        let path = self.path(id);
         let named = |h: &Hierarchy| {
             let name = if h.unified { "memory.events" } else { "memory.oom_control" };
-            below(&h.mount, &self.path(id)).join(name)
+            below(&h.mount, &path).join(name)
         };
         let memory = self.hierarchies.iter().find(|h| h.memory).or_else(|| self.hierarchies.iter().find(|h| h.unified));
         memory.map_or_else(PathBuf::new, named)
@@ -79,7 +143,8 @@ impl Cgroups {
     /// Every folder below ours that is not one of these.
     #[must_use]
     pub fn strangers(&self, known: impl Fn(&ContainerId) -> bool) -> BTreeSet<ContainerId> {
-        let folders = self.hierarchies.iter().map(|h| below(&h.mount, &self.parent));
+        let places = self.places.common();
+        let folders = self.hierarchies.iter().flat_map(|h| places.iter().map(|place| below(&h.mount, place)));
         let names = folders.flat_map(|f| children(&f)).filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
         names.filter_map(|name| ContainerId::from_hex(&name)).filter(|id| !known(id)).collect()
     }
@@ -129,27 +194,64 @@ impl Cgroups {
         for (_, folder) in self.folders(id) {
             remove_tree(&folder, Instant::now() + Duration::from_secs(2))?;
         }
-        for hierarchy in &self.hierarchies {
-            // Ours too when the last one is gone; fails where others are left.
-            let parent = below(&hierarchy.mount, &self.parent);
-            let _ = fs::remove_dir(&parent);
-            let _ = parent.parent().map(fs::remove_dir);
+        // What is ours above it goes with the last one; it cannot where others are left.
+        let own = &self.places.common()[0];
+        let above =
+            self.places.all(id).into_iter().flat_map(|p| p.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>());
+        for path in above.filter(|path| path.starts_with(own) || own.parent() == Some(path)) {
+            for hierarchy in &self.hierarchies {
+                let _ = fs::remove_dir(below(&hierarchy.mount, &path));
+            }
         }
         Ok(())
     }
 
+    /// After the removal of a container that does not come back: its unit goes with the last one, and its parent is forgotten.
+    pub fn retire(&self, id: &ContainerId) {
+        if let (Driver::Systemd, Some(mount), Ok(unit)) = (self.places.driver, self.unified(), self.places.unit(id)) {
+            let _one = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+            unit.retire(mount);
+        }
+        self.places.remember(id, None);
+    }
+
     fn folders(&self, id: &ContainerId) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {
-        let path = self.path(id);
-        self.hierarchies.iter().map(move |h| (h, below(&h.mount, &path))).filter(|(_, f)| f.is_dir())
+        let places = self.places.all(id);
+        let each = move |h: &Hierarchy| places.iter().map(|path| below(&h.mount, path)).collect::<Vec<_>>();
+        let folders = self.hierarchies.iter().flat_map(move |h| each(h).into_iter().map(move |folder| (h, folder)));
+        folders.filter(|(_, folder)| folder.is_dir())
     }
 
     fn pids(&self, id: &ContainerId) -> io::Result<BTreeSet<i32>> {
-        let path = self.path(id);
         let mut pids = BTreeSet::new();
-        for hierarchy in &self.hierarchies {
-            collect_pids(&below(&hierarchy.mount, &path), &mut pids)?;
+        for path in self.places.all(id) {
+            for hierarchy in &self.hierarchies {
+                collect_pids(&below(&hierarchy.mount, &path), &mut pids)?;
+            }
         }
         Ok(pids)
+    }
+}
+
+/// systemd's rule of one writer is for v2; on v1 and hybrid machines our own tree is beside its, as before.
+fn decide(driver: CgroupDriver, hierarchies: &[Hierarchy]) -> Result<(Driver, Option<String>), FindError> {
+    let pure = !hierarchies.is_empty() && hierarchies.iter().all(|h| h.unified);
+    let usable = || match pure {
+        true => delegation::systemd_answers(),
+        false => Err("cgroups of this machine are not v2 alone".to_owned()),
+    };
+    match driver {
+        CgroupDriver::Cgroupfs => Ok((Driver::Cgroupfs, None)),
+        CgroupDriver::Systemd => usable().map(|()| (Driver::Systemd, None)).map_err(FindError::NoSystemd),
+        CgroupDriver::Auto if !pure || !Path::new("/run/systemd/system").is_dir() => Ok((Driver::Cgroupfs, None)),
+        CgroupDriver::Auto => Ok(usable().map_or_else(
+            |why| {
+                let words =
+                    format!("systemd runs here but cannot be used for cgroups ({why}): they are made without it");
+                (Driver::Cgroupfs, Some(words))
+            },
+            |()| (Driver::Systemd, None),
+        )),
     }
 }
 
@@ -233,7 +335,8 @@ mod tests {
     fn a_cgroup_that_cannot_be_read_is_not_called_empty() {
         let mount = tempfile::tempdir().expect("a folder");
         let hierarchy = Hierarchy { mount: mount.path().into(), unified: true, memory: false, devices: false };
-        let cgroups = Cgroups { hierarchies: vec![hierarchy], parent: "/longshore/x".into() };
+        let places = Places::new("x", Driver::Cgroupfs);
+        let cgroups = Cgroups { hierarchies: vec![hierarchy], places, units: Mutex::default() };
         let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
         assert!(!cgroups.populated(&id), "there is none");
         fs::create_dir_all(below(mount.path(), &cgroups.path(&id)).join("cgroup.procs")).expect("not a file");

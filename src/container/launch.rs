@@ -1,6 +1,7 @@
 //! One start: clear what is left, start a shim, read its report.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,8 @@ pub(super) async fn launch(inner: &Arc<Inner>, id: &ContainerId) -> Result<Conta
     let (preparing, prepared) = (Arc::clone(inner), id.clone());
     let prepare = blocking(move || preparing.folders.prepare_start(&prepared));
     prepare.await.map_err(io("the container's run folder was not made"))?;
-    let started = match report(inner, id).await {
+    let cgroup = place(inner, id).await?;
+    let started = match report(inner, id, cgroup).await {
         Ok(started) => started,
         Err(error) => {
             // The shim took its processes with it; a cgroup may be left, or everything where it was killed.
@@ -63,8 +65,16 @@ async fn clear(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), StartError> {
     cleared.await.map_err(|e| StartError::Failed(e.to_string()))?
 }
 
-async fn report(inner: &Inner, id: &ContainerId) -> Result<StartRecord, StartError> {
-    let mut shim = spawn(inner, id).map_err(|source| StartError::Io { step: "the shim was not started", source })?;
+/// Its cgroup's place; it may take a call of systemd to make it.
+async fn place(inner: &Arc<Inner>, id: &ContainerId) -> Result<PathBuf, StartError> {
+    let (inner, id) = (Arc::clone(inner), id.clone());
+    let placed = tokio::task::spawn_blocking(move || inner.cgroups.place(&id)).await;
+    Ok(placed.map_err(|e| StartError::Failed(e.to_string()))??)
+}
+
+async fn report(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> Result<StartRecord, StartError> {
+    let mut shim =
+        spawn(inner, id, cgroup).map_err(|source| StartError::Io { step: "the shim was not started", source })?;
     let mut said = Vec::new();
     if let Some(stdout) = shim.stdout.take() {
         // To the end of the pipe: the shim has become the follower by then, or has ended.
@@ -103,14 +113,15 @@ async fn ended(shim: &mut Child) -> String {
 }
 
 /// With an empty environment: nothing of the daemon's is to reach a container, and a backtrace would only cost time.
-fn spawn(inner: &Inner, id: &ContainerId) -> io::Result<Child> {
+fn spawn(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> io::Result<Child> {
     let settings = &inner.settings;
     let order = Order {
         folder: inner.folders.container(id),
         device_guard: matches!(settings.runtime, Runtime::External(_)) || inner.cgroups.guard_devices(),
         run: inner.folders.run(id),
-        cgroup: inner.cgroups.path(id),
         oom_counter: inner.cgroups.oom_counter(id),
+        cgroup,
+        shims: inner.cgroups.shims(id),
         runtime: match &settings.runtime {
             Runtime::Embedded => None,
             Runtime::External(program) => Some(program.clone()),

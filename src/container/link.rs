@@ -34,6 +34,8 @@ pub struct Order {
     pub run: PathBuf,
     /// Its cgroup, absolute within each hierarchy.
     pub cgroup: PathBuf,
+    /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
+    pub shims: Option<PathBuf>,
     /// Where the oom counter of that cgroup will be.
     pub oom_counter: PathBuf,
     /// `None`: the embedded runtime.

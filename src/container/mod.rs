@@ -10,7 +10,7 @@
 //! DATA/broken/          folders of containers whose record cannot be used, set aside
 //! DATA/bin/HASH/        the follower as a file
 //! RUN/c/ID(32)/         bundle, runtime state, mount point (the mount is the shim's own); made anew for each start
-//! CGROUP/longshore/INSTANCE/ID/   in every hierarchy
+//! CGROUP/longshore/INSTANCE/ID/   in every hierarchy; where systemd owns the tree, in a unit of its own (see [`cgroup`])
 //! ```
 //! A container runs as long as its shim does. What is seen is kept in memory, read from the records when a shim ends: nothing is
 //! polled.
@@ -20,6 +20,7 @@
 //!       └────────▶ StartFailed ─start─▶ …
 //! ```
 
+mod adopt;
 pub mod cgroup;
 pub mod confine;
 mod disk;
@@ -46,9 +47,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{
-    BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
-};
+use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 use own_exe::OwnExe;
@@ -78,6 +78,8 @@ pub struct Settings {
     pub instance: String,
     /// Which program creates containers.
     pub runtime: Runtime,
+    /// Who makes the folder that their cgroups are in.
+    pub cgroup_driver: CgroupDriver,
     /// A log file is rotated before it grows beyond this.
     pub log_bytes: u64,
     /// So many log files are kept.
@@ -97,6 +99,7 @@ impl Settings {
             data_dir,
             run_dir,
             runtime: Runtime::Embedded,
+            cgroup_driver: CgroupDriver::Auto,
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
             boot_id: this_boot()?,
@@ -124,9 +127,9 @@ pub enum OpenError {
         path.display()
     )]
     Newer { path: PathBuf, version: u32 },
-    /// No hierarchies.
-    #[error("the cgroups of this machine cannot be read")]
-    Cgroups(#[source] io::Error),
+    /// No hierarchies, or not as configured.
+    #[error("the cgroups of this machine cannot be used")]
+    Cgroups(#[source] cgroup::FindError),
 }
 
 /// Something that was found while opening, and what was done about it.
@@ -150,6 +153,9 @@ pub enum StartError {
     /// What is left of an earlier run cannot be cleared away.
     #[error("what is left of an earlier run cannot be ended")]
     Leftover(#[from] NotEmpty),
+    /// There is no place for its cgroup.
+    #[error("there is no place for the container's cgroup")]
+    Cgroup(#[from] cgroup::PlaceError),
     /// Folders, the shim, the records.
     #[error("{step}")]
     Io {
@@ -223,13 +229,18 @@ impl Containers {
         let mut warnings = Vec::new();
         let folders = Folders::open(&settings.data_dir, &settings.run_dir)?;
         let follower = folders.write_follower()?;
-        let cgroups = Cgroups::find(&settings.instance).map_err(OpenError::Cgroups)?;
+        let (cgroups, warning) =
+            Cgroups::find(&settings.instance, settings.cgroup_driver).map_err(OpenError::Cgroups)?;
+        warnings.extend(warning.map(Warning));
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
         let found = folders.scan(|id| cgroups.populated(id), &mut warnings)?;
+        for container in &found {
+            cgroups.remember(&container.spec.id, container.spec.service.isolation.cgroup_parent.as_deref());
+        }
         for stranger in cgroups.strangers(|id| folders.holds(id)) {
             let cleared =
                 cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
@@ -261,6 +272,7 @@ impl Containers {
         let stop_signal = image.stop_signal.as_deref().and_then(Signal::parse);
         let record = record::ContainerRecord::new(spec, layers, image.clone());
         let (inner, id) = (Arc::clone(&self.0), spec.id.clone());
+        self.0.cgroups.remember(&id, spec.service.isolation.cgroup_parent.as_deref());
         blocking(move || inner.folders.create(&id, &record)).await.map_err(CreateError::Folder)?;
         self.know(spec.clone(), stop_signal, ContainerState::Created);
         Ok(())
@@ -333,7 +345,8 @@ impl Containers {
             let fail = |what| move |source| RemoveError::Io { what, source };
             inner.cgroups.remove(&gone).map_err(fail("cgroup"))?;
             inner.folders.remove_run(&gone).map_err(fail("run folder"))?;
-            inner.folders.remove(&gone).map_err(fail("folder"))
+            let removed = inner.folders.remove(&gone).map_err(fail("folder"));
+            removed.inspect(|()| inner.cgroups.retire(&gone))
         });
         removed.await.map_err(|e| RemoveError::Io { what: "folder", source: io::Error::other(e) })??;
         self.known().remove(id);
@@ -364,74 +377,6 @@ impl Containers {
         }
         self.settle(id).await;
         Ok(())
-    }
-
-    /// Takes over a container that was found on disk.
-    fn adopt(&self, found: disk::Found, warnings: &mut Vec<Warning>) -> Result<(), OpenError> {
-        let id = found.spec.id.clone();
-        let path = || self.0.folders.container(&id);
-        // Whoever may be alive in there must not be ended or doubled for want of a descriptor.
-        let state = state::look(&self.0, &id);
-        let state = state.map_err(|source| OpenError::Folder { path: path(), source })?;
-        if !state.alive() && self.0.cgroups.populated(&id) {
-            // A start that did not get as far as its record.
-            if let Err(left) = self.0.cgroups.kill(&id, KILL_LIMIT) {
-                warnings.push(Warning(format!("container {}: {left}", id.short())));
-            }
-        }
-        let running = matches!(state, ContainerState::Running { .. });
-        self.know(found.spec, found.stop_signal, state);
-        if running {
-            self.watch(&id);
-        }
-        Ok(())
-    }
-
-    /// Looks again once the shim has ended, and for as long as that cannot be seen.
-    fn watch(&self, id: &ContainerId) {
-        let Some(ContainerState::Running { shim, .. }) = self.state(id) else { return };
-        let (all, id) = (self.clone(), id.clone());
-        tokio::spawn(async move {
-            loop {
-                if let Ok(Some(process)) = Process::open(shim) {
-                    process.ended().await;
-                }
-                if let Some(state) = all.look_when_ended(&id).await {
-                    all.set_if_of(&id, shim, state);
-                }
-                if !all.runs_with(&id, shim) {
-                    return;
-                }
-                // Reached only where the process or the records could not be looked at.
-                tokio::time::sleep(process::LOOK_AGAIN).await;
-            }
-        });
-    }
-
-    /// Reads the state from the records. For whoever holds the container's lock: nobody starts it meanwhile.
-    async fn settle(&self, id: &ContainerId) {
-        if let Some(state) = self.look_when_ended(id).await {
-            self.set(id, state);
-        }
-    }
-
-    async fn look_when_ended(&self, id: &ContainerId) -> Option<ContainerState> {
-        let (inner, looking) = (Arc::clone(&self.0), id.clone());
-        tokio::task::spawn_blocking(move || state::look_when_ended(&inner, &looking)).await.ok()?.ok()
-    }
-
-    fn runs_with(&self, id: &ContainerId, shim: ProcessId) -> bool {
-        matches!(self.state(id), Some(ContainerState::Running { shim: now, .. }) if now == shim)
-    }
-
-    /// Where it was started again since the look, that start watches for itself and knows better.
-    fn set_if_of(&self, id: &ContainerId, shim: ProcessId, state: ContainerState) {
-        if let Some(known) = self.known().get_mut(id)
-            && matches!(known.observed.state, ContainerState::Running { shim: now, .. } if now == shim)
-        {
-            known.observed.state = state;
-        }
-        self.notify();
     }
 
     fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, state: ContainerState) {

@@ -23,7 +23,9 @@ mod trace;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use config::{CollectFile, Config, ConfigFile, Flags, ImageLimits, ImagesFile, ProxyFile, RegistryFile, schema};
+pub use config::{
+    CgroupDriverFile, CollectFile, Config, ConfigFile, Flags, ImageLimits, ImagesFile, ProxyFile, RegistryFile, schema,
+};
 pub use offline::{check, plan};
 
 use crate::model::{Problem, sentence};

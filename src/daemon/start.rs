@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::config::{Config, Flags};
+use super::config::{CgroupDriverFile, Config, Flags};
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
@@ -214,7 +214,18 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
     let defaults = container::Settings::new(&config.data_dir, &config.run_dir).map_err(|error| {
         StartError::Machine { what: "this boot or the data directory cannot be named".to_owned(), error }
     })?;
-    Ok(container::Settings { runtime, log_bytes: logs.max_size, log_files: logs.max_files.into(), ..defaults })
+    let cgroup_driver = match config.file.cgroup_driver {
+        CgroupDriverFile::Auto => container::CgroupDriver::Auto,
+        CgroupDriverFile::Cgroupfs => container::CgroupDriver::Cgroupfs,
+        CgroupDriverFile::Systemd => container::CgroupDriver::Systemd,
+    };
+    Ok(container::Settings {
+        runtime,
+        cgroup_driver,
+        log_bytes: logs.max_size,
+        log_files: logs.max_files.into(),
+        ..defaults
+    })
 }
 
 fn doors(

@@ -199,6 +199,10 @@ fn follow(
         count.to_string(),
     ];
     say(&Report::Started(record.clone()));
+    if let Some(shims) = &order.shims {
+        // After the report: moving takes the kernel some milliseconds. Where it fails the unit's own KillMode spares us.
+        let _ = fs::write(shims.join("cgroup.procs"), "0");
+    }
     // The daemon reads to the end of the pipe, which the follower must not hold open.
     let null = fs::File::options().read(true).write(true).open("/dev/null").map_err(doing("opening /dev/null"))?;
     nix::unistd::dup2_stdout(&null).map_err(doing("closing the report"))?;

@@ -45,6 +45,8 @@ pub struct ConfigFile {
     pub log_format: LogFormat,
     /// An OCI runtime (runc) to run containers with, by its path. Default: the built-in one
     pub runtime: Option<PathBuf>,
+    /// Who makes the folder that the containers' cgroups are in: systemd (as a unit that is delegated to Longshore; needs cgroup v2), cgroupfs (Longshore itself, below /longshore) or auto. Default: auto, systemd where it runs and cgroups are v2 alone
+    pub cgroup_driver: CgroupDriverFile,
     /// Stop all containers when the daemon stops. Default: false, they run on
     pub stop_containers_on_shutdown: bool,
     /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
@@ -76,6 +78,19 @@ pub enum LogFormat {
     Text,
     /// JSON lines.
     Json,
+}
+
+/// Who makes the folder that the containers' cgroups are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CgroupDriverFile {
+    /// systemd where it runs and cgroups are v2 alone, else cgroupfs.
+    #[default]
+    Auto,
+    /// Longshore itself.
+    Cgroupfs,
+    /// systemd.
+    Systemd,
 }
 
 /// How much of a container's output is kept.

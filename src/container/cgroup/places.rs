@@ -1,0 +1,160 @@
+//! Where the cgroup of a container is: made from its id and its parent alone, so that a daemon that was started again finds it.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use super::delegation::Unit;
+use crate::model::ContainerId;
+
+/// Who makes the folder that our containers are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CgroupDriver {
+    /// systemd, where it runs and cgroups are v2 alone; else we ourselves.
+    #[default]
+    Auto,
+    /// We ourselves: below `/longshore/INSTANCE`.
+    Cgroupfs,
+    /// systemd, as a unit that is delegated to us: in `longshore.slice`.
+    Systemd,
+}
+
+/// Who makes it, decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Driver {
+    Cgroupfs,
+    Systemd,
+}
+
+/// A parent that a container cannot be put below.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParentError {
+    /// systemd owns the tree.
+    #[error(
+        "cgroup_parent {0:?} is not the name of a slice: systemd owns the cgroups of this machine, so it is a name that ends in .slice (shop.slice); or set cgroup-driver to cgroupfs"
+    )]
+    NoSlice(String),
+    /// `..` and the like.
+    #[error("cgroup_parent {0:?} is not a path of plain names (/shop or shop)")]
+    NoPath(String),
+}
+
+/// The places of all containers.
+#[derive(Debug)]
+pub(super) struct Places {
+    instance: String,
+    pub(super) driver: Driver,
+    /// Those that asked for a parent of their own.
+    parents: RwLock<BTreeMap<ContainerId, String>>,
+}
+
+impl Places {
+    pub(super) fn new(instance: &str, driver: Driver) -> Self {
+        Self { instance: instance.to_owned(), driver, parents: RwLock::default() }
+    }
+
+    /// Remembers what a container asked for.
+    pub(super) fn remember(&self, id: &ContainerId, parent: Option<&str>) {
+        let mut parents = self.parents.write().unwrap_or_else(PoisonError::into_inner);
+        match parent {
+            Some(parent) => parents.insert(id.clone(), parent.to_owned()),
+            None => parents.remove(id),
+        };
+    }
+
+    fn parent(&self, id: &ContainerId) -> Option<String> {
+        self.parents.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// The delegated unit that it is put into.
+    pub(super) fn unit(&self, id: &ContainerId) -> Result<Unit, ParentError> {
+        Unit::of(&self.instance, self.parent(id).as_deref())
+    }
+
+    /// Where it is put by the driver in force.
+    pub(super) fn next(&self, id: &ContainerId) -> Result<PathBuf, ParentError> {
+        self.by(self.driver, id)
+    }
+
+    /// Where it may be: by the driver in force first, then by the other one, which may have been in force when it was started.
+    pub(super) fn all(&self, id: &ContainerId) -> Vec<PathBuf> {
+        let drivers = match self.driver {
+            Driver::Cgroupfs => [Driver::Cgroupfs, Driver::Systemd],
+            Driver::Systemd => [Driver::Systemd, Driver::Cgroupfs],
+        };
+        drivers.into_iter().filter_map(|driver| self.by(driver, id).ok()).collect()
+    }
+
+    /// The folders of containers that asked for no parent, for both drivers.
+    pub(super) fn common(&self) -> [PathBuf; 2] {
+        let unit = Unit::of(&self.instance, None).map(|unit| unit.path()).unwrap_or_default();
+        [self.own_tree(), unit]
+    }
+
+    fn own_tree(&self) -> PathBuf {
+        Path::new("/longshore").join(&self.instance)
+    }
+
+    fn by(&self, driver: Driver, id: &ContainerId) -> Result<PathBuf, ParentError> {
+        let folder = match driver {
+            Driver::Systemd => self.unit(id)?.path(),
+            Driver::Cgroupfs => match self.parent(id) {
+                None => self.own_tree(),
+                // An absolute one takes the place of ours.
+                Some(parent) => self.own_tree().join(plain(&parent)?),
+            },
+        };
+        Ok(folder.join(id.as_str()))
+    }
+}
+
+fn plain(parent: &str) -> Result<&Path, ParentError> {
+    let path = Path::new(parent);
+    let mut names = path.components().filter(|c| *c != Component::RootDir).peekable();
+    let named = names.peek().is_some() && names.all(|c| matches!(c, Component::Normal(_)));
+    if named { Ok(path) } else { Err(ParentError::NoPath(parent.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_its_place_by_its_parent() {
+        let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
+        let place = |driver, parent: Option<&str>| {
+            let places = Places::new("1234abcd", driver);
+            places.remember(&id, parent);
+            let path = places.next(&id).map_err(|e| e.to_string())?;
+            assert_eq!(places.all(&id).first(), Some(&path));
+            Ok(path.parent().expect("a parent").to_str().expect("text").to_owned())
+        };
+        let (own, unit) = (Driver::Cgroupfs, Driver::Systemd);
+        let is = |text: &str| Ok::<_, String>(text.to_owned());
+        assert_eq!(place(own, None), is("/longshore/1234abcd"));
+        assert_eq!(place(own, Some("/shop/web")), is("/shop/web"));
+        assert_eq!(place(own, Some("web")), is("/longshore/1234abcd/web"));
+        assert!(place(own, Some("../x")).is_err_and(|e| e.contains("plain names")));
+        assert!(place(own, Some("/")).is_err() && place(own, Some("")).is_err());
+        assert_eq!(place(unit, None), is("/longshore.slice/longshore-containers-1234abcd.service"));
+        assert_eq!(place(unit, Some("shop.slice")), is("/shop.slice/longshore-containers-1234abcd-shop.service"));
+        assert_eq!(
+            place(unit, Some("shop-web.slice")),
+            is("/shop.slice/shop-web.slice/longshore-containers-1234abcd-shop-web.service")
+        );
+        assert_eq!(place(unit, Some("-.slice")), is("/longshore-containers-1234abcd--.service"));
+        for wrong in ["/shop", "shop", ".slice", "a--b.slice", "a/b.slice", "-a.slice", "../a.slice"] {
+            assert!(place(unit, Some(wrong)).is_err_and(|e| e.contains("name of a slice")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn who_was_started_by_the_other_driver_is_found_too() {
+        let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
+        let places = Places::new("i", Driver::Systemd);
+        assert_eq!(places.all(&id)[1], Path::new("/longshore/i").join(id.as_str()));
+        // A path is nothing to systemd, but it may have been one to us.
+        places.remember(&id, Some("/shop"));
+        assert_eq!(places.all(&id), [Path::new("/shop").join(id.as_str())]);
+    }
+}
