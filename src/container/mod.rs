@@ -20,17 +20,20 @@
 //!       └────────▶ StartFailed ─start─▶ …
 //! ```
 
+mod abilities;
 pub mod cgroup;
 pub mod confine;
 mod disk;
 mod launch;
 pub mod link;
+pub mod machine;
 pub mod oci;
 mod own_exe;
 mod peek;
 pub mod process;
 pub mod program;
 pub mod record;
+pub mod resources;
 pub mod seccomp;
 mod seen;
 mod state;
@@ -47,10 +50,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::model::{
-    BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
+    Ability, BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
 };
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+use machine::Machine;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -204,6 +208,8 @@ struct Inner {
     settings: Settings,
     folders: Folders,
     cgroups: Cgroups,
+    machine: Machine,
+    lacks: BTreeMap<Ability, String>,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -224,6 +230,8 @@ impl Containers {
         let folders = Folders::open(&settings.data_dir, &settings.run_dir)?;
         let follower = folders.write_follower()?;
         let cgroups = Cgroups::find(&settings.instance).map_err(OpenError::Cgroups)?;
+        let machine = Machine::look().map_err(OpenError::Cgroups)?;
+        let lacks = abilities::lacks(&machine);
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
@@ -241,7 +249,7 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all = Self(Arc::new(Inner { settings, folders, cgroups, exe, follower, known, changed }));
+        let all = Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }
