@@ -119,6 +119,7 @@ fn spawn(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> io::Result<Child> 
         folder: inner.folders.container(id),
         device_guard: matches!(settings.runtime, Runtime::External(_)) || inner.cgroups.guard_devices(),
         run: inner.folders.run(id),
+        machine: inner.machine.clone(),
         oom_counter: inner.cgroups.oom_counter(id),
         cgroup,
         shims: inner.cgroups.shims(id),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::machine::Machine;
 use crate::model::{ExitStatus, ProcessId, Timestamp};
 
 /// The record that a container was started; there from just before its command runs until the next start.
@@ -36,6 +37,8 @@ pub struct Order {
     pub cgroup: PathBuf,
     /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
     pub shims: Option<PathBuf>,
+    /// The controllers of this machine.
+    pub machine: Machine,
     /// Where the oom counter of that cgroup will be.
     pub oom_counter: PathBuf,
     /// `None`: the embedded runtime.

@@ -20,18 +20,21 @@
 //!       └────────▶ StartFailed ─start─▶ …
 //! ```
 
+mod abilities;
 mod adopt;
 pub mod cgroup;
 pub mod confine;
 mod disk;
 mod launch;
 pub mod link;
+pub mod machine;
 pub mod oci;
 mod own_exe;
 mod peek;
 pub mod process;
 pub mod program;
 pub mod record;
+pub mod resources;
 pub mod seccomp;
 mod seen;
 mod state;
@@ -47,10 +50,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{
+    Ability, BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp,
+};
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+use machine::Machine;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -210,6 +216,8 @@ struct Inner {
     settings: Settings,
     folders: Folders,
     cgroups: Cgroups,
+    machine: Machine,
+    lacks: BTreeMap<Ability, String>,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -232,6 +240,8 @@ impl Containers {
         let (cgroups, warning) =
             Cgroups::find(&settings.instance, settings.cgroup_driver).map_err(OpenError::Cgroups)?;
         warnings.extend(warning.map(Warning));
+        let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
+        let lacks = abilities::lacks(&machine);
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
@@ -252,7 +262,7 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all = Self(Arc::new(Inner { settings, folders, cgroups, exe, follower, known, changed }));
+        let all = Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }

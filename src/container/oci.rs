@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::machine::Machine;
 use super::record::ImageDefaults;
+use super::resources::{self, Blocks};
 use crate::model::{ContainerSpec, NetworkMode, Process};
 
 /// Docker's fourteen, by their numbers.
@@ -29,7 +31,6 @@ pub const CAPABILITIES: [(u8, &str); 14] = [
 const WHILE_LOADING: &str = "CAP_SYS_ADMIN";
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const PIDS_LIMIT: u64 = 4096;
 const NOFILE: (u64, u64) = (1024, 524_288);
 /// Where the init is put in a container that asks for one.
 pub const INIT: &str = "/.longshore-init";
@@ -66,6 +67,10 @@ pub struct Surroundings<'a> {
     pub etc: &'a Path,
     /// Absolute within each hierarchy.
     pub cgroup: &'a Path,
+    /// What limits depend on.
+    pub machine: &'a Machine,
+    /// The block devices that its limits name.
+    pub blocks: &'a Blocks,
     /// The init program on the host.
     pub init: &'a Path,
     /// The host's name, for containers on its network.
@@ -148,10 +153,12 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
             "namespaces": [
                 { "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" },
             ],
-            "resources": {
-                "devices": [{ "allow": false, "access": "rwm" }],
-                "pids": { "limit": PIDS_LIMIT },
-            },
+            "resources": resources::oci(
+                &spec.service.resources,
+                around.machine,
+                around.blocks,
+                json!([{ "allow": false, "access": "rwm" }]),
+            ),
             "maskedPaths": MASKED.iter().copied().chain(around.masked.iter().map(String::as_str)).collect::<Vec<_>>(),
             "readonlyPaths": READ_ONLY,
         },
@@ -258,6 +265,8 @@ mod tests {
             root: Path::new("/run/x/rootfs"),
             etc: Path::new("/data/x/etc"),
             cgroup: Path::new("/longshore/i/x"),
+            machine: &crate::container::machine::tests::complete(crate::container::machine::Version::One),
+            blocks: &Blocks::default(),
             init: Path::new("/data/bin/follower"),
             host_name: "host",
             masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],

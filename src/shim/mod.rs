@@ -67,6 +67,8 @@ enum ShimError {
     #[error(transparent)]
     User(#[from] crate::container::users::UserError),
     #[error(transparent)]
+    Resources(#[from] crate::container::resources::ResourceError),
+    #[error(transparent)]
     Inside(#[from] crate::rootfs::InsideError),
     #[error("the seccomp profile cannot be written")]
     Seccomp(#[from] oci_spec::OciSpecError),

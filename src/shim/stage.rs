@@ -12,6 +12,7 @@ use super::{ShimError, doing, net};
 use crate::container::link::{CONTAINER, Order};
 use crate::container::oci::{self, Surroundings};
 use crate::container::record::{ContainerRecord, ImageDefaults};
+use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::users;
 use crate::model::{ContainerSpec, NetworkMode};
@@ -108,6 +109,8 @@ fn write_config(
         root,
         etc,
         cgroup: &order.cgroup,
+        machine: &order.machine,
+        blocks: &limits(order, spec)?,
         init: &order.init,
         host_name: &host_name(),
         masked: &thermal_throttles(),
@@ -125,6 +128,14 @@ fn write_config(
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
     Ok(bundle)
+}
+
+/// Checks the limits, and looks up what they name.
+fn limits(order: &Order, spec: &ContainerSpec) -> Result<Blocks, ShimError> {
+    let wanted = &spec.service.resources;
+    resources::check(wanted)?;
+    resources::prepare(&order.machine, &order.cgroup, wanted)?;
+    Ok(Blocks::look(wanted)?)
 }
 
 /// 0, or what we have where we may not go down to it: the runtime would refuse to start the container.
