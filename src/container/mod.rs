@@ -25,6 +25,7 @@ mod adopt;
 pub mod cgroup;
 pub mod confine;
 mod disk;
+pub mod exec;
 mod launch;
 pub mod link;
 pub mod machine;
@@ -50,12 +51,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{
-    Ability, BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp,
-};
+use crate::model::{Ability, BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 use machine::Machine;
 use own_exe::OwnExe;
 pub use peek::peek;
