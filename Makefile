@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint soak evil-images bench-pull
+.PHONY: demo build test lint soak evil-images bench-pull test-vm
 
 TOOLS = tests/tools/install.sh
 
@@ -28,6 +28,13 @@ evil-images: build
 	work=$$(mktemp -d /tmp/longshore-evil.XXXXXX); \
 	PYTHONDONTWRITEBYTECODE=1 LONGSHORE_ADAPTER=$$work/adapter python3 "$(KIT)" try --engine exec:$(CURDIR)/tests/adapters/longshore.py --work $$work/kit $(or $(CASES),all); \
 	code=$$?; LONGSHORE_ADAPTER=$$work/adapter tests/adapters/longshore.py stop; rm -rf $$work; exit $$code
+
+# Container tests and a test of the unit file in a machine with systemd and cgroup v2 alone, by a kit that is not part of this project.
+# usage: make test-vm KIT=path/to/vm.sh [WHAT="unit run_containers"]
+test-vm:
+	@test -n "$(KIT)" || { echo 'say which kit: make test-vm KIT=path/to/vm.sh' >&2; exit 2; }
+	$(TOOLS) gcc
+	tests/vm/run.sh "$(KIT)" $(WHAT)
 
 # Pulls beside other engines. usage: make bench-pull [PULL="--rounds 2 --registry 127.0.0.1:5000/test"]
 bench-pull: build

@@ -634,6 +634,56 @@ async fn a_shim_killed_at_any_moment_of_a_start_does_no_harm() {
     place.running(&container);
 }
 
+/// A parent that fits the machine, and where it is.
+fn parent() -> (String, &'static str) {
+    let one = fs::read_to_string("/proc/self/mountinfo").expect("mounts").contains(" - cgroup ");
+    if !one && Path::new("/run/systemd/system").is_dir() {
+        (format!("longshoretest{}.slice", std::process::id()), "/longshoretest")
+    } else {
+        (format!("/longshore-test-{}/inner", std::process::id()), "/longshore-test-")
+    }
+}
+
+#[tokio::test]
+async fn a_cgroup_parent_is_found_again_and_its_container_ended() {
+    let mut place = Place::new();
+    let (parent, begins) = parent();
+    let below = changed("trap '' TERM; sleep 1000 & echo up; while :; do sleep 1; done", |s| {
+        s.isolation.cgroup_parent = Some(parent.clone());
+    });
+    place.run(&below).await;
+    let cgroups = |pid: i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
+        text.lines().filter_map(|l| l.splitn(3, ':').nth(2).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let init = place.running(&below).0;
+    let ours = cgroups(init.pid).into_iter().find(|p| p.ends_with(below.id.as_str())).expect("a cgroup of its own");
+    assert!(ours.starts_with(begins), "{ours}");
+    let log = place.all().log_dir(&below.id).join("log");
+    until("it is up", || fs::read_to_string(&log).is_ok_and(|t| t.contains("up"))).await;
+    // Another daemon finds it there, and ends all of it.
+    assert!(place.reopen().is_empty());
+    assert_eq!(place.running(&below).0, init);
+    place.all().stop(&below.id, None, 50).await.expect("stopped");
+    assert_eq!(place.exit(&below).await, ExitStatus::Signal(9));
+    place.all().start(&below.id).await.expect("started again");
+    place.all().remove(&below.id).await.expect("removed");
+    let everywhere = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path());
+    for hierarchy in everywhere.chain([PathBuf::from("/sys/fs/cgroup")]) {
+        let place = hierarchy.join(ours.trim_start_matches('/'));
+        assert!(!place.exists(), "{}", place.display());
+        // The parent is its owner's: ours here.
+        let inner = place.parent().expect("a parent");
+        if begins == "/longshore-test-" && inner.exists() {
+            fs::remove_dir(inner).and_then(|()| fs::remove_dir(inner.parent().expect("a parent"))).expect("empty");
+        }
+    }
+    let wrong = changed("true", |s| s.isolation.cgroup_parent = Some("../up".into()));
+    place.create(&wrong).await;
+    let error = place.all().start(&wrong.id).await.expect_err("it leads out");
+    assert!(matches!(&error, StartError::Cgroup(_)), "{error}");
+}
+
 #[tokio::test]
 async fn a_full_disk_loses_output_but_not_the_exit_status_and_says_so() {
     let mut place = Place::new();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::process::{self, Process};
 use super::{Containers, KILL_LIMIT, OpenError, Warning, disk, state};
-use crate::model::{ContainerId, ContainerState, ProcessId};
+use crate::model::{ContainerId, ContainerState, ProcessId, UserNamespace};
 
 impl Containers {
     /// Takes over a container that was found on disk.
@@ -19,6 +19,12 @@ impl Containers {
             if let Err(left) = self.0.cgroups.kill(&id, KILL_LIMIT) {
                 warnings.push(Warning(format!("container {}: {left}", id.short())));
             }
+        }
+        if found.spec.service.isolation.user != UserNamespace::Host
+            && let Err(error) = self.0.settings.ids.keep(&path())
+        {
+            warnings
+                .push(Warning(format!("container {}: its ids are not known to other daemons: {error}", id.short())));
         }
         let running = matches!(state, ContainerState::Running { .. });
         self.know(found.spec, found.stop_signal, state);

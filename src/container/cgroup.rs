@@ -27,6 +27,8 @@ pub struct Cgroups {
     places: Places,
     /// Units are made and taken away one after the other: what is made for a container is not taken away before it is in there.
     units: Mutex<()>,
+    /// The program that sleeps in a unit.
+    keeper: PathBuf,
 }
 
 /// Why cgroups cannot be used as configured.
@@ -74,10 +76,11 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 impl Cgroups {
     /// Looks for the hierarchies, and decides who makes our folder in them. A warning where `Auto` is not what one would expect.
-    pub fn find(instance: &str, driver: CgroupDriver) -> Result<(Self, Option<String>), FindError> {
+    pub fn find(instance: &str, driver: CgroupDriver, keeper: &Path) -> Result<(Self, Option<String>), FindError> {
         let hierarchies = hierarchies(&fs::read_to_string("/proc/self/mountinfo")?);
         let (driver, warning) = decide(driver, &hierarchies)?;
-        Ok((Self { hierarchies, places: Places::new(instance, driver), units: Mutex::default() }, warning))
+        let (places, units, keeper) = (Places::new(instance, driver), Mutex::default(), keeper.to_owned());
+        Ok((Self { hierarchies, places, units, keeper }, warning))
     }
 
     /// Remembers the parent that a container asked for (`cgroup_parent`): from then on it is looked for there.
@@ -98,7 +101,7 @@ impl Cgroups {
         let path = self.places.next(id)?;
         if let (Driver::Systemd, Some(mount)) = (self.places.driver, self.unified()) {
             let _one = self.units.lock().unwrap_or_else(PoisonError::into_inner);
-            self.places.unit(id)?.ready(mount, id.as_str())?;
+            self.places.unit(id)?.ready(mount, &self.keeper, id.as_str())?;
         }
         Ok(path)
     }
@@ -336,7 +339,7 @@ mod tests {
         let mount = tempfile::tempdir().expect("a folder");
         let hierarchy = Hierarchy { mount: mount.path().into(), unified: true, memory: false, devices: false };
         let places = Places::new("x", Driver::Cgroupfs);
-        let cgroups = Cgroups { hierarchies: vec![hierarchy], places, units: Mutex::default() };
+        let cgroups = Cgroups { hierarchies: vec![hierarchy], places, units: Mutex::default(), keeper: PathBuf::new() };
         let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
         assert!(!cgroups.populated(&id), "there is none");
         fs::create_dir_all(below(mount.path(), &cgroups.path(&id)).join("cgroup.procs")).expect("not a file");

@@ -3,15 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use super::link::{Order, Report, StartRecord};
+use super::link::{IdsRecord, Order, Report, StartRecord};
 use super::{Inner, KILL_LIMIT, Runtime, StartError, blocking};
-use crate::model::{ContainerId, ContainerState};
+use crate::model::{ContainerId, ContainerState, UserNamespace};
 
 /// A shim that says nothing for so long is ended.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -25,8 +25,8 @@ pub(super) async fn launch(inner: &Arc<Inner>, id: &ContainerId) -> Result<Conta
     let (preparing, prepared) = (Arc::clone(inner), id.clone());
     let prepare = blocking(move || preparing.folders.prepare_start(&prepared));
     prepare.await.map_err(io("the container's run folder was not made"))?;
-    let cgroup = place(inner, id).await?;
-    let started = match report(inner, id, cgroup).await {
+    let given = given(inner, id).await?;
+    let started = match report(inner, id, given).await {
         Ok(started) => started,
         Err(error) => {
             // The shim took its processes with it; a cgroup may be left, or everything where it was killed.
@@ -65,16 +65,43 @@ async fn clear(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), StartError> {
     cleared.await.map_err(|e| StartError::Failed(e.to_string()))?
 }
 
-/// Its cgroup's place; it may take a call of systemd to make it.
-async fn place(inner: &Arc<Inner>, id: &ContainerId) -> Result<PathBuf, StartError> {
-    let (inner, id) = (Arc::clone(inner), id.clone());
-    let placed = tokio::task::spawn_blocking(move || inner.cgroups.place(&id)).await;
-    Ok(placed.map_err(|e| StartError::Failed(e.to_string()))??)
+/// What it is given for this start.
+pub(super) struct Given {
+    cgroup: PathBuf,
+    ids: Option<IdsRecord>,
 }
 
-async fn report(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> Result<StartRecord, StartError> {
+impl Given {
+    /// For a container that runs: where it is. Whoever enters it sees its users by its namespaces.
+    pub(super) fn of_running(inner: &Inner, id: &ContainerId) -> Self {
+        Self { cgroup: inner.cgroups.path(id), ids: None }
+    }
+}
+
+/// Its cgroup's place, which it may take a call of systemd to make, and its ids.
+async fn given(inner: &Arc<Inner>, id: &ContainerId) -> Result<Given, StartError> {
+    let user = inner.user_namespace(id);
+    let (inner, id) = (Arc::clone(inner), id.clone());
+    let given = tokio::task::spawn_blocking(move || {
+        let ids = match user {
+            UserNamespace::Host => None,
+            UserNamespace::Auto { size } => Some(inner.settings.ids.range(&inner.folders.container(&id), size)?.into()),
+        };
+        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids })
+    });
+    given.await.map_err(|e| StartError::Failed(e.to_string()))?
+}
+
+impl Inner {
+    fn user_namespace(&self, id: &ContainerId) -> UserNamespace {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(id).map_or(UserNamespace::Host, |known| known.observed.spec.service.isolation.user)
+    }
+}
+
+async fn report(inner: &Inner, id: &ContainerId, given: Given) -> Result<StartRecord, StartError> {
     let mut shim =
-        spawn(inner, id, cgroup).map_err(|source| StartError::Io { step: "the shim was not started", source })?;
+        spawn(inner, id, given).map_err(|source| StartError::Io { step: "the shim was not started", source })?;
     let mut said = Vec::new();
     if let Some(stdout) = shim.stdout.take() {
         // To the end of the pipe: the shim has become the follower by then, or has ended.
@@ -113,8 +140,8 @@ async fn ended(shim: &mut Child) -> String {
 }
 
 /// With an empty environment: nothing of the daemon's is to reach a container, and a backtrace would only cost time.
-fn spawn(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> io::Result<Child> {
-    let order = order(inner, id, cgroup);
+fn spawn(inner: &Inner, id: &ContainerId, given: Given) -> io::Result<Child> {
+    let order = order(inner, id, given);
     let stderr = std::fs::File::create(order.run.join("shim.err"))?;
     let mut command = Command::new(inner.exe.path());
     command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order)?);
@@ -124,7 +151,7 @@ fn spawn(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> io::Result<Child> 
 }
 
 /// What a shim of this container is told, and whoever else enters it.
-pub(super) fn order(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> Order {
+pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given) -> Order {
     let settings = &inner.settings;
     Order {
         folder: inner.folders.container(id),
@@ -132,7 +159,8 @@ pub(super) fn order(inner: &Inner, id: &ContainerId, cgroup: PathBuf) -> Order {
         run: inner.folders.run(id),
         machine: inner.machine.clone(),
         oom_counter: inner.cgroups.oom_counter(id),
-        cgroup,
+        cgroup: given.cgroup,
+        ids: given.ids,
         shims: inner.cgroups.shims(id),
         runtime: match &settings.runtime {
             Runtime::Embedded => None,

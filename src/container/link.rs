@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
 use crate::model::{ExitStatus, ProcessId, Timestamp};
+use crate::rootfs::IdRange;
 
 /// The record that a container was started; there from just before its command runs until the next start.
 pub const START: &str = "start";
@@ -35,6 +36,8 @@ pub struct Order {
     pub run: PathBuf,
     /// Its cgroup, absolute within each hierarchy.
     pub cgroup: PathBuf,
+    /// The ids of its own users; none: the host's.
+    pub ids: Option<IdsRecord>,
     /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
     pub shims: Option<PathBuf>,
     /// The controllers of this machine.
@@ -51,6 +54,26 @@ pub struct Order {
     pub log_files: u64,
     /// This boot.
     pub boot_id: String,
+}
+
+/// An [`IdRange`] in an order.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct IdsRecord {
+    uid: u32,
+    gid: u32,
+    size: u32,
+}
+
+impl From<IdRange> for IdsRecord {
+    fn from(IdRange { uid, gid, size }: IdRange) -> Self {
+        Self { uid, gid, size }
+    }
+}
+
+impl From<IdsRecord> for IdRange {
+    fn from(IdsRecord { uid, gid, size }: IdsRecord) -> Self {
+        Self { uid, gid, size }
+    }
 }
 
 /// What a shim answers, as one line of JSON.

@@ -39,7 +39,9 @@ pub mod resources;
 pub mod seccomp;
 mod seen;
 mod state;
+pub mod subids;
 mod update;
+pub mod userns;
 pub mod users;
 mod walk;
 
@@ -86,6 +88,8 @@ pub struct Settings {
     pub runtime: Runtime,
     /// Who makes the folder that their cgroups are in.
     pub cgroup_driver: CgroupDriver,
+    /// Where containers with users of their own get their ids from.
+    pub ids: subids::Sources,
     /// A log file is rotated before it grows beyond this.
     pub log_bytes: u64,
     /// So many log files are kept.
@@ -106,6 +110,7 @@ impl Settings {
             run_dir,
             runtime: Runtime::Embedded,
             cgroup_driver: CgroupDriver::Auto,
+            ids: subids::Sources::default(),
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
             boot_id: this_boot()?,
@@ -162,6 +167,9 @@ pub enum StartError {
     /// There is no place for its cgroup.
     #[error("there is no place for the container's cgroup")]
     Cgroup(#[from] cgroup::PlaceError),
+    /// There are no ids for its users.
+    #[error("there are no ids for the container's own users")]
+    Ids(#[from] subids::SubidError),
     /// Folders, the shim, the records.
     #[error("{step}")]
     Io {
@@ -238,7 +246,7 @@ impl Containers {
         let folders = Folders::open(&settings.data_dir, &settings.run_dir)?;
         let follower = folders.write_follower()?;
         let (cgroups, warning) =
-            Cgroups::find(&settings.instance, settings.cgroup_driver).map_err(OpenError::Cgroups)?;
+            Cgroups::find(&settings.instance, settings.cgroup_driver, &follower).map_err(OpenError::Cgroups)?;
         warnings.extend(warning.map(Warning));
         let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
         let lacks = abilities::lacks(&machine);
@@ -356,7 +364,10 @@ impl Containers {
             inner.cgroups.remove(&gone).map_err(fail("cgroup"))?;
             inner.folders.remove_run(&gone).map_err(fail("run folder"))?;
             let removed = inner.folders.remove(&gone).map_err(fail("folder"));
-            removed.inspect(|()| inner.cgroups.retire(&gone))
+            removed.inspect(|()| {
+                inner.cgroups.retire(&gone);
+                inner.settings.ids.release(&inner.folders.container(&gone));
+            })
         });
         removed.await.map_err(|e| RemoveError::Io { what: "folder", source: io::Error::other(e) })??;
         self.known().remove(id);

@@ -2,8 +2,10 @@
 //!
 //! The shim mounts the overlay in a mount namespace of its own, so the host never sees the mount and none can be left over.
 
+mod idmap;
 mod inside;
 mod overlay;
 
+pub use idmap::{IdRange, IdmapError, Mapping};
 pub use inside::{InsideError, make_dirs, read_file};
 pub use overlay::{MountError, Overlay};

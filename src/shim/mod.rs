@@ -21,6 +21,7 @@ mod handover;
 mod net;
 mod stage;
 mod streams;
+mod userns;
 
 use std::fs;
 use std::io::Write as _;
@@ -38,6 +39,7 @@ use rustix::io::Errno;
 // Named `entry` for `supervise`, which the follower compiles with the file beside it.
 use crate::container::link::{EXIT, EXIT_DRAFT, EXIT_LEN, LOGS, Order, Report, START, StartRecord};
 use crate::container::process::start_ticks;
+use crate::container::userns::PROBE;
 use crate::logs::entry;
 use crate::model::ProcessId;
 use handover::Handover;
@@ -65,6 +67,8 @@ enum ShimError {
     #[error(transparent)]
     Mount(#[from] crate::rootfs::MountError),
     #[error(transparent)]
+    Idmap(#[from] crate::rootfs::IdmapError),
+    #[error(transparent)]
     User(#[from] crate::container::users::UserError),
     #[error(transparent)]
     Resources(#[from] crate::container::resources::ResourceError),
@@ -85,6 +89,9 @@ fn doing<E: Into<std::io::Error>>(what: &'static str) -> impl FnOnce(E) -> ShimE
 /// The role. `args` are those after `shim`.
 #[must_use]
 pub fn main(args: &[String]) -> ExitCode {
+    if let [PROBE, folder] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return userns::probe(Path::new(folder));
+    }
     let report = match run(args) {
         // Not reached where it went well: the process is the follower by then.
         Ok(never) => match never {},
@@ -104,6 +111,7 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
     nix::sys::prctl::set_child_subreaper(true).map_err(doing("becoming the reaper"))?;
     let stage = Stage::set(&order)?;
     let mut streams = Streams::new(stage.spec.service.process.tty, stage.spec.service.process.stdin_open, &order.run)?;
+    streams.give(stage.owner)?;
     prepare_exit(&order)?;
     let oom_score = fs::read_to_string(stage::OOM_SCORE);
     let started = match &order.runtime {
@@ -115,7 +123,8 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
         let _ = fs::write(stage::OOM_SCORE, score.trim());
     }
     let init = started.pid();
-    let record = record(&order, init).and_then(|record| started.start(&order).map(|()| record));
+    let record = stage.join_network(init).and_then(|()| record(&order, init));
+    let record = record.and_then(|record| started.start(&order).map(|()| record));
     let record = record.inspect_err(|_| {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
         let _ = fs::remove_file(order.folder.join(START));

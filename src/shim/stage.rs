@@ -5,18 +5,20 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::Pid;
 
+use super::userns::Gathered;
 use super::{ShimError, doing, net};
 use crate::container::link::{CONTAINER, Order};
 use crate::container::oci::{self, Surroundings};
 use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
-use crate::container::users;
+use crate::container::{userns, users};
 use crate::model::{ContainerSpec, NetworkMode};
-use crate::rootfs::{Overlay, make_dirs};
+use crate::rootfs::{IdRange, Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
 pub(super) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
@@ -27,6 +29,17 @@ pub(super) struct Stage {
     pub(super) spec: ContainerSpec,
     /// The folder with `config.json`.
     pub(super) bundle: PathBuf,
+    /// The ids of its own users; none: the host's.
+    pub(super) ids: Option<IdRange>,
+    /// User and group that its command runs as, as the host has them.
+    pub(super) owner: (u32, u32),
+}
+
+/// What the runtime mounts.
+struct Parts {
+    root: PathBuf,
+    etc: PathBuf,
+    init: PathBuf,
 }
 
 impl Stage {
@@ -34,26 +47,49 @@ impl Stage {
         let json = fs::read(order.folder.join(CONTAINER)).map_err(doing("reading the container's record"))?;
         let record = ContainerRecord::parse(&json)?;
         let spec = record.spec.to_model()?;
-        enter_namespaces(spec.service.network)?;
-        let root = mount_root(order, &record.layers)?;
+        let ids = order.ids.map(IdRange::from);
+        enter_namespaces(spec.service.network, ids.is_none())?;
         let etc = write_etc(order, &spec)?;
-        let bundle = write_config(order, &spec, &record.image_defaults, &root, &etc)?;
-        Ok(Self { spec, bundle })
+        let parts = match ids {
+            None => Parts { root: mount_root(order, &record.layers)?, etc, init: order.init.clone() },
+            Some(range) => {
+                let gathered = Gathered::new(order, &record.layers, range)?;
+                let root = gathered.root(order, &record.layers, range)?;
+                Parts { root, etc: gathered.etc(&etc)?, init: gathered.init(&order.init)? }
+            }
+        };
+        let (bundle, owner) = write_config(order, &spec, &record.image_defaults, &parts)?;
+        Ok(Self { spec, bundle, ids, owner })
+    }
+}
+
+impl Stage {
+    /// A network namespace that the runtime made is prepared from inside; the shim stays in it, as it does in its own.
+    pub(super) fn join_network(&self, init: Pid) -> Result<(), ShimError> {
+        if self.ids.is_none() || self.spec.service.network != NetworkMode::None {
+            return Ok(());
+        }
+        let namespace =
+            fs::File::open(format!("/proc/{init}/ns/net")).map_err(doing("opening the network namespace"))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(doing("entering the network namespace"))?;
+        net::prepare().map_err(doing("preparing the network namespace"))
     }
 }
 
 /// From here on no mount of ours reaches the host; the host's still reach us, so that what is unmounted there is not held here.
-fn enter_namespaces(network: NetworkMode) -> Result<(), ShimError> {
+///
+/// A network namespace is made here only for a container with the host's users: else it must belong to its user namespace.
+fn enter_namespaces(network: NetworkMode, here: bool) -> Result<(), ShimError> {
     let flags = match network {
-        NetworkMode::None => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET,
-        NetworkMode::Host => CloneFlags::CLONE_NEWNS,
+        NetworkMode::None if here => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET,
+        NetworkMode::None | NetworkMode::Host => CloneFlags::CLONE_NEWNS,
     };
     unshare(flags).map_err(doing("making namespaces"))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(doing("separating the mounts"))?;
     match network {
-        NetworkMode::None => net::prepare().map_err(doing("preparing the network namespace")),
-        NetworkMode::Host => Ok(()),
+        NetworkMode::None if here => net::prepare().map_err(doing("preparing the network namespace")),
+        NetworkMode::None | NetworkMode::Host => Ok(()),
     }
 }
 
@@ -94,12 +130,18 @@ fn write_config(
     order: &Order,
     spec: &ContainerSpec,
     image: &ImageDefaults,
-    root: &Path,
-    etc: &Path,
-) -> Result<PathBuf, ShimError> {
+    parts: &Parts,
+) -> Result<(PathBuf, (u32, u32)), ShimError> {
     let process = &spec.service.process;
+    let root = parts.root.as_path();
+    let ids = order.ids.map(IdRange::from);
     let who = users::look_up(root, process.user.as_deref().unwrap_or(&image.user))?;
-    make_dirs(root, oci::working_dir(process, image))?;
+    let owner = userns::owner(&who, ids).map_err(ShimError::Runtime)?;
+    let work = || make_dirs(root, oci::working_dir(process, image));
+    match ids {
+        None => work()?,
+        Some(range) => range.as_root(work).map_err(doing("working as the container's root"))??,
+    }
     if oci::command(process, image).is_empty() {
         return Err(ShimError::Runtime("no command: neither the file nor the image names one".into()));
     }
@@ -107,11 +149,11 @@ fn write_config(
     let embedded = order.runtime.is_none();
     let around = Surroundings {
         root,
-        etc,
+        etc: &parts.etc,
         cgroup: &order.cgroup,
         machine: &order.machine,
         blocks: &limits(order, spec)?,
-        init: &order.init,
+        init: &parts.init,
         host_name: &host_name(),
         masked: &thermal_throttles(),
         nofile_hard,
@@ -124,10 +166,13 @@ fn write_config(
         let profile = seccomp::oci(oci::capability_mask(order.device_guard))?;
         config["linux"]["seccomp"] = serde_json::to_value(profile).map_err(|e| ShimError::Runtime(e.to_string()))?;
     }
+    if let Some(range) = ids {
+        userns::adapt(&mut config, range, spec.service.network == NetworkMode::None);
+    }
     let bundle = order.run.join("bundle");
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
-    Ok(bundle)
+    Ok((bundle, owner))
 }
 
 /// Checks the limits, and looks up what they name.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::unistd::pipe2;
+use nix::unistd::{fchown, pipe2};
 
 use super::{ShimError, doing};
 
@@ -49,6 +49,18 @@ impl Streams {
         };
         let given = Some(Given::Pipes { stdin, stdout, stderr });
         Ok(Self { kept: Kept::Pipes(out_read, err_read), stdin: kept_stdin, given })
+    }
+
+    /// Makes pipes the property of the container's user, who may open them again (`/dev/stdout`).
+    pub(super) fn give(&self, (uid, gid): (u32, u32)) -> Result<(), ShimError> {
+        let Some(Given::Pipes { stdin, stdout, stderr }) = &self.given else { return Ok(()) };
+        // Without an open end of ours it is the host's /dev/null.
+        let stdin = self.stdin.as_ref().map(|_| stdin);
+        for pipe in [stdout, stderr].into_iter().chain(stdin) {
+            fchown(pipe, Some(uid.into()), Some(gid.into()))
+                .map_err(doing("giving the pipes to the container's user"))?;
+        }
+        Ok(())
     }
 
     /// Standard output (or the terminal), standard error, the open end of standard input; the first two do not block.

@@ -70,6 +70,7 @@ YAML
 mv "$work/shop" /etc/longshore/state/shop
 run longshore status --wait --timeout 120s
 pid=$(pid_of shop-web-1)
+case $pid in ''|null) echo "NOT OK: it does not run"; journalctl -u longshore --no-pager | tail -30; exit 1;; esac
 echo "pid $pid"; cat "/proc/$pid/cgroup"
 is "its pids limit" 4096 "$(limit_of "$pid" pids.max)"
 echo "controllers: $(limit_of "$pid" cgroup.controllers)"

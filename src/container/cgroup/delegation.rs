@@ -1,15 +1,16 @@
 //! A part of systemd's tree that is ours by its own rules: one writer for each part.
 //!
-//! On a machine where systemd runs and cgroups are v2 alone, our containers are below one **transient unit** (`Type=oneshot`,
-//! `RemainAfterExit`, `Delegate`): it has no process of its own, exists until it is stopped, and what is below it systemd
-//! does not touch, whether it reads its units again, is executed again, or our daemon's own unit is restarted. The daemon's own
-//! cgroup would not do: a service whose cgroup has controllers enabled for those below it cannot be started again (v2 allows
-//! no process there). A scope for each container would be one call of D-Bus and some milliseconds of systemd's per start; this
-//! is one per daemon.
+//! On a machine where systemd runs and cgroups are v2 alone, our containers are below one **transient unit** with `Delegate`:
+//! what is below it systemd does not touch, whether it reads its units again, is executed again, or our daemon's own unit is
+//! restarted. systemd clears a unit's cgroup away when nobody is in it; so a **keeper** sleeps in there, in a group of its own, because
+//! v2 allows no process beside groups that have controllers. With `KillMode=process` nothing but the keeper dies with the unit.
+//!
+//! The daemon's own cgroup would not do: a service whose cgroup has controllers enabled for those below it cannot be started again. A
+//! scope for each container would be a call of D-Bus and some milliseconds of systemd's for each start; this is one per daemon.
 //!
 //! ```text
 //! longshore.slice/longshore-containers-INSTANCE.service/ID       a container
-//!                                                      /shims    their parents, who outlive the daemon and its unit
+//!                                                      /shims    the keeper, and the containers' parents, who outlive the daemon
 //! NAME.slice/longshore-containers-INSTANCE-NAME.service/…        those with cgroup_parent: NAME.slice
 //! ```
 
@@ -20,8 +21,12 @@ use std::process::Command;
 
 use super::places::ParentError;
 
-/// Where shims are.
+/// Where shims are, and the keeper.
 const SHIMS: &str = "shims";
+/// Our own slice.
+const SLICE: &str = "longshore.slice";
+/// The follower's argument that makes it a keeper.
+const KEEPER: &str = "keep";
 
 /// Such a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +54,7 @@ impl Unit {
     pub(super) fn of(instance: &str, slice: Option<&str>) -> Result<Self, ParentError> {
         let Some(slice) = slice else {
             let name = format!("longshore-containers-{instance}.service");
-            return Ok(Self { name, slice: "longshore.slice".to_owned() });
+            return Ok(Self { name, slice: SLICE.to_owned() });
         };
         let stem = slice.strip_suffix(".slice").filter(|stem| is_slice(stem));
         let stem = stem.ok_or_else(|| ParentError::NoSlice(slice.to_owned()))?;
@@ -77,41 +82,40 @@ impl Unit {
     }
 
     /// Makes it unless it is there, with every controller that systemd hands on, and a folder for `child` in it.
-    pub(super) fn ready(&self, mount: &Path, child: &str) -> Result<(), DelegationError> {
+    pub(super) fn ready(&self, mount: &Path, keeper: &Path, child: &str) -> Result<(), DelegationError> {
         let folder = self.folder(mount);
-        if !folder.is_dir() {
-            self.make()?;
+        let shims = folder.join(SHIMS);
+        // Made after the unit, so that it tells that the unit was made whole.
+        if !shims.is_dir() {
+            self.make(keeper)?;
+            create(&shims)?;
         }
-        let fail = |path: &Path| {
-            let path = path.to_owned();
-            move |source| DelegationError::Folder { path, source }
-        };
-        let controllers = folder.join("cgroup.controllers");
-        let names = fs::read_to_string(&controllers).map_err(fail(&controllers))?;
+        let (inside, there) = (folder.join("cgroup.procs"), shims.join("cgroup.procs"));
+        for pid in read(&inside)?.lines() {
+            write(&there, pid)?;
+        }
         let enabled = folder.join("cgroup.subtree_control");
-        let have = fs::read_to_string(&enabled).map_err(fail(&enabled))?;
+        let (names, have) = (read(&folder.join("cgroup.controllers"))?, read(&enabled)?);
         for name in names.split_whitespace().filter(|name| !have.split_whitespace().any(|have| have == *name)) {
-            fs::write(&enabled, format!("+{name}")).map_err(fail(&enabled))?;
+            write(&enabled, &format!("+{name}"))?;
         }
-        for path in [folder.join(SHIMS), folder.join(child)] {
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail(&path)(error)),
-                _ => {}
-            }
-        }
-        Ok(())
+        create(&folder.join(child))
     }
 
-    fn make(&self) -> Result<(), DelegationError> {
+    fn make(&self, keeper: &Path) -> Result<(), DelegationError> {
+        // One whose keeper was killed may be known still.
+        for verb in ["stop", "reset-failed"] {
+            let _ = systemctl(&[verb, &self.name]);
+        }
         let mut command = Command::new("systemd-run");
-        command.args(["--quiet", "--no-ask-password", "--collect", "--service-type=oneshot", "--remain-after-exit"]);
+        command.args(["--quiet", "--no-ask-password", "--collect", "--service-type=exec"]);
         command.arg(format!("--unit={}", self.name)).arg(format!("--slice={}", self.slice));
-        command.arg("--description=Containers of Longshore; stopping this ends them");
-        // No limit but the containers' own. Our daemon is stopped first, so that it does not start again what is ended.
-        for property in ["Delegate=yes", "TasksMax=infinity", "TimeoutStopSec=10", "Before=longshore.service"] {
+        command.arg("--description=Containers of Longshore");
+        // No limit but the containers' own.
+        for property in ["Delegate=yes", "KillMode=process", "TasksMax=infinity", "OOMScoreAdjust=-500"] {
             command.args(["-p", property]);
         }
-        let output = command.args(["--", "true"]).output().map_err(DelegationError::Program)?;
+        let output = command.arg("--").arg(keeper).arg(KEEPER).output().map_err(DelegationError::Program)?;
         if output.status.success() {
             return Ok(());
         }
@@ -119,22 +123,43 @@ impl Unit {
         Err(DelegationError::Refused { unit: self.name.clone(), said })
     }
 
-    /// Takes it away where nobody is in it any more.
+    /// Takes it away where no container is in it any more.
     pub(super) fn retire(&self, mount: &Path) {
         let folder = self.folder(mount);
         let in_use = super::children(&folder).iter().any(|child| !child.ends_with(SHIMS));
-        if in_use || !folder.is_dir() {
+        // Nobody is harmed by a unit that is left: the next container is put into it.
+        if in_use || !folder.is_dir() || !systemctl(&["stop", &self.name]) {
             return;
         }
-        // Nobody is harmed by a unit that is left: the next container is put into it.
-        let stopped = Command::new("systemctl").args(["--quiet", "--no-ask-password", "stop", &self.name]).output();
-        if stopped.is_ok_and(|output| output.status.success()) {
-            let slice = super::below(mount, Path::new(&self.path())).parent().map(Path::to_owned);
-            // Ours alone is stopped where it is empty; others are their owner's.
-            if self.slice == "longshore.slice" && slice.is_some_and(|slice| super::children(&slice).is_empty()) {
-                let _ = Command::new("systemctl").args(["--quiet", "--no-ask-password", "stop", &self.slice]).output();
-            }
+        // Our own slice goes where it is empty; others are their owner's.
+        let slice = folder.parent().filter(|_| self.slice == SLICE);
+        if slice.is_some_and(|slice| super::children(slice).is_empty()) {
+            let _ = systemctl(&["stop", &self.slice]);
         }
+    }
+}
+
+fn systemctl(args: &[&str]) -> bool {
+    let output = Command::new("systemctl").args(["--quiet", "--no-ask-password"]).args(args).output();
+    output.is_ok_and(|output| output.status.success())
+}
+
+fn read(path: &Path) -> Result<String, DelegationError> {
+    fs::read_to_string(path).map_err(|source| DelegationError::Folder { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), DelegationError> {
+    match fs::write(path, text) {
+        // A process that has ended meanwhile.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        done => done.map_err(|source| DelegationError::Folder { path: path.to_owned(), source }),
+    }
+}
+
+fn create(path: &Path) -> Result<(), DelegationError> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done.map_err(|source| DelegationError::Folder { path: path.to_owned(), source }),
     }
 }
 

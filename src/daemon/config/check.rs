@@ -62,6 +62,10 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
         let message = format!("{} is not a program", runtime.display());
         said.wrong(&["runtime"], message, "give the path of runc, or leave it out");
     }
+    if let Some(user) = file.userns_remap_user.as_ref().filter(|user| user.is_empty() || user.contains([':', '\n'])) {
+        let message = format!("{user:?} is not a user's name");
+        said.wrong(&["userns-remap-user"], message, "write it as /etc/subuid has it");
+    }
     for (key, paths) in [("login-files", &file.login_files), ("certs-dirs", &file.certs_dirs)] {
         for (at, path) in paths.iter().flatten().enumerate() {
             absolute(said, &[key, &at.to_string()], path);

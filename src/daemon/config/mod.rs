@@ -47,6 +47,8 @@ pub struct ConfigFile {
     pub runtime: Option<PathBuf>,
     /// Who makes the folder that the containers' cgroups are in: systemd (as a unit that is delegated to Longshore; needs cgroup v2), cgroupfs (Longshore itself, below /longshore) or auto. Default: auto, systemd where it runs and cgroups are v2 alone
     pub cgroup_driver: CgroupDriverFile,
+    /// The user whose ranges in /etc/subuid and /etc/subgid containers with users of their own get. Default: longshore, or containers where longshore has none
+    pub userns_remap_user: Option<String>,
     /// Stop all containers when the daemon stops. Default: false, they run on
     pub stop_containers_on_shutdown: bool,
     /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
@@ -264,6 +266,8 @@ mod tests {
         assert!(said("{,}").starts_with("config.json:1:2: it is not JSON"));
         assert!(said("{\"tcp\": \"0.0.0.0:80\"}").contains("not a loopback address"));
         assert!(said("{\"data-dir\": \"x\"}").contains("relative"));
+        assert!(said("{\"cgroup-driver\": \"docker\"}").contains("expected one of `auto`, `cgroupfs`, `systemd`"));
+        assert!(said("{\"userns-remap-user\": \"a:1\"}").contains(":1:2: \"a:1\" is not a user's name"));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! argv = [follower, PID, MAX_BYTES, FILES, NEXT, STARTED_NS, BOOT_ID, STREAMS]
 //! 3 stdout pipe or terminal   4 stderr pipe   5 container folder   6 log folder   7 oom counter of the cgroup
 //! ```
-//! With `argv[1] == "init"` the same program is PID 1 of a container that asked for one (see `init.rs`).
+//! With `argv[1] == "init"` the same program is PID 1 of a container that asked for one (see `init.rs`). With `argv[1] == "keep"` it
+//! sleeps, so that systemd keeps the cgroup it is in.
 #![no_std]
 #![no_main]
 
@@ -47,6 +48,11 @@ extern "C" fn begin(stack: *const usize) -> ! {
     let args = unsafe { sys::Args::new(stack) };
     if args.get(1) == b"init" {
         init::run(&args);
+    }
+    if args.get(1) == b"keep" {
+        loop {
+            sys::poll([-1; 3], None);
+        }
     }
     // SAFETY: this is the only thread, and `begin` runs once.
     let memory = unsafe { &mut *core::ptr::addr_of_mut!(MEMORY) };

@@ -1,0 +1,134 @@
+//! User namespaces of containers: what they change in the runtime's configuration, and what a machine must have for them.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::Containers;
+use super::oci::Identity;
+use crate::rootfs::IdRange;
+
+/// The shim's argument that makes it look whether a file system can show other owners.
+pub const PROBE: &str = "can-show-other-owners";
+/// Overlay mounts take idmapped layers from here on.
+const KERNEL: (u32, u32) = (5, 19);
+
+/// Changes `config.json` for a container whose ids are this range. The network namespace, where it has its own, must belong to the user
+/// namespace, or its /sys could not be mounted; so the runtime makes it. Where it shares the host's, /sys is the host's.
+pub fn adapt(config: &mut Value, range: IdRange, own_network: bool) {
+    let mapping = |first: u32| json!([{ "containerID": 0, "hostID": first, "size": range.size }]);
+    let linux = &mut config["linux"];
+    (linux["uidMappings"], linux["gidMappings"]) = (mapping(range.uid), mapping(range.gid));
+    let mut namespaces = vec![json!({ "type": "user" })];
+    if own_network {
+        namespaces.push(json!({ "type": "network" }));
+    }
+    if let Some(list) = linux["namespaces"].as_array_mut() {
+        list.extend(namespaces);
+    }
+    let mounts = config["mounts"].as_array_mut().into_iter().flatten();
+    for mount in mounts.filter(|mount| mount["type"] == "sysfs" && !own_network) {
+        *mount = json!({
+            "type": "bind", "source": "/sys", "destination": mount["destination"],
+            "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"],
+        });
+    }
+}
+
+/// User and group of the container as the host has them; where the range does not hold them, why not.
+pub fn owner(who: &Identity, range: Option<IdRange>) -> Result<(u32, u32), String> {
+    let Some(range) = range else { return Ok((who.uid, who.gid)) };
+    let ids = [("user", who.uid), ("group", who.gid)].into_iter().chain(who.groups.iter().map(|gid| ("group", *gid)));
+    if let Some((what, id)) = ids.into_iter().find(|(_, id)| *id >= range.size) {
+        let size = range.size;
+        let words = format!(
+            "{what} {id} is not among the {size} ids of the container's own users; ask for more: userns_mode: auto:size={}",
+            id + 1
+        );
+        return Err(words);
+    }
+    Ok((range.uid + who.uid, range.gid + who.gid))
+}
+
+/// Why this machine's kernel has no user namespaces for containers.
+#[must_use]
+pub fn lacking() -> Option<String> {
+    if !Path::new("/proc/self/ns/user").exists() {
+        return Some("the kernel has no user namespaces".to_owned());
+    }
+    let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
+    if most.trim() == "0" {
+        return Some("user namespaces are switched off (user.max_user_namespaces is 0)".to_owned());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release.trim();
+    (version(release) < KERNEL).then(|| {
+        let (major, minor) = KERNEL;
+        format!("the kernel is {release}; overlay mounts take idmapped layers from {major}.{minor} on")
+    })
+}
+
+impl Containers {
+    /// Why there can be no container with users of its own: the kernel, nobody's ids, the file system of the data directory. Blocks.
+    #[must_use]
+    pub fn lacks_user_namespaces(&self) -> Option<String> {
+        let settings = &self.0.settings;
+        lacking().or_else(|| settings.ids.lacking()).or_else(|| {
+            let mut command = Command::new(self.0.exe.path());
+            let asked = command.arg0("longshore").args(["shim", PROBE]).arg(&settings.data_dir).env_clear().output();
+            match asked {
+                Ok(output) if output.status.success() => None,
+                Ok(output) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+                Err(error) => Some(format!("it cannot be tried whether files can be shown with other owners: {error}")),
+            }
+        })
+    }
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_told_by_their_release() {
+        assert_eq!(version("6.1.0-56-cloud-amd64"), (6, 1));
+        assert!(version("5.18.19") < KERNEL && version("5.19-rc1") >= KERNEL && version("6.1") > KERNEL);
+        assert_eq!(version(""), (0, 0));
+    }
+
+    #[test]
+    fn a_user_outside_of_the_range_is_said_so() {
+        let who = Identity { uid: 33, gid: 5, groups: vec![99], ..Identity::default() };
+        let owner = |size| owner(&who, Some(IdRange { uid: 1000, gid: 2000, size }));
+        assert_eq!(super::owner(&who, None), Ok((33, 5)));
+        assert_eq!(owner(100), Ok((1033, 2005)));
+        assert!(owner(99).is_err_and(|e| e.starts_with("group 99 ") && e.ends_with("auto:size=100")));
+        assert!(owner(33).is_err_and(|e| e.starts_with("user 33 ")));
+    }
+
+    #[test]
+    fn the_configuration_gets_its_namespaces_and_ids() {
+        let whole = json!({
+            "mounts": [{ "type": "proc" }, { "type": "sysfs", "destination": "/sys" }],
+            "linux": { "namespaces": [{ "type": "pid" }] },
+        });
+        let range = IdRange { uid: 1000, gid: 2000, size: 10 };
+        let (mut own, mut host) = (whole.clone(), whole);
+        adapt(&mut own, range, true);
+        assert_eq!(own["linux"]["uidMappings"], json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]));
+        assert_eq!(own["linux"]["gidMappings"][0]["hostID"], 2000);
+        assert_eq!(own["linux"]["namespaces"], json!([{ "type": "pid" }, { "type": "user" }, { "type": "network" }]));
+        assert_eq!(own["mounts"][1]["type"], "sysfs");
+        adapt(&mut host, range, false);
+        assert_eq!(host["linux"]["namespaces"], json!([{ "type": "pid" }, { "type": "user" }]));
+        assert_eq!((&host["mounts"][1]["source"], &host["mounts"][1]["destination"]), (&json!("/sys"), &json!("/sys")));
+    }
+}
