@@ -1,8 +1,10 @@
 //! The rules for one slot: which container belongs there, and what is the next step towards it.
 
+use std::ops::ControlFlow;
+
 use super::backoff::restart_delay_ms;
 use super::memory::streak;
-use super::{Planner, WaitingOn, images, may_run};
+use super::{Planner, WaitingOn, images, live, may_run, unmet};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -33,6 +35,7 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
     match project.services.get(&slot.service) {
         None => Wanted::Nothing("its service is no longer in the file"),
         Some(service) if !service.holds.is_empty() || service.image.is_none() => Wanted::AsItIs,
+        Some(service) if unmet::holds(service, &planner.facts.observed.lacks) => Wanted::AsItIs,
         Some(service) if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
         Some(service) => Wanted::Service(service),
     }
@@ -185,8 +188,12 @@ const fn kill(id: ContainerId) -> Action {
     Action::Stop { id, signal: Some(Signal::KILL), grace_ms: 0 }
 }
 
-/// The current container: started when it was never started, then supervised by the file's present policy.
+/// The current container: given what changed, started when it was never started, then supervised by the file's present policy.
 fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    // What is left of an orphan is ended first.
+    let orphaned = matches!(container.state, ContainerState::Orphaned { .. });
+    let given = if orphaned { ControlFlow::Continue(None) } else { live::update(planner, slot, container, service) };
+    let ControlFlow::Continue(failed) = given else { return };
     match &container.state {
         ContainerState::Created | ContainerState::StartFailed { .. } => {
             start(planner, slot, container, "the file asks for it".to_owned());
@@ -194,6 +201,9 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
         ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Orphaned { .. } => {
             supervise(planner, slot, container, service.restart);
         }
+    }
+    if let Some(blocked) = failed {
+        planner.wait(slot, blocked.0, blocked.1);
     }
 }
 

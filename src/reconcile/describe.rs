@@ -180,7 +180,8 @@ impl Reconciler {
             phase: self.service_phase(name, wanted, containers, waits, facts.saved),
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
-            holds: wanted.iter().flat_map(|s| s.holds.iter().map(|h| h.problem.clone())).collect(),
+            holds: wanted.map(|s| self.holds_of(s)).unwrap_or_default(),
+            loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
             waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
@@ -216,7 +217,7 @@ impl Reconciler {
             Action::RemoveImage { .. } => false,
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
-        let held = !wanted.holds.is_empty();
+        let held = !self.holds_of(wanted).is_empty();
         match (held, busy) {
             (true, _) => Phase::Held,
             (false, true) => waiting.max(Phase::Applying),

@@ -70,6 +70,7 @@ pub(crate) fn service(name: &str, replicas: u32) -> ServiceView {
         wanted: replicas,
         running: replicas,
         holds: Vec::new(),
+        loosenings: Vec::new(),
         waiting: Vec::new(),
         containers: (1..=replicas).map(|n| container(name, n)).collect(),
     }

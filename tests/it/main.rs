@@ -11,6 +11,7 @@ mod images;
 mod images_cli;
 mod inside;
 mod lifecycle;
+mod live;
 mod logins;
 mod output;
 mod policies;

@@ -35,5 +35,5 @@ pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
-pub use status::{Folder, Held, Phase, Project, Service, Status, Store};
+pub use status::{Folder, Held, Loosening, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};
