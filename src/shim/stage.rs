@@ -8,13 +8,17 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::{ShimError, doing, net};
+use super::asked::{Asked, sysctl_path};
+use super::{ShimError, doing, etc, net};
+use crate::container::confine::bounding;
+use crate::container::device_filter;
 use crate::container::link::{CONTAINER, Order};
 use crate::container::oci::{self, Surroundings};
+use crate::container::privileges::{self, Defaults, Privileges};
 use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::container::seccomp;
 use crate::container::users;
-use crate::model::{ContainerSpec, NetworkMode};
+use crate::model::{Capability, CapabilitySet, ContainerSpec, DeviceRule, NetworkMode};
 use crate::rootfs::{Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
@@ -26,6 +30,12 @@ pub(super) struct Stage {
     pub(super) spec: ContainerSpec,
     /// The folder with `config.json`.
     pub(super) bundle: PathBuf,
+    /// What its processes may do.
+    pub(super) privileges: Privileges,
+    /// The devices that it may use.
+    pub(super) device_rules: Vec<DeviceRule>,
+    /// The SELinux label of its processes.
+    pub(super) label: Option<String>,
 }
 
 impl Stage {
@@ -33,16 +43,33 @@ impl Stage {
         let json = fs::read(order.folder.join(CONTAINER)).map_err(doing("reading the container's record"))?;
         let record = ContainerRecord::parse(&json)?;
         let spec = record.spec.to_model()?;
-        enter_namespaces(spec.service.network)?;
-        let root = mount_root(order, &record.layers)?;
-        let etc = write_etc(order, &spec)?;
-        let bundle = write_config(order, &spec, &record.image_defaults, &root, &etc)?;
-        Ok(Self { spec, bundle })
+        let asked = Asked::gather(order, &spec)?;
+        enter_namespaces(spec.service.network, &asked)?;
+        let root = mount_root(order, &record.layers, asked.labels.as_ref().map(|labels| labels.files.as_str()))?;
+        let etc = etc::write(order, &spec, &host_name())?;
+        let privileges = privileges(order, &spec);
+        let bundle = write_config(order, &spec, privileges, &record.image_defaults, (&root, &etc), &asked)?;
+        let device_rules = device_filter::allowed(&spec.service.isolation, &asked.devices);
+        let label = asked.labels.map(|labels| labels.process);
+        Ok(Self { spec, bundle, privileges, device_rules, label })
     }
 }
 
+/// Where nothing refuses devices, none can be made.
+fn privileges(order: &Order, spec: &ContainerSpec) -> Privileges {
+    let defaults = Defaults {
+        capabilities: CapabilitySet::from_mask(order.default_capabilities),
+        no_new_privileges: order.no_new_privileges,
+    };
+    let given = privileges::of(&spec.service.isolation, &defaults);
+    let none = if order.device_guard { None } else { Capability::parse("MKNOD") };
+    let capabilities = none.map_or(given.capabilities, |none| given.capabilities.without(none));
+    // What the machine holds back from everybody, nobody can be given.
+    Privileges { capabilities: capabilities.intersection(bounding()), ..given }
+}
+
 /// From here on no mount of ours reaches the host; the host's still reach us, so that what is unmounted there is not held here.
-fn enter_namespaces(network: NetworkMode) -> Result<(), ShimError> {
+fn enter_namespaces(network: NetworkMode, asked: &Asked) -> Result<(), ShimError> {
     let flags = match network {
         NetworkMode::None => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET,
         NetworkMode::Host => CloneFlags::CLONE_NEWNS,
@@ -51,58 +78,46 @@ fn enter_namespaces(network: NetworkMode) -> Result<(), ShimError> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(doing("separating the mounts"))?;
     match network {
-        NetworkMode::None => net::prepare().map_err(doing("preparing the network namespace")),
-        NetworkMode::Host => Ok(()),
+        NetworkMode::None => net::prepare().map_err(doing("preparing the network namespace"))?,
+        NetworkMode::Host => {}
     }
+    for (name, value) in &asked.network_sysctls {
+        fs::write(sysctl_path(name), value)
+            .map_err(|error| ShimError::Runtime(format!("sysctls: {name} cannot be set to {value:?}: {error}")))?;
+    }
+    Ok(())
 }
 
-fn mount_root(order: &Order, layers: &[PathBuf]) -> Result<PathBuf, ShimError> {
+fn mount_root(order: &Order, layers: &[PathBuf], context: Option<&str>) -> Result<PathBuf, ShimError> {
     let root = order.run.join("rootfs");
     let (upper, work) = (order.folder.join("upper"), order.folder.join("work"));
     for folder in [&root, &upper, &work] {
         fs::create_dir_all(folder).map_err(doing("making the folders of the root"))?;
     }
-    Overlay { layers, upper: &upper, work: &work, nodev: !order.device_guard }.mount(&root)?;
+    Overlay { layers, upper: &upper, work: &work, nodev: !order.device_guard, context }.mount(&root)?;
     Ok(root)
-}
-
-/// `hosts`, `hostname` and `resolv.conf`. On the host's network they are copies of the host's.
-fn write_etc(order: &Order, spec: &ContainerSpec) -> Result<PathBuf, ShimError> {
-    let etc = order.folder.join("etc");
-    fs::create_dir_all(&etc).map_err(doing("making the container's etc"))?;
-    let host_name = host_name();
-    let name = oci::host_name(spec, &host_name);
-    let (hosts, resolv) = match spec.service.network {
-        NetworkMode::Host => {
-            (fs::read("/etc/hosts").unwrap_or_default(), fs::read("/etc/resolv.conf").unwrap_or_default())
-        }
-        NetworkMode::None => {
-            let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-            (hosts.into_bytes(), Vec::new())
-        }
-    };
-    let write =
-        |file: &str, bytes: &[u8]| fs::write(etc.join(file), bytes).map_err(doing("writing the container's etc"));
-    write("hosts", &hosts)?;
-    write("resolv.conf", &resolv)?;
-    write("hostname", format!("{name}\n").as_bytes())?;
-    Ok(etc)
 }
 
 fn write_config(
     order: &Order,
     spec: &ContainerSpec,
+    privileges: Privileges,
     image: &ImageDefaults,
-    root: &Path,
-    etc: &Path,
+    (root, etc): (&Path, &Path),
+    asked: &Asked,
 ) -> Result<PathBuf, ShimError> {
     let process = &spec.service.process;
-    let who = users::look_up(root, process.user.as_deref().unwrap_or(&image.user))?;
+    let isolation = &spec.service.isolation;
+    let mut who = users::look_up(root, process.user.as_deref().unwrap_or(&image.user))?;
+    for group in users::look_up_groups(root, &isolation.groups)?.iter().chain(&asked.edits.groups) {
+        if !who.groups.contains(group) {
+            who.groups.push(*group);
+        }
+    }
     make_dirs(root, oci::working_dir(process, image))?;
     if oci::command(process, image).is_empty() {
         return Err(ShimError::Runtime("no command: neither the file nor the image names one".into()));
     }
-    let (_, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(doing("reading the limit of open files"))?;
     let embedded = order.runtime.is_none();
     let around = Surroundings {
         root,
@@ -111,20 +126,52 @@ fn write_config(
         init: &order.init,
         host_name: &host_name(),
         masked: &thermal_throttles(),
-        nofile_hard,
-        oom_score: oom_score(),
-        device_guard: order.device_guard,
+        nofile_hard: most_open_files()?,
+        oom_score: match isolation.oom_score {
+            Some(score) => asked_oom_score(score)?,
+            None => oom_score(),
+        },
+        devices: &asked.devices,
+        binds: &asked.edits.mounts,
+        variables: &asked.edits.environment,
+        sysctls: &asked.sysctls,
+        labels: asked.labels.as_ref(),
+        time_namespace: embedded && Path::new("/proc/self/ns/time").exists(),
+        privileges,
         embedded,
     };
     let mut config = oci::config(spec, image, &who, &around);
     if !embedded {
-        let profile = seccomp::oci(oci::capability_mask(order.device_guard))?;
-        config["linux"]["seccomp"] = serde_json::to_value(profile).map_err(|e| ShimError::Runtime(e.to_string()))?;
+        let profile = seccomp::oci_for(&isolation.seccomp, isolation.privileged, privileges.capabilities)?;
+        if let Some(profile) = profile {
+            config["linux"]["seccomp"] = profile;
+        }
     }
     let bundle = order.run.join("bundle");
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
     Ok(bundle)
+}
+
+/// All that containers are given, where we may raise our limit to that; else our own.
+fn most_open_files() -> Result<u64, ShimError> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(doing("reading the limit of open files"))?;
+    let may_raise = Capability::parse("SYS_RESOURCE").is_some_and(|capability| bounding().contains(capability));
+    Ok(if may_raise { hard.max(oci::NOFILE.1) } else { hard })
+}
+
+/// What the file asks for, if we may go there.
+fn asked_oom_score(score: i16) -> Result<i32, ShimError> {
+    let own = fs::read_to_string(OOM_SCORE).map_err(doing("reading our own oom_score_adj"))?;
+    fs::write(OOM_SCORE, score.to_string()).map_err(|error| {
+        ShimError::Runtime(format!(
+            "oom_score_adj: {score} is less than this machine lets the daemon give (its own is {}): {error}",
+            own.trim()
+        ))
+    })?;
+    // Where we may not go back we are less protected, no more.
+    let _ = fs::write(OOM_SCORE, own.trim());
+    Ok(score.into())
 }
 
 /// 0, or what we have where we may not go down to it: the runtime would refuse to start the container.
