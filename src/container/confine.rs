@@ -6,6 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::seccomp::{self, Instruction};
+use crate::model::CapabilitySet;
 
 /// `_LINUX_CAPABILITY_VERSION_3`
 const VERSION: u32 = 0x2008_0522;
@@ -34,7 +35,9 @@ impl Confinement {
         if let Some(program) = &self.program {
             seccomp::load(program).map_err(|e| ("seccomp", e))?;
         }
-        set_capabilities(if root { self.capabilities } else { 0 }).map_err(|e| ("capabilities", e))
+        // What the machine holds back from everybody cannot be held.
+        let held = if root { self.capabilities & bounding().mask() } else { 0 };
+        set_capabilities(held).map_err(|e| ("capabilities", e))
     }
 }
 
@@ -50,6 +53,14 @@ pub fn permitted() -> io::Result<u64> {
 /// Makes all that is permitted effective: a change of the user took it away, where `PR_SET_KEEPCAPS` kept it permitted.
 pub fn raise_permitted() -> io::Result<()> {
     set_capabilities(permitted()?)
+}
+
+/// The capabilities that this process can ever have or hand on.
+#[must_use]
+pub fn bounding() -> CapabilitySet {
+    let held = (0..64).take_while(|number| prctl(libc::PR_CAPBSET_READ, *number) >= 0);
+    let held = held.filter(|number| prctl(libc::PR_CAPBSET_READ, *number) == 1);
+    CapabilitySet::from_mask(held.fold(0, |mask, number| mask | 1 << number))
 }
 
 /// The process ends with its parent.

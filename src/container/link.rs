@@ -29,9 +29,19 @@ pub const LOGS: &str = "logs";
 pub struct Order {
     /// The container's folder in the data directory.
     pub folder: PathBuf,
+    /// Where devices are refused to it; none where nothing does.
+    pub device_cgroup: Option<DeviceCgroup>,
+    /// Where compiled seccomp programs are kept.
+    pub seccomp: PathBuf,
+    /// Where CDI files are looked for.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Whether the runtime refuses the devices that are not meant for containers. Where nothing does, none can be made
     /// (`CAP_MKNOD` is left out) and none of the image can be opened (its root is mounted with `nodev`).
     pub device_guard: bool,
+    /// The capabilities that a file adds to and drops from, as a bit mask.
+    pub default_capabilities: u64,
+    /// `no_new_privs` for containers whose file does not say.
+    pub no_new_privileges: bool,
     /// Its folder in the run directory.
     pub run: PathBuf,
     /// Its cgroup, absolute within each hierarchy.
@@ -74,6 +84,15 @@ impl From<IdsRecord> for IdRange {
     fn from(IdsRecord { uid, gid, size }: IdsRecord) -> Self {
         Self { uid, gid, size }
     }
+}
+
+/// The cgroup of a container that knows about devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCgroup {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Whether it is of version 2, where a program decides.
+    pub unified: bool,
 }
 
 /// What a shim answers, as one line of JSON.

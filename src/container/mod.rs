@@ -22,16 +22,20 @@
 
 mod abilities;
 mod adopt;
+pub mod cdi;
 pub mod cgroup;
 pub mod confine;
+pub mod device_filter;
 mod disk;
 pub mod exec;
+pub mod host_device;
 mod launch;
 pub mod link;
 pub mod machine;
 pub mod oci;
 mod own_exe;
 mod peek;
+pub mod privileges;
 pub mod process;
 pub mod program;
 pub mod record;
@@ -90,6 +94,12 @@ pub struct Settings {
     pub cgroup_driver: CgroupDriver,
     /// Where containers with users of their own get their ids from.
     pub ids: subids::Sources,
+    /// Further programs that create containers, by the names that files give them.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Where CDI files are looked for.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// What a container may do whose file says nothing.
+    pub defaults: privileges::Defaults,
     /// A log file is rotated before it grows beyond this.
     pub log_bytes: u64,
     /// So many log files are kept.
@@ -111,11 +121,38 @@ impl Settings {
             runtime: Runtime::Embedded,
             cgroup_driver: CgroupDriver::Auto,
             ids: subids::Sources::default(),
+            runtimes: BTreeMap::new(),
+            cdi_dirs: cdi::FOLDERS.map(PathBuf::from).to_vec(),
+            defaults: privileges::Defaults::default(),
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
             boot_id: this_boot()?,
             exe: PathBuf::from("/proc/self/exe"),
         })
+    }
+}
+
+/// What `runtime:` calls the embedded one.
+const BUILT_IN: &str = "builtin";
+
+impl Settings {
+    /// The runtime of this name. The names that other engines have for runc and crun mean those, where they are configured.
+    fn runtime_named(&self, name: Option<&str>) -> Result<Runtime, StartError> {
+        let Some(name) = name else { return Ok(self.runtime.clone()) };
+        let short = name.strip_prefix("io.containerd.").and_then(|n| n.strip_suffix(".v2")).unwrap_or(name);
+        if let Some(program) = self.runtimes.get(name).or_else(|| self.runtimes.get(short)) {
+            return Ok(Runtime::External(program.clone()));
+        }
+        match &self.runtime {
+            Runtime::External(program) if program.file_name().is_some_and(|file| file == short) => {
+                Ok(self.runtime.clone())
+            }
+            _ if name == BUILT_IN => Ok(Runtime::Embedded),
+            _ => {
+                let known = self.runtimes.keys().map(String::as_str).chain([BUILT_IN]).collect::<Vec<_>>().join(", ");
+                Err(StartError::Runtime { name: name.to_owned(), known })
+            }
+        }
     }
 }
 
@@ -177,6 +214,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The file names a runtime that the configuration does not have.
+    #[error("runtime: {name} is not configured here; there are {known} (\"runtimes\" in the configuration names more)")]
+    Runtime { name: String, known: String },
     /// The shim says why.
     #[error("{0}")]
     Failed(String),

@@ -98,6 +98,15 @@ mod tests {
     const GROUP: &str = "root:x:0:\nweb:x:33:\nlog:x:4:web,other\nadm:x:5:other\n";
 
     #[test]
+    fn further_groups_are_found_by_name_and_number() {
+        let seen = |name| find_group(GROUP, name).map_err(|e| e.to_string());
+        assert_eq!((seen("log"), seen("4711")), (Ok(4), Ok(4711)));
+        for name in ["nobody", "-1", "4294967295", ""] {
+            assert_eq!(seen(name), Err(format!("no group {name:?} in /etc/group of the image")));
+        }
+    }
+
+    #[test]
     fn users_are_found_as_docker_finds_them() {
         let seen =
             |user| find(PASSWD, GROUP, user).map(|i| (i.uid, i.gid, i.groups, i.home)).map_err(|e| e.to_string());

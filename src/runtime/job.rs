@@ -8,12 +8,13 @@ use std::fs;
 use nix::sys::resource::Resource;
 use serde_json::Value;
 
-use crate::container::confine::Confinement;
+use crate::container::confine::{Confinement, bounding};
 use crate::container::exec::link::{ExecAsk, ExecFailure, ExecOrder, ExecStreams};
-use crate::container::link::CONTAINER;
+use crate::container::link::{CONTAINER, Order};
+use crate::container::privileges::{self, Privileges};
 use crate::container::record::ContainerRecord;
-use crate::container::{oci, seccomp};
-use crate::model::{CapabilitySet, Isolation, Seccomp};
+use crate::container::seccomp;
+use crate::model::{CapabilitySet, Isolation};
 
 /// Everything about one command but where it runs.
 pub(super) struct Job {
@@ -47,7 +48,7 @@ impl Job {
         let wished = spec.service.process;
         let named = image.environment.iter().any(|v| named(v) == "HOME");
         let own_home = !named && !wished.environment.iter().any(|v| v.name == "HOME");
-        let confinement = confinement(&isolation, container.device_guard, ask.privileged)?;
+        let confinement = confinement(&isolation, &container, ask.privileged)?;
         Ok(Self {
             own_home: own_home && !ask.environment.iter().any(|v| self::named(v) == "HOME"),
             environment: environment(texts(&process["env"]), &ask),
@@ -65,21 +66,14 @@ impl Job {
 }
 
 /// What the container's own command may do; all of it where that is asked for by name.
-fn confinement(isolation: &Isolation, device_guard: bool, privileged: bool) -> Result<Confinement, ExecFailure> {
-    let no_new_privileges = isolation.no_new_privileges.unwrap_or(false);
+fn confinement(isolation: &Isolation, container: &Order, privileged: bool) -> Result<Confinement, ExecFailure> {
+    let Privileges { capabilities, no_new_privileges } = privileges::granted(isolation, container, bounding());
     if privileged {
-        let capabilities = CapabilitySet::ALL.mask();
-        return Ok(Confinement { program: None, capabilities, no_new_privileges });
+        return Ok(Confinement { program: None, capabilities: CapabilitySet::ALL.mask(), no_new_privileges });
     }
-    let capabilities = oci::capability_mask(device_guard);
-    match isolation.seccomp {
-        Seccomp::Default => {}
-        Seccomp::Unconfined => return Ok(Confinement { program: None, capabilities, no_new_privileges }),
-        Seccomp::Profile(_) => {
-            return Err(ExecFailure::NotStarted("the container's seccomp profile is not known here".to_owned()));
-        }
-    }
-    Ok(Confinement { program: Some(seccomp::program(capabilities).into()), capabilities, no_new_privileges })
+    let program = seccomp::cached(&container.seccomp, &isolation.seccomp, isolation.privileged, capabilities)
+        .map_err(|error| fail("the container's seccomp profile", &error))?;
+    Ok(Confinement { program: program.map(Into::into), capabilities: capabilities.mask(), no_new_privileges })
 }
 
 /// The container's variables with those of the order: `NAME=value`, or `NAME` to take one away.

@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::rc::Rc;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -16,7 +17,7 @@ use super::streams::{Given, Streams};
 use super::{ShimError, doing};
 use crate::container::confine::Confinement;
 use crate::container::link::Order;
-use crate::container::oci::capability_mask;
+use crate::container::privileges::Privileges;
 use crate::container::resources;
 use crate::container::seccomp;
 use crate::model::Resources;
@@ -60,15 +61,18 @@ impl Created {
 
 pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Result<Created, ShimError> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(doing("making a pipe"))?;
-    let capabilities = capability_mask(order.device_guard);
+    let isolation = &stage.spec.service.isolation;
+    let Privileges { capabilities, no_new_privileges } = stage.privileges;
     let launch = Launch {
         confinement: Confinement {
-            program: Some(seccomp::program(capabilities).into()),
-            capabilities,
-            no_new_privileges: false,
+            program: seccomp::cached(&order.seccomp, &isolation.seccomp, isolation.privileged, capabilities)?
+                .map(Rc::from),
+            capabilities: capabilities.mask(),
+            no_new_privileges,
         },
         errors: write.as_raw_fd(),
         init: stage.spec.service.process.init,
+        label: stage.label.clone(),
     };
     let fail = |error: libcontainer::error::LibcontainerError| ShimError::Runtime(super::chain(&error));
     let mut builder = ContainerBuilder::new(stage.spec.id.to_string(), SyscallType::default())
