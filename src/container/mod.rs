@@ -37,6 +37,8 @@ pub mod resources;
 pub mod seccomp;
 mod seen;
 mod state;
+pub mod stats;
+pub mod top;
 mod update;
 pub mod users;
 mod walk;
@@ -210,6 +212,7 @@ struct Inner {
     cgroups: Cgroups,
     machine: Machine,
     lacks: BTreeMap<Ability, String>,
+    reader: stats::Reader,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -232,6 +235,7 @@ impl Containers {
         let cgroups = Cgroups::find(&settings.instance).map_err(OpenError::Cgroups)?;
         let machine = Machine::look().map_err(OpenError::Cgroups)?;
         let lacks = abilities::lacks(&machine);
+        let reader = stats::Reader::new();
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
@@ -249,7 +253,8 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all = Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, exe, follower, known, changed }));
+        let all =
+            Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, reader, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }

@@ -12,6 +12,7 @@ use super::config::{Config, Flags};
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
+use super::numbers::Machine;
 use super::output::Output;
 use super::registries::Registries;
 use super::signals::Signals;
@@ -248,6 +249,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
+        numbers: Arc::new(Machine::new(Arc::clone(host))),
         images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,

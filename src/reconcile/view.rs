@@ -181,6 +181,8 @@ pub enum ContainerStateView {
     Exited {
         /// How.
         status: ExitStatus,
+        /// How, in words.
+        how: String,
         /// When.
         at: Timestamp,
     },
