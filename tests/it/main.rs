@@ -14,5 +14,6 @@ mod lifecycle;
 mod logins;
 mod output;
 mod policies;
+mod resources;
 mod support;
 mod survival;
