@@ -200,9 +200,29 @@ async fn memory_beyond_the_limit_is_said_to_be_that() {
     let child = with(&["/bin/sh", "-c", "work mem 64"], |s| s.resources = alone.service.resources.clone());
     place.run(&child).await;
     assert_eq!(place.exit(&child).await, ExitStatus::OomKilled);
-    let killed = spec(service(&["/bin/sh", "-c", "kill -9 $$"]));
-    place.run(&killed).await;
-    assert_ne!(place.exit(&killed).await, ExitStatus::OomKilled);
+    // One that goes on without its child, and one that ends for itself afterwards.
+    let script = "work mem 64; echo on; read line; exit 3";
+    let on = with(&["/bin/sh", "-c", script], |s| {
+        s.resources = alone.service.resources.clone();
+        s.process.stdin_open = true;
+    });
+    place.run(&on).await;
+    place.says(&on, "on").await;
+    assert_eq!(place.all().stats(&[on.id.clone()])[&on.id].memory.map(|m| m.oom_kills), Some(1));
+    let ends = with(&["/bin/sh", "-c", "work mem 64; exit 3"], |s| s.resources = alone.service.resources.clone());
+    place.run(&ends).await;
+    assert_eq!(place.exit(&ends).await, ExitStatus::AfterOom(3));
+    // Killed by somebody else, a child that was, and the same code by itself.
+    let sleep = with(&["work", "sleep"], |s| s.resources = alone.service.resources.clone());
+    place.run(&sleep).await;
+    let (init, _) = place.running(&sleep);
+    longshore::container::process::Process::open(init).expect("looked at").expect("alive").signal(9);
+    assert_eq!(place.exit(&sleep).await, ExitStatus::Signal(9));
+    for script in ["exit 137", "/bin/sh -c 'kill -9 $$'; exit $?"] {
+        let killed = with(&["/bin/sh", "-c", script], |s| s.resources = alone.service.resources.clone());
+        place.run(&killed).await;
+        assert_eq!(place.exit(&killed).await, ExitStatus::Code(137), "{script}");
+    }
 }
 
 #[tokio::test]
@@ -253,4 +273,66 @@ async fn a_quota_is_kept() {
     until("twenty periods have passed", || periods() >= began + 20).await;
     let each = (used() - from) / (periods() - began);
     assert!((5_000_000..40_000_000).contains(&each), "{each} ns in each period of 100 ms, instead of 25 ms");
+}
+
+#[tokio::test]
+async fn what_a_container_uses_is_told() {
+    let place = Place::new("");
+    let one = with(&["work", "mem", "32"], |s| {
+        s.resources = Resources { memory: Some(64 * MIB), pids: Some(Ceiling::At(50)), ..Resources::default() };
+    });
+    place.create(&one).await;
+    let stats = || place.all().stats(&[one.id.clone()]).remove(&one.id);
+    assert_eq!(stats(), None, "it does not run");
+    // Twice: the files of the last run are of no use for the next one.
+    for _ in 0..2 {
+        place.all().start(&one.id).await.expect("started");
+        until("it took what it wants", || stats().and_then(|s| s.memory).is_some_and(|m| m.used() > 32 * MIB)).await;
+        let seen = stats().expect("it runs");
+        let memory = seen.memory.expect("known");
+        assert!(memory.used() < 48 * MIB && memory.oom_kills == 0, "{memory:?}");
+        assert_eq!(memory.limit, Some(64 * MIB));
+        assert_eq!(seen.pids.map(|p| (p.current, p.limit)), Some((1, Some(50))));
+        let cpu = seen.cpu.expect("known");
+        assert!(cpu.usage_ns > 0 && cpu.usage_ns < seen.uptime_us * 1000 * 64, "{seen:?}");
+        assert!((1..60_000_000).contains(&seen.uptime_us), "{seen:?}");
+        assert_eq!(seen.network.map(|n| n.received_bytes + n.sent_bytes), Some(0), "nothing but loopback");
+        assert!(seen.block.is_some());
+        assert_eq!(seen.pressure.is_some(), !place.v1("memory.usage_in_bytes"));
+        place.all().stop(&one.id, None, 0).await.expect("stopped");
+        assert_eq!(stats(), None);
+    }
+    let spin = with(&["work", "spin"], |s| s.network = longshore::model::NetworkMode::Host);
+    place.run(&spin).await;
+    let used = || {
+        let all = place.all().stats(&[spin.id.clone()]);
+        assert_eq!(all[&spin.id].network, None, "the host's network is not its own");
+        (all[&spin.id].cpu.expect("known").usage_ns, all[&spin.id].uptime_us)
+    };
+    let (from, began) = used();
+    until("it used CPU time", || used().0 > from + 300_000_000).await;
+    let (now, at) = used();
+    assert!(now - from <= (at - began) * 1000 + 50_000_000, "one thread cannot use more than one processor");
+}
+
+#[tokio::test]
+async fn the_processes_of_a_container_are_listed() {
+    let place = Place::new("");
+    let one = with(&["/bin/sh", "-c", "work zombies 5 & exec work spin"], |s| {
+        s.process.user = Some("33:44".into());
+    });
+    place.run(&one).await;
+    let listed = || place.all().top(&one.id);
+    until("all are there", || listed().iter().filter(|row| row.state == 'Z').count() == 5).await;
+    until("it used CPU time", || listed()[0].cpu_ms > 50).await;
+    let rows = listed();
+    let (init, _) = place.running(&one);
+    assert_eq!(rows.len(), 7, "{rows:?}");
+    assert_eq!((rows[0].pid, rows[0].inner_pid, rows[0].command.as_str()), (init.pid, 1, "work spin"));
+    let zombies = rows.iter().find(|row| row.command == "work zombies 5").expect("listed");
+    assert!(zombies.inner_pid > 1 && zombies.state == 'S' && zombies.resident_bytes > 0, "{zombies:?}");
+    assert!(rows.iter().all(|row| row.uid == 33 && row.threads == 1), "{rows:?}");
+    assert_eq!(rows.iter().filter(|row| row.command == "[work]" && row.state == 'Z').count(), 5);
+    place.all().stop(&one.id, None, 0).await.expect("stopped");
+    assert_eq!(listed(), []);
 }

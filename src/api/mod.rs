@@ -11,6 +11,7 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `numbers` | what containers use, and their processes |
 //! | `images/` | images, and long work on them |
 //! | `wire/` | the formats |
 //!
@@ -29,6 +30,7 @@ mod images;
 mod logs;
 mod merge;
 mod metrics;
+mod numbers;
 mod openapi;
 mod output;
 mod plan;
@@ -45,6 +47,7 @@ pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
 pub use images::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
+pub use numbers::Numbers;
 pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};
 pub use registries::{LoginRefusal, RegistryDoor, Secret};
 pub use router::router;

@@ -46,6 +46,12 @@ const LOGS: &[(&str, &str)] = &[
     ("format", "ndjson (default): one record per line; raw: the bytes as they were written"),
 ];
 
+const STATS: &[(&str, &str)] = &[
+    ("stream", "true: go on, one record per line (application/x-ndjson)"),
+    ("interval", "how long from one record to the next: 500ms, 2, 1m (default 1)"),
+    ("names", "only these containers and services, with commas between them"),
+];
+
 pub(super) const fn get(
     path: &'static str,
     summary: &'static str,
@@ -85,6 +91,24 @@ fn operations() -> Vec<Operation> {
             "The output of a container, or of all containers of a service (project%2Fservice, or a unique service name)",
             LOGS,
             Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
+        ),
+        get(
+            "/api/v1/containers/{name}/stats",
+            "What a container uses, or all containers of a service; with stream=true a record for each interval",
+            &STATS[..2],
+            Answer::Json(of::<wire::Usage>),
+        ),
+        get(
+            "/api/v1/containers/{name}/top",
+            "The processes of a container, or of all containers of a service",
+            &[],
+            Answer::Json(of::<Vec<wire::Process>>),
+        ),
+        get(
+            "/api/v1/stats",
+            "What all containers that run use; with stream=true a record for each interval",
+            STATS,
+            Answer::Json(of::<wire::Usage>),
         ),
         get(
             "/api/v1/services/{project}/{service}/logs",

@@ -34,6 +34,10 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Print the output of containers
     Logs(LogsArgs),
+    /// Show what containers use, again and again
+    Stats(StatsArgs),
+    /// List the processes of containers
+    Top(TopArgs),
     /// Show what is being done and what waits for what
     Plan(PlanArgs),
     /// Check a folder of state files, or one file, without a daemon
@@ -123,6 +127,32 @@ pub(super) struct LogsArgs {
     pub(super) timestamps: bool,
     /// Containers, services as project/service, or unique service names
     #[arg(required = true, value_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    /// Once, and end; so it is too where standard output is no terminal
+    #[arg(long)]
+    pub(super) no_stream: bool,
+    /// For programs: one JSON record per line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// How long from one look to the next
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    pub(super) interval: String,
+    /// Containers, services as project/service, or unique service names [default: all that run]
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TopArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Containers, services as project/service, or unique service names [default: all that run]
+    #[arg(value_name = "NAME")]
     pub(super) names: Vec<String>,
 }
 
@@ -236,6 +266,8 @@ mod tests {
           status   Show projects, services and problems
           ps       List containers
           logs     Print the output of containers
+          stats    Show what containers use, again and again
+          top      List the processes of containers
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON

@@ -21,9 +21,11 @@ mod problems;
 mod progress;
 mod ps;
 mod report;
+mod stats;
 mod status;
 mod system;
 mod table;
+mod top;
 mod upload;
 mod version;
 mod words;
@@ -112,6 +114,8 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Status(args) => wait_for(status::run(&Client::new(socket), &args, out)),
         Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
         Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
+        Command::Stats(args) => wait_for(stats::run(&Client::new(socket), &args, out)),
+        Command::Top(args) => wait_for(top::run(&Client::new(socket), &args, out)),
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
         Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
         Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),

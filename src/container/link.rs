@@ -168,6 +168,7 @@ impl ExitRecord {
     pub fn status(&self) -> ExitStatus {
         match (self.code, self.signal) {
             (Some(137), _) | (None, Some(9)) if self.oom => ExitStatus::OomKilled,
+            (Some(code), _) if self.oom => ExitStatus::AfterOom(code),
             (Some(code), _) => ExitStatus::Code(code),
             (None, Some(signal)) => ExitStatus::Signal(signal),
             (None, None) => ExitStatus::ShimLost,

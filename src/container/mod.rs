@@ -43,7 +43,9 @@ pub mod resources;
 pub mod seccomp;
 mod seen;
 mod state;
+pub mod stats;
 pub mod subids;
+pub mod top;
 mod update;
 pub mod userns;
 pub mod users;
@@ -266,6 +268,7 @@ struct Inner {
     cgroups: Cgroups,
     machine: Machine,
     lacks: BTreeMap<Ability, String>,
+    reader: stats::Reader,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -290,6 +293,7 @@ impl Containers {
         warnings.extend(warning.map(Warning));
         let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
         let lacks = abilities::lacks(&machine);
+        let reader = stats::Reader::new();
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
@@ -310,7 +314,8 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all = Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, exe, follower, known, changed }));
+        let all =
+            Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, reader, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }

@@ -11,6 +11,7 @@ mod images;
 mod images_settings;
 mod listen;
 mod lock;
+mod numbers;
 mod offline;
 mod output;
 mod registries;

@@ -12,6 +12,7 @@ use super::config::{CgroupDriverFile, Config, Flags};
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
+use super::numbers::Machine;
 use super::output::Output;
 use super::registries::Registries;
 use super::signals::Signals;
@@ -259,6 +260,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
+        numbers: Arc::new(Machine::new(Arc::clone(host))),
         images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,

@@ -5,6 +5,7 @@
 mod apply;
 mod disk;
 mod images;
+mod numbers;
 mod observe;
 mod remember;
 

@@ -242,7 +242,11 @@ fn restart(
     }
     let due = match status {
         ExitStatus::MachineStopped => Timestamp::default(),
-        ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::OomKilled | ExitStatus::ShimLost => {
+        ExitStatus::Code(_)
+        | ExitStatus::Signal(_)
+        | ExitStatus::OomKilled
+        | ExitStatus::AfterOom(_)
+        | ExitStatus::ShimLost => {
             let ended = planner.facts.memory.ends.get(&container.spec.id).copied().unwrap_or(planner.facts.now);
             ended.plus_ms(restart_delay_ms(streak(restarts, ran_ms)))
         }
@@ -250,7 +254,8 @@ fn restart(
     if due > planner.facts.now {
         return planner.wait(slot, WaitingOn::Backoff { status, restarts: restarts.total }, Some(due));
     }
-    start(planner, slot, container, format!("{status}; restart: {}", policy_name(policy)));
+    let how = status.told(container.spec.service.resources.memory);
+    start(planner, slot, container, format!("{how}; restart: {}", policy_name(policy)));
 }
 
 fn stays_ended(policy: RestartPolicy, status: ExitStatus, restarts: u32) -> Option<&'static str> {

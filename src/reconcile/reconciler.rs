@@ -255,7 +255,12 @@ impl Reconciler {
                 ContainerState::Exited { status, .. }
                     if !matches!(before, Some(ContainerState::Exited { .. }) | None) =>
                 {
-                    noted.events.push(self.event(now, "container.exited", name, status.to_string()));
+                    noted.events.push(self.event(
+                        now,
+                        "container.exited",
+                        name,
+                        status.told(container.spec.service.resources.memory),
+                    ));
                 }
                 ContainerState::Orphaned { .. } if !matches!(before, Some(ContainerState::Orphaned { .. })) => {
                     let message = "its shim was killed; what is left of it is ended".to_owned();

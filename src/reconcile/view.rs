@@ -183,6 +183,8 @@ pub enum ContainerStateView {
     Exited {
         /// How.
         status: ExitStatus,
+        /// How, in words.
+        how: String,
         /// When.
         at: Timestamp,
     },

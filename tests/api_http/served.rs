@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use longshore::api::wire::{LoggedIn, LoggedOut};
+use longshore::api::wire::{ContainerUsage, CpuUsage, LoggedIn, LoggedOut, PidUsage, Process};
 use longshore::api::{
     Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
-    RegistryDoor, Release, Secret, Stream, router, serve_unix,
+    Numbers, RegistryDoor, Release, Secret, Stream, router, serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
@@ -151,6 +152,56 @@ impl RegistryDoor for Toy {
     }
 }
 
+/// Every container has used a second of CPU time more at each look, which comes after two seconds.
+struct Counted;
+
+static LOOKS: AtomicU64 = AtomicU64::new(0);
+
+impl Numbers for Counted {
+    fn usage(&self, ids: Vec<ContainerId>) -> BoxFuture<'static, Vec<ContainerUsage>> {
+        let looks = LOOKS.fetch_add(1, Ordering::Relaxed) + 1;
+        let each = |id: ContainerId| ContainerUsage {
+            id: id.to_string(),
+            container: format!("c-{}", id.short()),
+            project: "shop".into(),
+            service: "web".into(),
+            uptime_us: looks * 2_000_000,
+            cpu: Some(CpuUsage {
+                usage_ns: looks * 1_000_000_000,
+                user_ns: 0,
+                system_ns: 0,
+                periods: 0,
+                throttled_periods: 0,
+                throttled_ns: 0,
+                percent: None,
+            }),
+            memory: None,
+            pids: Some(PidUsage { current: 3, limit: None }),
+            block: None,
+            network: None,
+            pressure: None,
+        };
+        Box::pin(std::future::ready(ids.into_iter().map(each).collect()))
+    }
+
+    fn processes(&self, ids: Vec<ContainerId>) -> BoxFuture<'static, Vec<Process>> {
+        let each = |id: ContainerId| Process {
+            container: format!("c-{}", id.short()),
+            pid: 4711,
+            inner_pid: 1,
+            uid: 33,
+            state: "S".into(),
+            threads: 1,
+            cpu_ms: 10,
+            cpu_percent: 0.1,
+            resident_bytes: 4096,
+            age_ms: 10_000,
+            command: "sleep 10".into(),
+        };
+        Box::pin(std::future::ready(ids.into_iter().map(each).collect()))
+    }
+}
+
 /// A served daemon that decides nothing.
 pub(crate) struct Served {
     pub(crate) socket: PathBuf,
@@ -177,6 +228,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         view,
         events: Events::new(),
         logs,
+        numbers: Arc::new(Counted),
         images,
         registries: Arc::new(Toy),
         commands,

@@ -15,5 +15,6 @@ mod live;
 mod logins;
 mod output;
 mod policies;
+mod resources;
 mod support;
 mod survival;

@@ -14,6 +14,7 @@ mod log;
 mod plan;
 mod problem;
 mod registry;
+mod stats;
 mod status;
 mod time;
 
@@ -35,5 +36,9 @@ pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
+pub use stats::{
+    BlockUsage, ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PidUsage, PressureUsage, Process, StallUsage,
+    Usage,
+};
 pub use status::{Folder, Held, Loosening, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};

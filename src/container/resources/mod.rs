@@ -20,7 +20,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use serde_json::{Map, Value, json};
 
 use super::machine::{Controller, Feature, Machine};
-use crate::model::{BlockIo, Ceiling, Resources};
+use crate::model::{BlockIo, Ceiling, Resources, bytes};
 
 pub use settings::{Knob, Settings, settings};
 pub use write::{Undo, prepare, write};
@@ -208,17 +208,6 @@ fn ceiling(ceiling: Ceiling) -> Value {
     }
 }
 
-/// `64 MiB`, `48.5 MiB`.
-#[must_use]
-pub fn bytes(bytes: u64) -> String {
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, size)| bytes >= *size) {
-        Some((name, size)) if bytes.is_multiple_of(size) => format!("{} {name}", bytes / size),
-        Some((name, size)) => format!("{}.{} {name}", bytes / size, bytes % size * 10 / size),
-        None => format!("{bytes} B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,11 +289,5 @@ mod tests {
         assert!(named("/dev/null").unwrap_err().contains("\"/dev/null\", which is no block device"));
         assert!(named("/dev/nowhere").unwrap_err().contains("cannot be looked at"));
         assert_eq!(Blocks::look(&Resources::default()).unwrap(), Blocks::default());
-    }
-
-    #[test]
-    fn sizes_are_said_in_round_units() {
-        assert_eq!([512, 1 << 10, 64 << 20, 3 << 30].map(bytes), ["512 B", "1 KiB", "64 MiB", "3 GiB"]);
-        assert_eq!(bytes((48 << 20) + (512 << 10)), "48.5 MiB".to_owned());
     }
 }
