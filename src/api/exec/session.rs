@@ -215,5 +215,5 @@ async fn feed_in(
         }
     }
     // The end of the session is for the others to see.
-    pending().await
+    pending::<()>().await;
 }

@@ -176,6 +176,7 @@ async fn next(input: &mut Option<Receiver<Piece>>) -> Option<Piece> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err asks for")]
 fn cut(err: std::io::Error) -> Failure {
     Failure::Said(format!("the connection to the daemon was cut, and the command was hung up: {err}"))
 }
