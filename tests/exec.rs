@@ -7,6 +7,8 @@ use std::time::Duration;
 use longshore::container::{ExecError, ExecStreams};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+#[path = "exec/namespaced.rs"]
+mod namespaced;
 #[path = "exec/place.rs"]
 mod place;
 
@@ -191,8 +193,9 @@ async fn ten_mebibytes_go_through_both_ways() {
 async fn a_terminal_has_a_size_a_session_and_its_own_user() {
     let place = Place::new();
     let idle = place.idle(|_| {}).await;
-    let mut shell =
-        sh("trap 'stty size; exit 4' WINCH; stty size; readlink /proc/self/fd/2; ls -l /dev/pts/0; env; cat & wait");
+    let mut shell = sh(
+        "trap 'stty size; exit 4' WINCH; stty size; readlink /proc/self/fd/2; ls -l /dev/pts/0; env; while :; do sleep 0.05; done",
+    );
     shell.streams = ExecStreams::Terminal { rows: 33, columns: 44 };
     shell.user = Some("web".into());
     let mut exec = place.exec(&idle, shell).await.expect("runs");

@@ -12,6 +12,7 @@
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
 //! | `numbers` | what containers use, and their processes |
+//! | `exec/` | commands in containers, and their streams |
 //! | `images/` | images, and long work on them |
 //! | `wire/` | the formats |
 //!
@@ -22,6 +23,7 @@ mod containers;
 mod doors;
 mod error;
 mod events;
+mod exec;
 mod feed;
 mod find;
 mod guard;
@@ -45,6 +47,7 @@ pub mod wire;
 
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
+pub use exec::{ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession};
 pub use images::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
 pub use numbers::Numbers;

@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn further_groups_are_found_by_name_and_number() {
-        let seen = |name| find_group(GROUP, name).map_err(|e| e.to_string());
+        let seen = |name| group(GROUP, name).map_err(|e| e.to_string());
         assert_eq!((seen("log"), seen("4711")), (Ok(4), Ok(4711)));
         for name in ["nobody", "-1", "4294967295", ""] {
             assert_eq!(seen(name), Err(format!("no group {name:?} in /etc/group of the image")));

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::config::{CgroupDriverFile, Config, Flags};
+use super::exec::Execs;
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
@@ -261,6 +262,7 @@ fn doors(
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
         numbers: Arc::new(Machine::new(Arc::clone(host))),
+        execs: Arc::new(Execs::new(Arc::clone(host))),
         images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,

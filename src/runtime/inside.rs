@@ -70,6 +70,8 @@ fn enter(target: &Target, job: &Job, voice: &Voice) -> Result<(), ExecFailure> {
     }
     // Where we may not go down to it, it is killed a little earlier than the container's own: no reason to refuse it.
     let _ = std::fs::write("/proc/self/oom_score_adj", job.oom_score.to_string());
+    // None of ours goes along; in there it may not be allowed any more to give them up.
+    setgroups(&[]).map_err(failed("our own groups cannot be given up"))?;
     target.join_cgroups().map_err(failed("the container's cgroups cannot be joined"))?;
     target.join_namespaces().map_err(failed("the container's namespaces cannot be entered"))?;
     match sibling().map_err(failed("no process can be made in the container"))? {
@@ -117,7 +119,9 @@ fn become_command(target: &Target, job: &Job, voice: &Voice, proc: OwnedFd) -> R
 
 fn be(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    setgroups(&groups.iter().map(|group| Gid::from_raw(*group)).collect::<Vec<_>>())?;
+    if !groups.is_empty() {
+        setgroups(&groups.iter().map(|group| Gid::from_raw(*group)).collect::<Vec<_>>())?;
+    }
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)
 }

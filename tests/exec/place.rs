@@ -147,6 +147,13 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// A container that was not made.
+pub(crate) fn sample() -> ContainerSpec {
+    let mut service = service(&["true"]);
+    service.process.environment.clear();
+    spec(service)
+}
+
 fn service(command: &[&str]) -> Service {
     Service {
         name: ServiceName::parse("web").expect("a name"),

@@ -15,7 +15,7 @@ pub fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let master = openat2(CWD, "/dev/pts/ptmx", flags, Mode::empty(), resolve)?;
     let (stat, system) = (fstat(&master)?, fstatfs(&master)?);
-    if system.f_type as i64 != DEVPTS || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) != (5, 2) {
+    if system.f_type != DEVPTS || (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) != (5, 2) {
         return Err(io::Error::other("/dev/pts/ptmx of the container makes no terminals"));
     }
     let locked: libc::c_int = 0;
