@@ -54,7 +54,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-cgroups() { find /sys/fs/cgroup -type d -path '*/longshore/*' 2>/dev/null | wc -l; } # other daemons' too
+cgroups() { find /sys/fs/cgroup -type d \( -path '*/longshore/*' -o -path '*/longshore-containers-*' \) 2>/dev/null | wc -l; } # other daemons' too
 cgroups_before=$(cgroups)
 [ "$(id -u)" = 0 ] || { echo "the demo makes containers and needs root" >&2; exit 1; }
 mkdir -p "$work/state"

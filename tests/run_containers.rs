@@ -366,7 +366,7 @@ async fn a_log_is_bounded_ordered_and_can_be_followed() {
 #[tokio::test]
 async fn containers_outlive_the_daemon_and_are_taken_over() {
     let mut place = Place::new();
-    let (runs, ends, fails) = (shell("echo up; sleep 600"), shell("sleep 0.3; exit 5"), spec(service(&["nope"])));
+    let (runs, ends, fails) = (shell("echo up; sleep 600"), shell("sleep 2; exit 5"), spec(service(&["nope"])));
     place.run(&runs).await;
     place.run(&ends).await;
     place.create(&fails).await;

@@ -5,7 +5,7 @@ set -u
 dir=$1
 [ -n "$dir" ] && [ -f "$dir/instance" ] || exit 0
 instance=$(cat "$dir/instance")
-cgroups="/sys/fs/cgroup/longshore/$instance"
+cgroups="/sys/fs/cgroup/longshore/$instance /sys/fs/cgroup/longshore.slice/longshore-containers-$instance.service"
 for hierarchy in /sys/fs/cgroup/*/; do cgroups="$cgroups ${hierarchy}longshore/$instance"; done
 # By the paths in their arguments: the daemon (or it would start everything again), shims and followers. The pattern comes by
 # a pipe so that grep does not find itself.

@@ -119,7 +119,21 @@ run longshore status --wait --timeout 120s
 is "the container's process" "$pid" "$(pid_of shop-web-1)"
 journalctl -u longshore --no-pager -o cat | grep -i 'left-over\|remains running' && echo "(systemd found processes that it did not expect)"
 
-say "the container is stopped by its file"
+say "the unit of the containers loses its keeper"
+unit=$(systemctl list-units --plain --no-legend 'longshore-containers-*' | cut -d' ' -f1)
+is "the unit" active "$(systemctl is-active "$unit")"
+run kill -9 "$(systemctl show -p MainPID --value "$unit")"
+wait_for 20 "systemd to notice" sh -c "[ \$(systemctl is-active $unit) != active ]"
+holds "the container lives" kill -0 "$pid"
+is "its cgroup" "$cgroup" "$(cgroup_of "$pid")"
+cp -r /etc/longshore/state/shop "$work/more" && mv "$work/more" /etc/longshore/state/more
+run longshore status --wait --timeout 120s
+holds "another one starts beside it" kill -0 "$(pid_of more-web-1)"
+
+say "the containers are stopped by their files"
+more=$(pid_of more-web-1)
+run rm -r /etc/longshore/state/more
+wait_for 60 "its end" ends "$more"
 run rm -r /etc/longshore/state/shop
 wait_for 60 "its end" ends "$pid"
 gone() { [ "$(longshore ps -a | grep -c shop)" = 0 ]; }

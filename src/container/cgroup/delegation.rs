@@ -107,8 +107,8 @@ impl Unit {
         for verb in ["stop", "reset-failed"] {
             let _ = systemctl(&[verb, &self.name]);
         }
-        let mut command = Command::new("systemd-run");
-        command.args(["--quiet", "--no-ask-password", "--collect", "--service-type=exec"]);
+        let mut command = ask("systemd-run");
+        command.args(["--quiet", "--collect", "--service-type=exec"]);
         command.arg(format!("--unit={}", self.name)).arg(format!("--slice={}", self.slice));
         command.arg("--description=Containers of Longshore");
         // No limit but the containers' own.
@@ -139,8 +139,15 @@ impl Unit {
     }
 }
 
+/// A program of systemd's, which would take our own socket to systemd for its own.
+fn ask(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env_remove("NOTIFY_SOCKET").arg("--no-ask-password");
+    command
+}
+
 fn systemctl(args: &[&str]) -> bool {
-    let output = Command::new("systemctl").args(["--quiet", "--no-ask-password"]).args(args).output();
+    let output = ask("systemctl").arg("--quiet").args(args).output();
     output.is_ok_and(|output| output.status.success())
 }
 
@@ -174,8 +181,7 @@ pub(super) fn systemd_answers() -> Result<(), String> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err("systemd does not run on this machine".to_owned());
     }
-    let ask = Command::new("systemctl").args(["--no-ask-password", "show", "-p", "Version", "--value"]).output();
-    match ask {
+    match ask("systemctl").args(["show", "-p", "Version", "--value"]).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
         Err(error) => Err(format!("systemctl was not started: {error}")),
