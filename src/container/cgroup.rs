@@ -2,22 +2,25 @@
 //!
 //! The runtimes make them; here they are only looked at, emptied and removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::link::DeviceCgroup;
-use crate::model::ContainerId;
+use crate::model::{ContainerId, ContainerSpec};
 
 /// The mounted hierarchies, and our place in them.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
     hierarchies: Vec<Hierarchy>,
     parent: PathBuf,
+    /// The parents of those whose files name one.
+    placed: Arc<Mutex<BTreeMap<ContainerId, PathBuf>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +48,24 @@ impl Cgroups {
     /// Looks for the hierarchies; containers are below `/longshore/INSTANCE` in each.
     pub fn find(instance: &str) -> io::Result<Self> {
         let hierarchies = hierarchies(&fs::read_to_string("/proc/self/mountinfo")?);
-        Ok(Self { hierarchies, parent: Path::new("/longshore").join(instance) })
+        Ok(Self { hierarchies, parent: Path::new("/longshore").join(instance), placed: Arc::default() })
     }
 
     /// The container's place, absolute within each hierarchy.
     #[must_use]
     pub fn path(&self, id: &ContainerId) -> PathBuf {
-        self.parent.join(id.as_str())
+        let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        placed.get(id).unwrap_or(&self.parent).join(id.as_str())
+    }
+
+    /// Remembers where the container's file wants it: below a cgroup of its own choice, or below ours. Nothing leads out of that.
+    pub fn place(&self, spec: &ContainerSpec) {
+        let Some(asked) = spec.service.isolation.cgroup_parent.as_deref() else { return };
+        let base = if asked.starts_with('/') { Path::new("/") } else { &self.parent };
+        let parts = Path::new(asked).components().filter(|part| matches!(part, Component::Normal(_)));
+        let parent = base.join(parts.collect::<PathBuf>());
+        let mut placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner);
+        placed.insert(spec.id.clone(), parent);
     }
 
     /// Where devices are refused to a container: by the controller of cgroup v1, or where containers are in v2 alone, by a program
@@ -132,6 +146,14 @@ impl Cgroups {
     pub fn remove(&self, id: &ContainerId) -> io::Result<()> {
         for (_, folder) in self.folders(id) {
             remove_tree(&folder, Instant::now() + Duration::from_secs(2))?;
+        }
+        let placed = self.placed.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        // One of ours that a file named goes with the last container in it; one of the owner's stays.
+        for parent in placed.iter().filter(|parent| **parent != self.parent && parent.starts_with(&self.parent)) {
+            let ours = parent.ancestors().take_while(|ancestor| *ancestor != self.parent);
+            ours.for_each(|ancestor| {
+                self.hierarchies.iter().for_each(|h| drop(fs::remove_dir(below(&h.mount, ancestor))));
+            });
         }
         for hierarchy in &self.hierarchies {
             // Ours too when the last one is gone; fails where others are left.
@@ -237,7 +259,7 @@ mod tests {
     fn a_cgroup_that_cannot_be_read_is_not_called_empty() {
         let mount = tempfile::tempdir().expect("a folder");
         let hierarchy = Hierarchy { mount: mount.path().into(), unified: true, memory: false, devices: false };
-        let cgroups = Cgroups { hierarchies: vec![hierarchy], parent: "/longshore/x".into() };
+        let cgroups = Cgroups { hierarchies: vec![hierarchy], parent: "/longshore/x".into(), placed: Arc::default() };
         let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
         assert!(!cgroups.populated(&id), "there is none");
         fs::create_dir_all(below(mount.path(), &cgroups.path(&id)).join("cgroup.procs")).expect("not a file");

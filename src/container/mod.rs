@@ -25,6 +25,7 @@ pub mod cgroup;
 pub mod confine;
 pub mod device_filter;
 mod disk;
+mod held_back;
 pub mod host_device;
 mod launch;
 pub mod link;
@@ -55,6 +56,7 @@ use crate::model::{
 };
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+pub use held_back::held_back;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -299,6 +301,7 @@ impl Containers {
             return Ok(());
         }
         let stop_signal = image.stop_signal.as_deref().and_then(Signal::parse);
+        self.0.cgroups.place(spec);
         let record = record::ContainerRecord::new(spec, layers, image.clone());
         let (inner, id) = (Arc::clone(&self.0), spec.id.clone());
         blocking(move || inner.folders.create(&id, &record)).await.map_err(CreateError::Folder)?;
@@ -409,6 +412,7 @@ impl Containers {
     /// Takes over a container that was found on disk.
     fn adopt(&self, found: disk::Found, warnings: &mut Vec<Warning>) -> Result<(), OpenError> {
         let id = found.spec.id.clone();
+        self.0.cgroups.place(&found.spec);
         let path = || self.0.folders.container(&id);
         // Whoever may be alive in there must not be ended or doubled for want of a descriptor.
         let state = state::look(&self.0, &id);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::config::{Config, Flags};
+use super::config::{Config, DefaultCapabilities, Flags};
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
@@ -17,10 +17,11 @@ use super::registries::Registries;
 use super::signals::Signals;
 use super::{images_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
+use crate::container::privileges::Defaults;
 use crate::container::{self, Containers};
 use crate::host::LinuxHost;
 use crate::image::{self, Images};
-use crate::model::Timestamp;
+use crate::model::{CapabilitySet, Timestamp};
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
@@ -175,6 +176,7 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
     loosenings.extend(warnings.into_iter().map(|warning| warning.0));
+    loosenings.extend(container::held_back());
     for warning in images.warnings().iter().chain(&loosenings) {
         tracing::warn!("{warning}");
     }
@@ -214,7 +216,19 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
     let defaults = container::Settings::new(&config.data_dir, &config.run_dir).map_err(|error| {
         StartError::Machine { what: "this boot or the data directory cannot be named".to_owned(), error }
     })?;
-    Ok(container::Settings { runtime, log_bytes: logs.max_size, log_files: logs.max_files.into(), ..defaults })
+    let capabilities = match config.file.default_capabilities {
+        DefaultCapabilities::Strict => CapabilitySet::STRICT,
+        DefaultCapabilities::Docker => CapabilitySet::DOCKER,
+    };
+    Ok(container::Settings {
+        runtime,
+        runtimes: config.file.runtimes.clone(),
+        cdi_dirs: config.file.cdi_dirs.clone().unwrap_or(defaults.cdi_dirs),
+        defaults: Defaults { capabilities, no_new_privileges: config.file.no_new_privileges },
+        log_bytes: logs.max_size,
+        log_files: logs.max_files.into(),
+        ..defaults
+    })
 }
 
 fn doors(

@@ -126,6 +126,7 @@ fn write_config(
         init: &order.init,
         host_name: &host_name(),
         masked: &thermal_throttles(),
+        cgroup_mounts: &cgroup_mounts(),
         nofile_hard: most_open_files()?,
         oom_score: match isolation.oom_score {
             Some(score) => asked_oom_score(score)?,
@@ -151,6 +152,18 @@ fn write_config(
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
     Ok(bundle)
+}
+
+/// Where cgroups are seen in a container: one folder, or one of each hierarchy in it.
+fn cgroup_mounts() -> Vec<String> {
+    const ROOT: &str = "/sys/fs/cgroup";
+    let mut mounts = vec![ROOT.to_owned()];
+    if !Path::new(ROOT).join("cgroup.controllers").exists() {
+        let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        mounts.extend(folders.map(|folder| format!("{ROOT}/{}", folder.file_name().to_string_lossy())));
+    }
+    mounts
 }
 
 /// All that containers are given, where we may raise our limit to that; else our own.
