@@ -204,7 +204,6 @@ async fn users_and_no_new_privileges_change_their_own_lines() {
         ("Groups", "55 815 "),
         ("CapEff", "0000000000000000"),
         ("CapPrm", "0000000000000000"),
-        ("variable HOME", "*"),
         ("chroot_", "EPERM"),
         ("setgroups_0", "EPERM"),
         ("setuid0", "EPERM"),
@@ -214,11 +213,15 @@ async fn users_and_no_new_privileges_change_their_own_lines() {
         ("write /etc/hostname", "EACCES"),
         ("write /etc/resolv.conf", "EACCES"),
         ("write /ok", "EACCES"),
+        ("read /proc/kmsg", "EACCES"),
         ("read /proc/kpagecount", "EACCES"),
         ("read /proc/slabinfo", "EACCES"),
         ("read /proc/vmallocinfo", "EACCES"),
-        ("read /sys/kernel/debug", "EACCES"),
-        ("read /sys/fs/bpf", "*"),
+        ("write /proc/mtrr", "EACCES"),
+        ("write /sys/class/net/lo/mtu", "EACCES"),
+        ("write /sys/fs/cgroup/devices/devices.allow", "EACCES"),
+        ("write /sys/fs/cgroup/memory/cgroup.procs", "EACCES"),
+        ("write /sys/power/state", "EACCES"),
         ("write /proc/irq/default_smp_affinity", "EACCES"),
         ("write /proc/sys/kernel/core_pattern", "EACCES"),
         ("write /proc/sys/kernel/hostname", "EACCES"),
@@ -232,4 +235,237 @@ async fn users_and_no_new_privileges_change_their_own_lines() {
     switches.change("user: 4711:815, group_add: logs", change, &user).await;
     let error = switches.place.error(|s| s.isolation.groups = vec!["nobody-here".into()]).await;
     assert!(error.contains("no group \"nobody-here\" in /etc/group of the image"), "{error}");
+}
+
+/// Where the kernel answers for itself, its answer depends on how it was built.
+const SECCOMP_OFF: [(&str, &str); 30] = [
+    ("Seccomp", "0"),
+    ("Seccomp_filters", "0"),
+    ("add_key", "ALLOWED"),
+    ("clone3", "EINVAL"),
+    ("clone_newuser", "ALLOWED"),
+    ("delete_module", "*"),
+    ("finit_module", "*"),
+    ("init_module", "*"),
+    ("io_uring", "*"),
+    ("ioperm", "*"),
+    ("iopl", "*"),
+    ("kcmp", "ALLOWED"),
+    ("kexec_load", "*"),
+    ("keyctl", "ALLOWED"),
+    ("lookup_dcookie", "*"),
+    ("move_pages", "ALLOWED"),
+    ("open_by_handle_at", "*"),
+    ("perf", "*"),
+    ("personality_norandom", "ALLOWED"),
+    ("pidfd_getfd", "EBADF"),
+    ("quotactl", "*"),
+    ("request_key", "ENOKEY"),
+    ("set_mempolicy", "ALLOWED"),
+    ("sock_alg", "*"),
+    ("sock_vsock", "*"),
+    ("sysfs", "ALLOWED"),
+    ("umount_proc_kcore", "*"),
+    ("unshare_user", "ALLOWED"),
+    ("userns_mount", "ALLOWED"),
+    ("ustat", "EINVAL"),
+];
+
+#[tokio::test]
+async fn seccomp_changes_its_own_lines() {
+    let switches = Switches::new().await;
+    let seccomp = |seccomp| Isolation { seccomp, ..Isolation::default() };
+    switches.isolation("seccomp=unconfined", seccomp(Seccomp::Unconfined), &SECCOMP_OFF).await;
+    let own = r#"{ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        { "names": ["keyctl", "kcmp"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 },
+        { "name": "add_key", "action": "SCMP_ACT_KILL_PROCESS" },
+        { "name": "ustat", "action": "SCMP_ACT_TRAP" },
+        { "name": "socket", "action": "SCMP_ACT_ERRNO", "args": [ { "index": 0, "value": 40, "op": "SCMP_CMP_EQ" } ] },
+        { "name": "clone", "action": "SCMP_ACT_ERRNO",
+          "args": [ { "index": 0, "value": 268435456, "valueTwo": 268435456, "op": "SCMP_CMP_MASKED_EQ" } ] } ] }"#;
+    let mut wanted: BTreeMap<&str, &str> = SECCOMP_OFF.into_iter().collect();
+    for key in ["Seccomp", "Seccomp_filters", "sock_vsock", "clone_newuser"] {
+        wanted.remove(key);
+    }
+    wanted.extend([("keyctl", "EOPNOTSUPP"), ("kcmp", "EOPNOTSUPP"), ("add_key", "SIGNAL 31"), ("ustat", "SIGNAL 31")]);
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    switches.isolation("seccomp=FILE", seccomp(Seccomp::Profile(own.into())), &wanted).await;
+    let notify = Seccomp::Profile(r#"{ "defaultAction": "SCMP_ACT_NOTIFY" }"#.into());
+    let error = switches.place.error(|s| s.isolation.seccomp = notify).await;
+    assert!(error.contains("SCMP_ACT_NOTIFY"), "{error}");
+    let runc = Place::new(Runtime::External("/usr/sbin/runc".into()));
+    let base = runc.facts(|_| {}).await;
+    let changed = differences(&base, &runc.facts(|s| s.isolation.seccomp = Seccomp::Profile(own.into())).await);
+    let changed: BTreeMap<&str, &str> = changed.iter().map(|(key, (_, now))| (key.as_str(), now.as_str())).collect();
+    print("seccomp=FILE by runc", &differences(&base, &base));
+    assert_eq!(changed.keys().copied().collect::<Vec<_>>(), wanted.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    assert_eq!((changed["keyctl"], changed["add_key"]), ("EOPNOTSUPP", "SIGNAL 31"));
+}
+
+#[tokio::test]
+async fn namespaces_of_the_host_change_their_own_lines() {
+    let switches = Switches::new().await;
+    let host = "the host's";
+    let private = Isolation::default();
+    let uts = Isolation { uts: Namespace::Host, ..private.clone() };
+    switches.isolation("uts: host", uts, &[("namespace uts", host), ("variable HOSTNAME", "*")]).await;
+    let cgroup = Isolation { cgroup: Namespace::Host, ..private.clone() };
+    switches.isolation("cgroup: host", cgroup, &[("namespace cgroup", host), ("cgroup", "*")]).await;
+    let ipc = Isolation { ipc: Ipc::Host, ..private.clone() };
+    switches.isolation("ipc: host", ipc, &[("namespace ipc", host), ("mount /dev/shm", "*")]).await;
+    let none = Isolation { ipc: Ipc::None, ..private.clone() };
+    let entries = "fd full mqueue null ptmx pts random stderr stdin stdout tty urandom zero";
+    switches.isolation("ipc: none", none, &[("/dev", entries), ("mount /dev/shm", "-")]).await;
+    // The probe refuses to run but as process 1; so its refusal is what can be seen.
+    let pid = switches.place.run(|s| {
+        s.isolation.pid = Namespace::Host;
+        s.process.command = Some(vec!["/probe".into(), "x".into()]);
+    });
+    assert_eq!(pid.await.expect("it starts"), "", "it is not process 1");
+    let error = switches.place.error(|s| {
+        s.isolation.uts = Namespace::Host;
+        s.hostname = Some("x".into());
+    });
+    assert!(error.await.contains("hostname: the container shares the UTS namespace"), "hostname and uts: host");
+}
+
+#[tokio::test]
+async fn paths_and_memory_change_their_own_lines() {
+    let switches = Switches::new().await;
+    let unmasked = Isolation { unmasked: true, ..Isolation::default() };
+    let masked =
+        ["acpi", "interrupts", "keys", "timer_list", "kcore", "latency_stats", "sched_debug", "scsi", "asound"];
+    let there = |name: &str| switches.base.contains_key(&format!("mount /proc/{name}"));
+    let mut wanted: Vec<(String, &str)> = Vec::new();
+    for name in masked.iter().filter(|name| there(name)) {
+        wanted.push((format!("mount /proc/{name}"), "-"));
+        // What can be read of it shows only where it is not empty.
+        if *name != "acpi" {
+            wanted.push((format!("read /proc/{name}"), "OPEN"));
+        }
+    }
+    for name in ["bus", "fs", "irq", "sys"] {
+        wanted.push((format!("mount /proc/{name}"), "-"));
+    }
+    wanted.push(("mount /sys/firmware".into(), "-"));
+    wanted.push(("read /sys/firmware".into(), "*"));
+    for path in [
+        "irq/default_smp_affinity",
+        "sys/kernel/core_pattern",
+        "sys/kernel/hostname",
+        "sys/net/ipv4/ip_forward",
+        "sys/vm/drop_caches",
+    ] {
+        wanted.push((format!("write /proc/{path}"), "OPEN"));
+    }
+    let wanted: Vec<_> = wanted.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+    switches.isolation("systempaths=unconfined", unmasked, &wanted).await;
+    let tmpfs = |options: &[&str]| Isolation {
+        tmpfs: vec![Tmpfs { target: "/run/x".into(), options: options.iter().map(|o| (*o).to_owned()).collect() }],
+        ..Isolation::default()
+    };
+    let at = |options: &'static str| [("mount /run/x", options)];
+    switches.isolation("tmpfs", tmpfs(&[]), &at("tmpfs rw,nosuid,nodev,noexec,relatime")).await;
+    switches
+        .isolation("tmpfs: exec", tmpfs(&["exec", "size=1m", "mode=700"]), &at("tmpfs rw,nosuid,nodev,relatime"))
+        .await;
+    switches.isolation("tmpfs: ro", tmpfs(&["ro"]), &at("tmpfs ro,nosuid,nodev,noexec,relatime")).await;
+    let error = switches.place.error(|s| s.isolation = tmpfs(&["soze=1m"])).await;
+    assert!(error.contains("tmpfs /run/x: \"soze=1m\""), "{error}");
+    switches
+        .change(
+            "read_only",
+            |s| s.read_only = true,
+            &[
+                ("mount /", "overlay ro,relatime"),
+                ("rootfs writable", "EROFS"),
+                ("write /ok", "EROFS"),
+                ("mknod_null", "*"),
+                ("mknod_null_open", "*"),
+                ("mknod_mem_open", "*"),
+                ("mknod_kmsg_open", "*"),
+                ("mknod_fuse_open", "*"),
+                ("mknod_loop_open", "*"),
+                ("chown_root", "EROFS"),
+            ],
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn devices_limits_and_controls_change_their_own_lines() {
+    let switches = Switches::new().await;
+    let access = DeviceAccess { read: true, write: true, make: false };
+    let kmsg = Device { source: "/dev/kmsg".into(), target: "/dev/kmsg".into(), access };
+    let devices = Isolation { devices: vec![kmsg], ..Isolation::default() };
+    let list = switches.base["devices.list"].replace("c 1:3 ", "c 1:11 rw, c 1:3 ");
+    let wanted = [("devices.list", list.as_str()), ("/dev", "*"), ("read /dev/kmsg", "*")];
+    switches.isolation("devices: /dev/kmsg", devices, &wanted).await;
+    let error = |source: &str| {
+        let device = Device { source: source.into(), target: "/dev/x".into(), access };
+        switches.place.error(|s| s.isolation.devices = vec![device])
+    };
+    assert!(error("/dev/no-such").await.contains("/dev/no-such of the host cannot be used"));
+    assert!(error("/etc/hostname").await.contains("/etc/hostname is not a device"));
+    let limits = |limit, soft, hard| Isolation {
+        limits: BTreeMap::from([(limit, LimitRange { soft, hard })]),
+        ..Isolation::default()
+    };
+    switches
+        .isolation("ulimits: nofile", limits(Limit::Nofile, 100, 200), &[("limit Max open files", "100 200")])
+        .await;
+    switches.isolation("ulimits: core", limits(Limit::Core, 7, 9), &[("limit Max core file size", "7 9")]).await;
+    let nr_open = fs::read_to_string("/proc/sys/fs/nr_open").expect("a number");
+    let beyond: u64 = nr_open.trim().parse::<u64>().expect("a number") + 1;
+    let error = switches.place.error(|s| s.isolation = limits(Limit::Nofile, 1, beyond)).await;
+    assert!(error.contains("ulimits: nofile") && error.contains(nr_open.trim()), "{error}");
+    let controls = |name: &str, value: &str| Isolation {
+        sysctls: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..Isolation::default()
+    };
+    let no_ping = controls("net.ipv4.ping_group_range", "1 0");
+    switches.isolation("sysctls: ping_group_range", no_ping, &[("sock_ping", "EACCES")]).await;
+    switches.isolation("sysctls: kernel.shmmax", controls("kernel.shmmax", "65536"), &[]).await;
+    let error = switches.place.error(|s| s.isolation = controls("vm.swappiness", "1")).await;
+    assert!(error.contains("vm.swappiness is of the whole machine"), "{error}");
+    let error = switches.place.error(|s| {
+        s.isolation = controls("net.core.somaxconn", "1");
+        s.network = NetworkMode::Host;
+    });
+    assert!(error.await.contains("the network namespace, which this container shares"), "on the host's network");
+    let score = Isolation { oom_score: Some(500), ..Isolation::default() };
+    switches.isolation("oom_score_adj: 500", score, &[("oom_score_adj", "500")]).await;
+    let own = fs::read_to_string("/proc/self/oom_score_adj").expect("a number");
+    assert!(own.trim().parse::<i32>().is_ok_and(|n| n < 500), "ours is not touched: {own}");
+    let parent = Isolation { cgroup_parent: Some("group/inner".into()), ..Isolation::default() };
+    switches.isolation("cgroup_parent: group/inner", parent, &[]).await;
+}
+
+#[tokio::test]
+async fn a_privileged_container_is_open_and_an_unknown_runtime_is_told() {
+    let switches = Switches::new().await;
+    let open = switches.place.facts(|s| s.isolation.privileged = true).await;
+    print("privileged", &differences(&switches.base, &open));
+    let host = longshore::container::confine::bounding().mask();
+    assert_eq!(open["CapEff"], format!("{host:016x}"), "all that the machine has");
+    for (key, value) in
+        [("Seccomp", "0"), ("devices.list", "a *:* rwm"), ("mount_tmpfs", "ALLOWED"), ("namespace pid", "its own")]
+    {
+        assert_eq!(open[key], value, "{key}");
+    }
+    assert!(open["mount /sys"].contains("rw") && !open.contains_key("mount /proc/sys"), "nothing is masked");
+    assert!(open["/dev"].split(' ').count() > switches.base["/dev"].split(' ').count(), "{}", open["/dev"]);
+    // No line of it that is about what is always its own.
+    for key in
+        ["namespace mnt", "namespace net", "namespace ipc", "namespace uts", "open fds", "pids.max v1", "oom_score_adj"]
+    {
+        assert_eq!(open.get(key), switches.base.get(key), "{key}");
+    }
+    let error = switches.place.error(|s| s.isolation.runtime = Some("kata".into())).await;
+    assert!(error.contains("runtime: kata is not configured") && error.contains("builtin"), "{error}");
+    let named = Place::with(Runtime::Embedded, |settings: &mut Settings| {
+        settings.runtimes.insert("runc".into(), "/usr/sbin/runc".into());
+    });
+    let by_runc = named.facts(|s| s.isolation.runtime = Some("io.containerd.runc.v2".into())).await;
+    assert_eq!(by_runc["namespace time"], "the host's", "runc 1.1 knows of no time namespace");
 }
