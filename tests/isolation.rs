@@ -469,3 +469,106 @@ async fn a_privileged_container_is_open_and_an_unknown_runtime_is_told() {
     let by_runc = named.facts(|s| s.isolation.runtime = Some("io.containerd.runc.v2".into())).await;
     assert_eq!(by_runc["namespace time"], "the host's", "runc 1.1 knows of no time namespace");
 }
+
+#[tokio::test]
+async fn with_runc_the_switches_do_the_same() {
+    let place = Place::new(Runtime::External("/usr/sbin/runc".into()));
+    let base = place.facts(|_| {}).await;
+    let nnp = place.facts(|s| s.isolation.no_new_privileges = Some(true)).await;
+    let changed = differences(&base, &nnp);
+    print("runc: no-new-privileges", &changed);
+    assert_eq!(changed.into_iter().collect::<Vec<_>>(), [("NoNewPrivs".into(), ("0".into(), "1".into()))]);
+    let several = place.facts(|s| {
+        s.isolation.cap_add = set(&["NET_RAW"]);
+        s.isolation.limits = BTreeMap::from([(Limit::Nofile, LimitRange { soft: 100, hard: 200 })]);
+        s.isolation.oom_score = Some(500);
+        s.isolation.uts = Namespace::Host;
+        s.isolation.ipc = Ipc::Host;
+        s.isolation.sysctls = BTreeMap::from([("net.ipv4.ping_group_range".into(), "1 0".into())]);
+    });
+    let changed = differences(&base, &several.await);
+    print("runc: several", &changed);
+    let keys = [
+        "CapBnd",
+        "CapEff",
+        "CapPrm",
+        "limit Max open files",
+        "mount /dev/shm",
+        "namespace ipc",
+        "namespace uts",
+        "oom_score_adj",
+        "sock_packet",
+        "sock_ping",
+        "sock_raw_icmp",
+        "variable HOSTNAME",
+    ];
+    assert_eq!(changed.keys().map(String::as_str).collect::<Vec<_>>(), keys);
+    let open = place.facts(|s| s.isolation.privileged = true).await;
+    let host = longshore::container::confine::bounding().mask();
+    assert_eq!((open["CapEff"].clone(), open["Seccomp"].as_str()), (format!("{host:016x}"), "0"));
+    assert!(open["mount /sys"].contains("rw") && !open.contains_key("mount /proc/sys"), "nothing is masked");
+}
+
+#[tokio::test]
+async fn what_this_machine_cannot_give_is_an_error() {
+    let place = Place::new(Runtime::Embedded);
+    let there = |path: &str| fs::metadata(path).is_ok();
+    if !there("/sys/module/apparmor/parameters/enabled") {
+        let error = place.error(|s| s.isolation.apparmor = Some("docker-default".into())).await;
+        assert!(error.contains("apparmor=docker-default: this machine has no AppArmor"), "{error}");
+    }
+    if !there("/sys/fs/selinux/enforce") {
+        let error = place.error(|s| s.isolation.labels = vec!["type:my_t".into()]).await;
+        assert!(error.contains("label=type:my_t: this machine has no SELinux"), "{error}");
+    }
+    // What asks for nothing needs nothing.
+    place.run(|s| s.isolation.apparmor = Some("unconfined".into())).await.expect("it starts");
+    place.run(|s| s.isolation.labels = vec!["disable".into()]).await.expect("it starts");
+    let error = place.error(|s| s.isolation.root_bytes = Some(1 << 30)).await;
+    assert!(error.contains("storage_opt: size"), "{error}");
+}
+
+/// The program for cgroup v2, in a cgroup of that version: every Linux has the hierarchy, wherever its controllers are.
+#[test]
+fn a_cgroup_of_version_2_refuses_devices() {
+    use std::process::Command;
+    struct Mounted(tempfile::TempDir);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir(self.0.path().join(format!("longshore-test-{}", std::process::id())));
+            let _ = nix::mount::umount(self.0.path());
+        }
+    }
+    let mounted = Mounted(tempfile::tempdir().expect("a folder"));
+    let none = None::<&str>;
+    nix::mount::mount(Some("cgroup2"), mounted.0.path(), Some("cgroup2"), nix::mount::MsFlags::empty(), none)
+        .expect("mounted");
+    let cgroup = mounted.0.path().join(format!("longshore-test-{}", std::process::id()));
+    fs::create_dir(&cgroup).expect("a cgroup");
+    let script = format!(
+        "echo 0 > {}/cgroup.procs; for d in null zero full urandom tty kmsg vda loop-control; do \
+         [ -e /dev/$d ] || continue; head -c 0 /dev/$d 2>/dev/null && echo -n \"$d yes \" || echo -n \"$d no \"; done; \
+         n={}; mknod $n c 1 11 && {{ head -c 0 $n 2>/dev/null && echo made yes || echo made no; }}; rm -f $n",
+        cgroup.display(),
+        std::env::temp_dir().join(format!("longshore-node-{}", std::process::id())).display(),
+    );
+    let try_all = || {
+        let output = Command::new("setsid").args(["-w", "sh", "-c", &script]).output().expect("a shell");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let before = try_all();
+    let rules = longshore::container::device_filter::allowed(&Isolation::default(), &[]);
+    let program = longshore::container::device_filter::program(&rules);
+    let start = std::time::Instant::now();
+    longshore::container::device_filter::attach(&program, &cgroup).expect("attached");
+    println!("{} instructions, loaded and attached in {} µs", program.len(), start.elapsed().as_micros());
+    let after = try_all();
+    println!("before: {before}\nafter:  {after}");
+    assert!(before.contains("kmsg yes") && before.contains("made yes"), "{before}");
+    for (device, may) in
+        [("null", "yes"), ("zero", "yes"), ("full", "yes"), ("urandom", "yes"), ("kmsg", "no"), ("made", "no")]
+    {
+        assert!(after.contains(&format!("{device} {may}")), "{device}: {after}");
+    }
+    assert!(!after.contains("vda yes") && !after.contains("loop-control yes"), "{after}");
+}

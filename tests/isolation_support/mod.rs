@@ -19,21 +19,20 @@ use longshore::model::{
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the probe says, one fact per line, with nothing in it that differs from run to run.
-pub type Facts = BTreeMap<String, String>;
+pub(crate) type Facts = BTreeMap<String, String>;
 
 /// A data directory of its own; whatever a test leaves running is ended with it.
-pub struct Place {
-    pub dir: tempfile::TempDir,
-    pub settings: Settings,
+pub(crate) struct Place {
+    dir: tempfile::TempDir,
     containers: Option<Containers>,
 }
 
 impl Place {
-    pub fn new(runtime: Runtime) -> Self {
+    pub(crate) fn new(runtime: Runtime) -> Self {
         Self::with(runtime, |_| {})
     }
 
-    pub fn with(runtime: Runtime, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with(runtime: Runtime, change: impl FnOnce(&mut Settings)) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let layer = dir.path().join("layer");
         for folder in ["etc", "tmp", "proc", "dev", "sys"] {
@@ -48,8 +47,8 @@ impl Place {
         settings.exe = PathBuf::from(env!("CARGO_BIN_EXE_longshore"));
         settings.runtime = runtime;
         change(&mut settings);
-        let (containers, _) = Containers::open(settings.clone()).expect("opens");
-        Self { dir, settings, containers: Some(containers) }
+        let (containers, _) = Containers::open(settings).expect("opens");
+        Self { dir, containers: Some(containers) }
     }
 
     fn all(&self) -> &Containers {
@@ -57,7 +56,7 @@ impl Place {
     }
 
     /// Starts a container; what it wrote, and its state at the end; or why it did not start.
-    pub async fn run(&self, change: impl FnOnce(&mut Service)) -> Result<String, String> {
+    pub(crate) async fn run(&self, change: impl FnOnce(&mut Service)) -> Result<String, String> {
         let spec = spec(change);
         let image = ImageDefaults { environment: vec!["PATH=/".into()], ..ImageDefaults::default() };
         self.all().create(&spec, vec![self.dir.path().join("layer")], &image).await.expect("created");
@@ -86,11 +85,11 @@ impl Place {
         tokio::time::timeout(LIMIT, wait).await.expect("it ends");
     }
 
-    pub async fn facts(&self, change: impl FnOnce(&mut Service)) -> Facts {
+    pub(crate) async fn facts(&self, change: impl FnOnce(&mut Service)) -> Facts {
         facts(&self.run(change).await.expect("it starts"))
     }
 
-    pub async fn error(&self, change: impl FnOnce(&mut Service)) -> String {
+    pub(crate) async fn error(&self, change: impl FnOnce(&mut Service)) -> String {
         self.run(change).await.expect_err("it does not start")
     }
 }
@@ -167,7 +166,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
 }
 
 /// One fact per line of the probe's answer; lists become one fact per member.
-pub fn facts(json: &str) -> Facts {
+pub(crate) fn facts(json: &str) -> Facts {
     let answer: BTreeMap<String, String> = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {json}"));
     let mut facts = Facts::new();
     for (key, value) in answer {
@@ -233,7 +232,7 @@ fn without_ids(text: &str) -> String {
 }
 
 /// The facts that are not the same, with both.
-pub fn differences(one: &Facts, other: &Facts) -> BTreeMap<String, (String, String)> {
+pub(crate) fn differences(one: &Facts, other: &Facts) -> BTreeMap<String, (String, String)> {
     let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
     let value = |facts: &Facts, key| facts.get(key).cloned().unwrap_or_else(|| "-".to_owned());
     let pairs = keys.into_iter().map(|key| (key.clone(), (value(one, key), value(other, key))));
@@ -241,7 +240,7 @@ pub fn differences(one: &Facts, other: &Facts) -> BTreeMap<String, (String, Stri
 }
 
 /// For `--nocapture`.
-pub fn print(title: &str, differences: &BTreeMap<String, (String, String)>) {
+pub(crate) fn print(title: &str, differences: &BTreeMap<String, (String, String)>) {
     println!("\n{title}");
     for (key, (one, other)) in differences {
         println!("  {key:<50} {one:<40} -> {other}");
