@@ -713,3 +713,89 @@ async fn a_full_disk_loses_output_but_not_the_exit_status_and_says_so() {
     place.all().remove(&flood.id).await.expect("removed");
     place.containers = None;
 }
+
+async fn names_devices_and_memory(place: &Place) {
+    let names =
+        |change: &dyn Fn(&mut Service)| changed("cat /etc/hosts /etc/resolv.conf; busybox hostname -f", |s| change(s));
+    let named = names(&|s| {
+        s.hostname = Some("web".into());
+        s.names.domain = Some("shop.lan".into());
+        s.names.hosts = vec![("db".into(), "10.0.0.7".into())];
+        s.names.servers = vec!["10.0.0.1".into()];
+        s.names.search = vec!["a.lan".into(), "b.lan".into()];
+        s.names.options = vec!["ndots:3".into()];
+    });
+    let seen = place.text(&named).await;
+    for line in ["10.0.0.7\tdb\n", "nameserver 10.0.0.1\n", "search a.lan b.lan\n", "options ndots:3\n", "web.shop.lan"]
+    {
+        assert!(seen.contains(line), "{line} in {seen}");
+    }
+    let domain = changed("cat /proc/sys/kernel/domainname", |s| s.names.domain = Some("shop.lan".into()));
+    assert_eq!(place.text(&domain).await, "shop.lan\n");
+    let gateway = names(&|s| s.names.hosts = vec![("host".into(), "host-gateway".into())]);
+    place.create(&gateway).await;
+    let error = place.all().start(&gateway.id).await.expect_err("no network").to_string();
+    assert!(error.contains("extra_hosts: host: host-gateway"), "{error}");
+
+    let shm =
+        changed("busybox df -k /dev/shm /run/x | busybox awk 'NR>1{print $2, $6}'; busybox ls -ldn /run/x", |s| {
+            s.isolation.shm_bytes = Some(8 << 20);
+            let options = ["size=1m", "mode=750", "uid=33", "gid=44"].map(str::to_owned).to_vec();
+            s.isolation.tmpfs = vec![longshore::model::Tmpfs { target: "/run/x".into(), options }];
+        });
+    let seen = place.text(&shm).await;
+    assert!(seen.starts_with("8192 /dev/shm\n1024 /run/x\ndrwxr-x---"), "{seen}");
+    assert!(seen.contains(" 33 ") && seen.contains(" 44 "), "{seen}");
+
+    let device = |service: &mut Service, which| {
+        let driver = "example.com/thing".into();
+        service.isolation.requests = vec![longshore::model::DeviceRequest { driver, which, capabilities: Vec::new() }];
+    };
+    let script = "echo $THING; busybox ls -l /dev/thing; cat /thing.txt; id -G; head -c 4 /dev/thing | busybox wc -c";
+    let cdi = changed(script, |s| device(s, longshore::model::Which::All));
+    let seen = place.text(&cdi).await;
+    assert!(seen.starts_with("yes\ncrw"), "{seen}");
+    for words in ["1,   5", "from the host\n", " 77", "\n4\n"] {
+        assert!(seen.contains(words), "{words:?} in {seen}");
+    }
+    let gone = changed("true", |s| device(s, longshore::model::Which::Ids(vec!["two".into()])));
+    place.create(&gone).await;
+    let error = place.all().start(&gone.id).await.expect_err("no such device").to_string();
+    let folder = place.dir.path().join("cdi").display().to_string();
+    assert!(error.contains("example.com/thing=two") && error.contains(&folder), "{error}");
+
+    // Processes of a container in the host's pid namespace do not end with its first one; they end all the same.
+    let host = changed("busybox setsid sleep 1000 & echo $$; sleep 0.1", |s| {
+        s.isolation.pid = longshore::model::Namespace::Host;
+    });
+    let seen = place.text(&host).await;
+    assert!(seen.trim().parse::<u32>().is_ok_and(|pid| pid > 1), "{seen}");
+    place.all().remove(&host.id).await.expect("removed");
+}
+
+fn cdi(mut place: Place) -> Place {
+    let folder = place.dir.path().join("cdi");
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("text"), "from the host\n").expect("written");
+    let file = format!(
+        r#"{{ "cdiVersion": "0.6.0", "kind": "example.com/thing", "devices": [ {{ "name": "one", "containerEdits": {{
+            "env": ["THING=yes"], "deviceNodes": [ {{ "path": "/dev/thing", "hostPath": "/dev/zero" }} ],
+            "mounts": [ {{ "hostPath": "{}/text", "containerPath": "/thing.txt", "options": ["ro", "bind"] }} ],
+            "additionalGids": [77] }} }} ] }}"#,
+        folder.display()
+    );
+    fs::write(folder.join("thing.json"), file).expect("written");
+    place.settings.cdi_dirs = vec![folder];
+    place.reopen();
+    place
+}
+
+#[tokio::test]
+async fn names_devices_and_memory_are_as_the_file_says() {
+    names_devices_and_memory(&cdi(Place::new())).await;
+}
+
+#[tokio::test]
+async fn names_devices_and_memory_with_runc() {
+    names_devices_and_memory(&cdi(Place::with(Runtime::External("/usr/sbin/runc".into())))).await;
+}

@@ -61,6 +61,8 @@ pub struct Surroundings<'a> {
     pub host_name: &'a str,
     /// What is hidden beside [`MASKED`], because this machine has it.
     pub masked: &'a [String],
+    /// Where cgroups are seen in the container; nobody but a privileged one changes them.
+    pub cgroup_mounts: &'a [String],
     /// The most open files we may allow.
     pub nofile_hard: u64,
     /// The container's `oom_score_adj`: the file's, or 0, so that the daemon's protection does not reach it.
@@ -139,6 +141,9 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
     }
     let open = isolation.privileged || isolation.unmasked;
     let masked = MASKED.iter().copied().chain(around.masked.iter().map(String::as_str));
+    let read_only = READ_ONLY.into_iter().filter(|_| !open);
+    // The embedded runtime mounts those of version 1 to be written to, whatever it is told.
+    let cgroups = around.cgroup_mounts.iter().map(String::as_str).filter(|_| !isolation.privileged);
     let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
@@ -165,7 +170,7 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
                 device_filter::oci(&device_filter::allowed(isolation, around.devices)),
             ),
             "maskedPaths": if open { Vec::new() } else { masked.collect() },
-            "readonlyPaths": if open { &[][..] } else { &READ_ONLY[..] },
+            "readonlyPaths": read_only.chain(cgroups).collect::<Vec<_>>(),
         },
     });
     if isolation.uts == Namespace::Private {
@@ -301,6 +306,7 @@ mod tests {
             init: Path::new("/data/bin/follower"),
             host_name: "host",
             masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
+            cgroup_mounts: &["/sys/fs/cgroup".to_owned(), "/sys/fs/cgroup/pids".to_owned()],
             nofile_hard: 20_000,
             oom_score: 0,
             devices: &[],

@@ -27,7 +27,8 @@ pub enum UserError {
     File(#[from] InsideError),
 }
 
-/// Finds `name|uid[:group|gid]`; empty is root.
+/// Finds `name|uid[:group|gid]`; empty is root. Its group is among the further ones, too: who gives it up by a set-group-id program
+/// must not lose what the group is refused.
 pub fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
     let file = |path| -> Result<String, InsideError> {
         Ok(read_file(root, path, LIMIT)?.map_or_else(String::new, |b| String::from_utf8_lossy(&b).into_owned()))
@@ -67,11 +68,12 @@ fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
     let home = if home.is_empty() { "/".to_owned() } else { home.to_owned() };
     let Some(group) = group.filter(|g| !g.is_empty()) else {
         let member = |e: &Vec<&str>| name.is_some_and(|name| e[3].split(',').any(|m| m == name));
-        let further = lines(groups, 4).filter(member).filter_map(|e| id(e[2])).take(MAX_GROUPS).collect();
-        return Ok(Identity { uid, gid: own_gid, groups: further, home });
+        let further = lines(groups, 4).filter(member).filter_map(|e| id(e[2])).filter(|gid| *gid != own_gid);
+        let groups = std::iter::once(own_gid).chain(further).take(MAX_GROUPS).collect();
+        return Ok(Identity { uid, gid: own_gid, groups, home });
     };
     let gid = self::group(groups, group)?;
-    Ok(Identity { uid, gid, groups: Vec::new(), home })
+    Ok(Identity { uid, gid, groups: vec![gid], home })
 }
 
 /// A number of an entry of /etc/passwd.
@@ -111,13 +113,13 @@ mod tests {
         let seen =
             |user| find(PASSWD, GROUP, user).map(|i| (i.uid, i.gid, i.groups, i.home)).map_err(|e| e.to_string());
         let found = |uid, gid, groups: &[u32], home: &str| Ok((uid, gid, groups.to_vec(), home.to_owned()));
-        assert_eq!(seen(""), found(0, 0, &[], "/root"));
-        assert_eq!(seen("web"), found(33, 33, &[4], "/var/www"));
-        assert_eq!(seen("33"), found(33, 33, &[4], "/var/www"));
-        assert_eq!(seen("web:adm"), found(33, 5, &[], "/var/www"));
-        assert_eq!(seen("4711:815"), found(4711, 815, &[], "/"));
-        assert_eq!(seen("4711"), found(4711, 0, &[], "/"));
-        assert_eq!(seen("1000"), found(7, 8, &[], "/odd"));
+        assert_eq!(seen(""), found(0, 0, &[0], "/root"));
+        assert_eq!(seen("web"), found(33, 33, &[33, 4], "/var/www"));
+        assert_eq!(seen("33"), found(33, 33, &[33, 4], "/var/www"));
+        assert_eq!(seen("web:adm"), found(33, 5, &[5], "/var/www"));
+        assert_eq!(seen("4711:815"), found(4711, 815, &[815], "/"));
+        assert_eq!(seen("4711"), found(4711, 0, &[0], "/"));
+        assert_eq!(seen("1000"), found(7, 8, &[8], "/odd"));
         assert_eq!(seen("nobody"), Err("no user \"nobody\" in /etc/passwd of the image".into()));
         assert_eq!(seen("web:nobody"), Err("no group \"nobody\" in /etc/group of the image".into()));
         assert!(seen("4294967295").is_err() && seen("-1").is_err());

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::config::{CgroupDriverFile, Config, Flags};
+use super::config::{CgroupDriverFile, Config, DefaultCapabilities, Flags};
 use super::exec::Execs;
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
@@ -19,10 +19,12 @@ use super::registries::Registries;
 use super::signals::Signals;
 use super::{images_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
+use crate::container::privileges::Defaults;
+use crate::container::subids::Sources;
 use crate::container::{self, Containers};
 use crate::host::LinuxHost;
 use crate::image::{self, Images};
-use crate::model::Timestamp;
+use crate::model::{CapabilitySet, Timestamp};
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
@@ -177,6 +179,7 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
     loosenings.extend(warnings.into_iter().map(|warning| warning.0));
+    loosenings.extend(container::held_back());
     for warning in images.warnings().iter().chain(&loosenings) {
         tracing::warn!("{warning}");
     }
@@ -221,9 +224,17 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
         CgroupDriverFile::Cgroupfs => container::CgroupDriver::Cgroupfs,
         CgroupDriverFile::Systemd => container::CgroupDriver::Systemd,
     };
+    let capabilities = match config.file.default_capabilities {
+        DefaultCapabilities::Strict => CapabilitySet::STRICT,
+        DefaultCapabilities::Docker => CapabilitySet::DOCKER,
+    };
     Ok(container::Settings {
         runtime,
         cgroup_driver,
+        ids: Sources { user: config.file.userns_remap_user.clone(), ..Sources::default() },
+        runtimes: config.file.runtimes.clone(),
+        cdi_dirs: config.file.cdi_dirs.clone().unwrap_or(defaults.cdi_dirs),
+        defaults: Defaults { capabilities, no_new_privileges: config.file.no_new_privileges },
         log_bytes: logs.max_size,
         log_files: logs.max_files.into(),
         ..defaults

@@ -171,6 +171,7 @@ fn write_config(
         init: &parts.init,
         host_name: &host_name(),
         masked: &thermal_throttles(),
+        cgroup_mounts: &cgroup_mounts(),
         nofile_hard: most_open_files()?,
         oom_score: match isolation.oom_score {
             Some(score) => asked_oom_score(score)?,
@@ -207,6 +208,18 @@ fn limits(order: &Order, spec: &ContainerSpec) -> Result<Blocks, ShimError> {
     resources::check(wanted)?;
     resources::prepare(&order.machine, &order.cgroup, wanted)?;
     Ok(Blocks::look(wanted)?)
+}
+
+/// Where cgroups are seen in a container: one folder, or one of each hierarchy in it.
+fn cgroup_mounts() -> Vec<String> {
+    const ROOT: &str = "/sys/fs/cgroup";
+    let mut mounts = vec![ROOT.to_owned()];
+    if !Path::new(ROOT).join("cgroup.controllers").exists() {
+        let entries = fs::read_dir(ROOT).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        mounts.extend(folders.map(|folder| format!("{ROOT}/{}", folder.file_name().to_string_lossy())));
+    }
+    mounts
 }
 
 /// All that containers are given, where we may raise our limit to that; else our own.

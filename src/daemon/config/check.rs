@@ -66,7 +66,12 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
         let message = format!("{user:?} is not a user's name");
         said.wrong(&["userns-remap-user"], message, "write it as /etc/subuid has it");
     }
-    for (key, paths) in [("login-files", &file.login_files), ("certs-dirs", &file.certs_dirs)] {
+    for (name, program) in file.runtimes.iter().filter(|(_, program)| !program.is_file() || program.is_relative()) {
+        let message = format!("{} is not a program", program.display());
+        said.wrong(&["runtimes", name], message, "give the path of an OCI runtime, beginning with /");
+    }
+    let lists = [("login-files", &file.login_files), ("certs-dirs", &file.certs_dirs), ("cdi-dirs", &file.cdi_dirs)];
+    for (key, paths) in lists {
         for (at, path) in paths.iter().flatten().enumerate() {
             absolute(said, &[key, &at.to_string()], path);
         }

@@ -49,6 +49,14 @@ pub struct ConfigFile {
     pub cgroup_driver: CgroupDriverFile,
     /// The user whose ranges in /etc/subuid and /etc/subgid containers with users of their own get. Default: longshore, or containers where longshore has none
     pub userns_remap_user: Option<String>,
+    /// Further OCI runtimes, by the names that a file's `runtime` gives them. Default: none
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// The capabilities that a container has whose file changes nothing: strict (podman's eleven) or docker (those, AUDIT_WRITE, MKNOD and NET_RAW). Default: strict
+    pub default_capabilities: DefaultCapabilities,
+    /// Whether programs with the set-user-id bit gain nothing by it in containers whose file does not say (`security_opt: no-new-privileges`). Default: false
+    pub no_new_privileges: bool,
+    /// Folders with CDI files, which describe devices (GPUs); a later one wins. Default: /etc/cdi and /var/run/cdi
+    pub cdi_dirs: Option<Vec<PathBuf>>,
     /// Stop all containers when the daemon stops. Default: false, they run on
     pub stop_containers_on_shutdown: bool,
     /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
@@ -93,6 +101,17 @@ pub enum CgroupDriverFile {
     Cgroupfs,
     /// systemd.
     Systemd,
+}
+
+/// The capabilities that files add to and drop from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultCapabilities {
+    /// podman's eleven.
+    #[default]
+    Strict,
+    /// Docker's fourteen.
+    Docker,
 }
 
 /// How much of a container's output is kept.
@@ -268,6 +287,9 @@ mod tests {
         assert!(said("{\"data-dir\": \"x\"}").contains("relative"));
         assert!(said("{\"cgroup-driver\": \"docker\"}").contains("expected one of `auto`, `cgroupfs`, `systemd`"));
         assert!(said("{\"userns-remap-user\": \"a:1\"}").contains(":1:2: \"a:1\" is not a user's name"));
+        assert!(said("{\"cdi-dirs\": [\"x\"]}").contains("cdi-dirs is a relative path"));
+        assert!(said("{\"runtimes\": {\"kata\": \"/no/kata\"}}").contains(":1:15: /no/kata is not a program"));
+        assert!(said("{\"default-capabilities\": \"all\"}").contains("unknown variant"));
     }
 
     #[test]
