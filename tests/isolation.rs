@@ -572,3 +572,32 @@ fn a_cgroup_of_version_2_refuses_devices() {
     }
     assert!(!after.contains("vda yes") && !after.contains("loop-control yes"), "{after}");
 }
+
+/// The kernel runs a program that it is given; compiling it is ours to save.
+#[test]
+fn a_seccomp_program_is_compiled_once() {
+    use longshore::container::seccomp::{cached, load, program_for};
+    use std::time::Instant;
+    let folder = tempfile::tempdir().expect("a folder");
+    let strict = CapabilitySet::STRICT;
+    let median = |mut times: Vec<u128>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let time = |work: &dyn Fn()| {
+        let start = Instant::now();
+        work();
+        start.elapsed().as_micros()
+    };
+    let fresh = program_for(&Seccomp::Default, false, strict).expect("compiles").expect("a program");
+    let get = || cached(folder.path(), &Seccomp::Default, false, strict).expect("compiles").expect("a program");
+    assert_eq!(get(), fresh);
+    let compile = median((0..51).map(|_| time(&|| drop(program_for(&Seccomp::Default, false, strict)))).collect());
+    let read = median((0..51).map(|_| time(&|| drop(get()))).collect());
+    // Each in a thread of its own, which ends with it.
+    let load_one = |program: Vec<_>| std::thread::spawn(move || time(&|| load(&program).expect("loaded")));
+    let loads = (0..21).map(|_| load_one(fresh.clone()).join().expect("no panic")).collect();
+    println!("{} instructions: compile {compile} µs, read {read} µs, load {} µs", fresh.len(), median(loads));
+    let files: Vec<_> = fs::read_dir(folder.path()).expect("there").collect();
+    assert_eq!(files.len(), 1, "one profile, one file");
+}

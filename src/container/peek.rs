@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 
 use super::disk::read_record;
 use super::link::{EXIT, ExitRecord, START, StartRecord};
+use super::now;
 use super::process::Process;
-use super::{now, this_boot};
+use super::settings::this_boot;
 use crate::model::{BootId, ContainerId, ContainerState, ExitStatus, ObservedContainer};
 
 /// What the records say, and whose shim is alive.

@@ -179,8 +179,8 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
     loosenings.extend(warnings.into_iter().map(|warning| warning.0));
-    loosenings.extend(container::held_back());
-    for warning in images.warnings().iter().chain(&loosenings) {
+    // Not a loosening, so not in the status: said once.
+    for warning in images.warnings().iter().chain(&loosenings).chain(&container::held_back()) {
         tracing::warn!("{warning}");
     }
     let stamp = now().millis() / 1000;
