@@ -245,7 +245,9 @@ impl Containers {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let found = folders.scan(|id| cgroups.populated(id), &mut warnings)?;
+        // Where its record cannot be read, its cgroup may be below a parent that nobody knows.
+        let runs = |id: &ContainerId| cgroups.populated(id) || state::shim_lives(&folders, &settings.boot_id, id);
+        let found = folders.scan(runs, &mut warnings)?;
         for container in &found {
             cgroups.remember(&container.spec.id, container.spec.service.isolation.cgroup_parent.as_deref());
         }

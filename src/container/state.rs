@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::disk::Folders;
 use super::link::{EXIT, ExitRecord, FAILED, FailedRecord, START, StartRecord};
 use super::process::Process;
 use super::{Inner, now};
@@ -50,6 +51,13 @@ pub(super) fn look(inner: &Inner, id: &ContainerId) -> io::Result<ContainerState
     }
     let status = if same_boot { ExitStatus::ShimLost } else { ExitStatus::MachineStopped };
     Ok(ContainerState::Exited { status, started, at: now() })
+}
+
+/// Whether the shim of the last start is alive; when in doubt it is.
+pub(super) fn shim_lives(folders: &Folders, boot: &BootId, id: &ContainerId) -> bool {
+    let start =
+        folders.read(id, START).ok().flatten().and_then(|json| serde_json::from_slice::<StartRecord>(&json).ok());
+    start.is_some_and(|start| start.boot_id == boot.0 && !matches!(Process::open(start.shim.into()), Ok(None)))
 }
 
 /// A record; one that is there and means nothing is none, it was cut off while it was written.

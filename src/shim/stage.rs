@@ -52,7 +52,7 @@ impl Stage {
         let parts = match ids {
             None => Parts { root: mount_root(order, &record.layers)?, etc, init: order.init.clone() },
             Some(range) => {
-                let gathered = Gathered::new(order, &record.layers, range)?;
+                let gathered = Gathered::new(range)?;
                 let root = gathered.root(order, &record.layers, range)?;
                 Parts { root, etc: gathered.etc(&etc)?, init: gathered.init(&order.init)? }
             }
