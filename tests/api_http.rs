@@ -4,6 +4,8 @@
 
 #[path = "api_http/client.rs"]
 mod client;
+#[path = "api_http/exec.rs"]
+mod exec;
 #[path = "api_http/image_client.rs"]
 mod image_client;
 #[path = "api_http/images.rs"]
@@ -168,6 +170,42 @@ async fn a_reader_that_is_too_slow_is_told_so_and_dropped() {
     assert!(text.contains("event: container.started"));
     let mut rest = Vec::new();
     within(stream.read_to_end(&mut rest)).await.unwrap_or_default();
+}
+
+#[tokio::test]
+async fn usage_is_told_once_or_at_each_interval() {
+    let served = serve();
+    let db = id(1, "db");
+    let all = served.get("/api/v1/stats").await.json();
+    assert_eq!(all["containers"].as_array().unwrap().len(), 13, "those that run");
+    assert_eq!(all["containers"][0]["cpu"]["percent"], Value::Null);
+    let one = served.get("/api/v1/containers/shop-db-1/stats").await.json();
+    assert_eq!((one["containers"].as_array().unwrap().len(), &one["containers"][0]["id"]), (1, &db.as_str().into()));
+    let some = served.get("/api/v1/stats?names=shop%2Fweb,db,shop-web-1").await.json();
+    assert_eq!(some["containers"].as_array().unwrap().len(), 13, "each of them once");
+    for (path, code) in [
+        ("stats?names=nobody", 404),
+        ("containers/nobody/stats?stream=true", 404),
+        ("stats?stream=true&interval=1ms", 400),
+        ("stats?interval=1s", 400),
+        ("containers/db/stats?names=web", 400),
+        ("containers/nobody/top", 404),
+    ] {
+        assert_eq!(served.get(&format!("/api/v1/{path}")).await.status, code, "{path}");
+    }
+    let mut stream = served.connect().await;
+    let ask = "GET /api/v1/stats?names=db&stream=true&interval=100ms HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    // Another test may have looked in between: then both have grown alike.
+    let text = read_until(&mut stream, "\"percent\":50.0").await;
+    assert!(text.contains("application/x-ndjson") && text.contains("\"percent\":null"), "{text}");
+    let top = served.get("/api/v1/containers/web/top").await.json();
+    assert_eq!((top.as_array().unwrap().len(), &top[0]["uid"]), (12, &33.into()));
+    let metrics = served.get("/metrics").await.body;
+    let line =
+        format!("longshore_container_processes{{project=\"shop\",service=\"web\",container=\"c-{}\"}} 3.0", db.short());
+    assert!(metrics.contains(&line), "{metrics}");
+    assert!(metrics.contains("longshore_container_cpu_seconds_total{"), "{metrics}");
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ fn expected() -> BTreeMap<&'static str, Vec<(&'static str, End)>> {
             ],
         ),
         ("job", vec![("report", End { phase: "applied", running: 0, restarts: 0, code: Some(0) })]),
+        ("limits", vec![("shared", runs(2)), ("small", runs(1))]),
         ("quickstart", vec![("web", runs(1))]),
         ("workers", vec![("worker", runs(3))]),
     ])
@@ -68,11 +69,13 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
     assert!(place.says(&["logs", "crash/broken"]).contains("cannot find my database"));
     assert!(place.says(&["logs", "crash/flaky"]).contains("start number 3"));
     assert_eq!(place.says(&["logs", "workers/worker"]).matches("takes from high every 5 s").count(), 3);
+    assert!(place.says(&["logs", "limits/small"]).contains("small runs as 65534"));
+    assert_eq!(place.says(&["logs", "limits/shared"]).matches("shared runs").count(), 2);
     assert!(place.says(&["logs", "anchors/front"]).contains("front logs at info"));
     assert!(place.says(&["logs", "anchors/back"]).contains("back logs at debug"));
 
     let made = place.containers();
-    assert_eq!(made.len(), 9);
+    assert_eq!(made.len(), 12);
     place.empty();
     // The folder is empty now, and that is meant: whether or not it has to be said depends on how the files went.
     place.wait("everything is removed", |place| {

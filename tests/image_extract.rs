@@ -261,6 +261,10 @@ fn limits_hold() {
     let packed = [(tar(&many), gzip(&tar(&many)))];
     let text = pull_packed(&packed, Limits { entries: 20, ..Limits::default() }).1.unwrap_err();
     assert!(text.contains("more than 20 entries"), "{text}");
+    let long = tar(&[file(&"n".repeat(90), "")]);
+    let limits = Limits { path_bytes: 80, ..Limits::default() };
+    let text = pull_packed(&[(long.clone(), gzip(&long))], limits).1.unwrap_err();
+    assert!(text.contains("more than 80 bytes"), "{text}");
     let text = pull_packed(&packed, Limits { layer_bytes: 9000, ..Limits::default() }).1.unwrap_err();
     assert!(text.contains("more than 9000 bytes"), "{text}");
     let bomb = tar(&[file("zeros", &"\0".repeat(8 << 20))]);

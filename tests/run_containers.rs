@@ -275,9 +275,9 @@ async fn basics(place: &Place) {
     let seen = place.text(&shell(&confined)).await;
     for line in [
         "CapInh: 0000000000000000",
-        "CapPrm: 00000000a80425fb",
-        "CapEff: 00000000a80425fb",
-        "CapBnd: 00000000a80425fb",
+        "CapPrm: 00000000800405fb",
+        "CapEff: 00000000800405fb",
+        "CapBnd: 00000000800405fb",
         "CapAmb: 0000000000000000",
         "Seccomp: 2",
         "GREETING=hi there",
@@ -287,7 +287,7 @@ async fn basics(place: &Place) {
         assert!(seen.contains(line), "{line} in {seen}");
     }
     let seen = place.text(&changed(&format!("{confined}; id"), |s| s.process.user = Some("web".into()))).await;
-    for line in ["CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapBnd: 00000000a80425fb", "Seccomp: 2"] {
+    for line in ["CapPrm: 0000000000000000", "CapEff: 0000000000000000", "CapBnd: 00000000800405fb", "Seccomp: 2"] {
         assert!(seen.contains(line), "{line} in {seen}");
     }
     assert!(

@@ -10,6 +10,7 @@ had not made durable when it said that it was done.
 
 Everything runs in process, mount and network namespaces of its own and is gone with this program, however it ends. With --registry the
 images come from there (plain HTTP, as images.py pushes them) and the network is the machine's. An engine that is missing leaves its column empty.
+With --json the runs are kept in a file and those that are in it already count too, so that rounds can be run one by one.
 Needs root. CPU: of daemon and client. Memory: the highest resident memory of daemon and client together; the page cache is not in it.
 """
 import argparse, json, os, shutil, signal, subprocess, sys, tempfile, time
@@ -31,7 +32,7 @@ def arguments():
     parser.add_argument('--registry', help='an existing one that has the images')
     parser.add_argument('--keep', default='/var/tmp/longshore-bench-images', help='where made images are kept for the next time')
     parser.add_argument('--work', default='/var/tmp')
-    parser.add_argument('--json')
+    parser.add_argument('--json', help='a file to keep the runs in; those of earlier calls count too')
     return parser.parse_args()
 
 
@@ -148,6 +149,8 @@ def main():
     address, found = prepare(args, work)
     engines = [e for e in ENGINES if e.name in args.engines.split(',')]
     results = {(e.name, pair): [] for e in engines for pair in found}
+    for known in json.load(open(args.json)) if args.json and os.path.exists(args.json) else []:
+        results.get((known['engine'], (known['image'], known['kind'])), []).extend(known['runs'])
     absent = set()
     for number in range(args.rounds):
         for name, kind in found:

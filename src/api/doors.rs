@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ImageDoor, LogSource, Metric, RegistryDoor};
+use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 
@@ -17,6 +17,10 @@ pub struct Doors {
     pub events: Events,
     /// The output of the containers.
     pub logs: Arc<dyn LogSource>,
+    /// What containers use, and their processes.
+    pub numbers: Arc<dyn Numbers>,
+    /// Commands in containers.
+    pub execs: Arc<dyn ExecDoor>,
     /// The images, and what can be done with them.
     pub images: Arc<dyn ImageDoor>,
     /// The logins at registries.

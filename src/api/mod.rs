@@ -11,6 +11,8 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `numbers` | what containers use, and their processes |
+//! | `exec/` | commands in containers, and their streams |
 //! | `images/` | images, and long work on them |
 //! | `wire/` | the formats |
 //!
@@ -21,6 +23,7 @@ mod containers;
 mod doors;
 mod error;
 mod events;
+mod exec;
 mod feed;
 mod find;
 mod guard;
@@ -29,6 +32,7 @@ mod images;
 mod logs;
 mod merge;
 mod metrics;
+mod numbers;
 mod openapi;
 mod output;
 mod plan;
@@ -43,8 +47,10 @@ pub mod wire;
 
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
+pub use exec::{ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession};
 pub use images::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
+pub use numbers::Numbers;
 pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};
 pub use registries::{LoginRefusal, RegistryDoor, Secret};
 pub use router::router;

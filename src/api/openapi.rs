@@ -46,6 +46,12 @@ const LOGS: &[(&str, &str)] = &[
     ("format", "ndjson (default): one record per line; raw: the bytes as they were written"),
 ];
 
+const STATS: &[(&str, &str)] = &[
+    ("stream", "true: go on, one record per line (application/x-ndjson)"),
+    ("interval", "how long from one record to the next: 500ms, 2, 1m (default 1)"),
+    ("names", "only these containers and services, with commas between them"),
+];
+
 pub(super) const fn get(
     path: &'static str,
     summary: &'static str,
@@ -85,6 +91,34 @@ fn operations() -> Vec<Operation> {
             "The output of a container, or of all containers of a service (project%2Fservice, or a unique service name)",
             LOGS,
             Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
+        ),
+        post(
+            "/api/v1/containers/{name}/exec",
+            "Executes a command in a container, or in a replica of a service (project%2Fservice). With `Connection: Upgrade` and \
+             `Upgrade: longshore-exec` it answers 101, then frames go both ways: type (1 byte), length (4 bytes, big-endian), at \
+             most 64 KiB. Client: 0 stdin, 1 end of stdin, 2 size (rows and columns, 2 bytes each), 3 signal (1 byte). Server: 16 \
+             stdout, 17 stderr, 18 exit (JSON: code, signal, reason) or 19 error (JSON) as the last one, 20 taken (4 bytes: so \
+             many of stdin; at most 256 KiB may be on the way). With detach: 200 once it runs",
+            Ask::Json(of::<wire::ExecAsk>),
+            Answer::Json(of::<wire::ExecStarted>),
+        ),
+        get(
+            "/api/v1/containers/{name}/stats",
+            "What a container uses, or all containers of a service; with stream=true a record for each interval",
+            &STATS[..2],
+            Answer::Json(of::<wire::Usage>),
+        ),
+        get(
+            "/api/v1/containers/{name}/top",
+            "The processes of a container, or of all containers of a service",
+            &[],
+            Answer::Json(of::<Vec<wire::Process>>),
+        ),
+        get(
+            "/api/v1/stats",
+            "What all containers that run use; with stream=true a record for each interval",
+            STATS,
+            Answer::Json(of::<wire::Usage>),
         ),
         get(
             "/api/v1/services/{project}/{service}/logs",

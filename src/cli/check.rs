@@ -6,10 +6,10 @@ use super::client::Client;
 use super::failure::Failure;
 use super::out::{Out, Paint};
 use super::plan::{ChangeRecord, changes_table};
-use super::report::{Change, CheckReport};
+use super::report::{Change, CheckReport, CheckedService};
 use super::words::printable;
-use super::{Exit, problems};
-use crate::api::wire::{Container, Problem, Project, Status};
+use super::{Exit, problems, status};
+use crate::api::wire::{Container, Loosening, Problem, Project, Status};
 
 #[derive(Serialize)]
 struct Record {
@@ -23,6 +23,14 @@ struct ProjectRecord {
     name: String,
     file: String,
     services: Vec<String>,
+    loosenings: Vec<LooseningRecord>,
+}
+
+#[derive(Serialize)]
+struct LooseningRecord {
+    service: String,
+    #[serde(flatten)]
+    loosening: Loosening,
 }
 
 /// Where a daemon answers, what it runs is compared with what was read; where none does, there is nothing to compare with.
@@ -72,12 +80,19 @@ fn record(report: &CheckReport) -> Record {
         name: p.name.to_string(),
         file: p.file.display().to_string(),
         services: p.services.iter().map(|s| s.name.to_string()).collect(),
+        loosenings: p.services.iter().flat_map(loosenings).collect(),
     });
     Record {
         projects: projects.collect(),
         problems: report.problems.iter().map(Problem::from).collect(),
         changes: report.changes.as_ref().map(|c| c.iter().map(ChangeRecord::from).collect()),
     }
+}
+
+fn loosenings(service: &CheckedService) -> Vec<LooseningRecord> {
+    let record =
+        |loosening| LooseningRecord { service: service.name.to_string(), loosening: Loosening::from(loosening) };
+    service.loosenings.iter().map(record).collect()
 }
 
 fn exit(record: &Record) -> Exit {
@@ -95,6 +110,9 @@ fn render(record: &Record, paint: Paint) -> String {
     for project in &record.projects {
         let services = project.services.iter().map(|s| printable(s)).collect::<Vec<_>>().join(", ");
         text.push_str(&format!("{} ({}): {services}\n", printable(&project.name), printable(&project.file)));
+        for LooseningRecord { service, loosening } in &project.loosenings {
+            text.push_str(&status::loosening(&format!("{}/{service}", project.name), loosening, paint));
+        }
     }
     if let Some(changes) = &record.changes {
         text.push_str(&changes_table(changes, paint));
@@ -112,11 +130,12 @@ fn summary(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::report::{CheckedProject, CheckedService};
+    use crate::cli::report::CheckedProject;
     use crate::model::{self, Location, ProjectName, ServiceName, SpecHash};
 
     fn service(name: &str) -> CheckedService {
-        CheckedService { name: ServiceName::parse(name).unwrap(), hash: SpecHash::of(name.as_bytes()), replicas: 1 }
+        let (name, hash) = (ServiceName::parse(name).unwrap(), SpecHash::of(name.as_bytes()));
+        CheckedService { name, hash, replicas: 1, loosenings: Vec::new() }
     }
 
     fn report() -> CheckReport {
@@ -148,6 +167,25 @@ mod tests {
         shop (shop.yaml): db, web
         1 project(s), 2 service(s), 2 problem(s)
         "#);
+    }
+
+    #[test]
+    fn what_is_wide_is_shown_with_its_place() {
+        let mut report = report();
+        let location = Location::at("shop.yaml", 7, 9);
+        let what = "it has the capability CAP_NET_ADMIN".to_owned();
+        let loosening = model::Loosening { what, key: "services.web.cap_add".to_owned(), location };
+        report.projects[0].services[1].loosenings.push(loosening);
+        let record = record(&report);
+        assert_eq!(exit(&record), Exit::Fine);
+        insta::assert_snapshot!(render(&record, Paint { on: false }), @r"
+        shop (shop.yaml): db, web
+        loosened: shop.yaml:7:9: shop/web: it has the capability CAP_NET_ADMIN
+        1 project(s), 2 service(s), 0 problem(s)
+        ");
+        let json = serde_json::to_value(&record).unwrap();
+        let first = &json["projects"][0]["loosenings"][0];
+        assert_eq!((&first["service"], &first["location"]), (&"web".into(), &"shop.yaml:7:9".into()));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::table::{Table, plain};
 use super::words::{age, bytes, image, printable, until};
 use super::{Exit, problems};
-use crate::api::wire::{Image, ImageState, Looked, Phase, Problem, Project, Service, Status};
+use crate::api::wire::{Image, ImageState, Looked, Loosening, Phase, Problem, Project, Service, Status};
 use crate::model::Timestamp;
 
 pub(super) async fn run(client: &Client, args: &StatusArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -167,9 +167,25 @@ fn all_problems(status: &Status) -> Vec<Problem> {
     all
 }
 
+/// Of the daemon, then of each service with its place.
 fn loosenings(status: &Status, paint: Paint) -> String {
-    let line = |l: &String| format!("{}: {}\n", paint.ink(Ink::Busy, "loosened"), printable(l));
-    status.loosenings.iter().map(line).collect()
+    let whole = status.loosenings.iter().map(|l| loosened(&printable(l), paint));
+    let services =
+        status.projects.iter().flat_map(|p| p.services.iter().map(move |s| (format!("{}/{}", p.name, s.name), s)));
+    let each = services.flat_map(|(name, service)| {
+        service.loosenings.iter().map(move |l| loosening(&name, l, paint)).collect::<Vec<_>>()
+    });
+    whole.chain(each).collect()
+}
+
+fn loosened(what: &str, paint: Paint) -> String {
+    format!("{}: {what}\n", paint.ink(Ink::Busy, "loosened"))
+}
+
+/// What a file asks for, with its place.
+pub(super) fn loosening(service: &str, loosening: &Loosening, paint: Paint) -> String {
+    let Loosening { what, location, key: _ } = loosening;
+    loosened(&format!("{}: {}: {}", printable(location), printable(service), printable(what)), paint)
 }
 
 #[cfg(test)]
@@ -211,6 +227,7 @@ mod tests {
             |     ^^^^^^^
 
         loosened: no seccomp: the configuration turns it off
+        loosened: /etc/longshore/state/shop/compose.yaml:4:15: shop/cache: it has the capability CAP_NET_ADMIN
         "#);
     }
 

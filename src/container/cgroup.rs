@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use super::link::DeviceCgroup;
 use crate::model::ContainerId;
 pub use delegation::DelegationError;
 pub use places::{CgroupDriver, ParentError};
@@ -119,10 +120,13 @@ impl Cgroups {
         self.hierarchies.iter().find(|h| h.unified).map(|h| h.mount.as_path())
     }
 
-    /// Whether the device controller of cgroup v1 can refuse devices. On v2 that takes a program of one's own.
+    /// Where devices are refused to a container: by the controller of cgroup v1, or where containers are in v2 alone, by a program
+    /// of ours.
     #[must_use]
-    pub fn guard_devices(&self) -> bool {
-        self.hierarchies.iter().any(|hierarchy| hierarchy.devices)
+    pub fn devices(&self, id: &ContainerId) -> Option<DeviceCgroup> {
+        let alone = self.hierarchies.iter().all(|hierarchy| hierarchy.unified);
+        let hierarchy = self.hierarchies.iter().find(|h| h.devices || (alone && h.unified))?;
+        Some(DeviceCgroup { folder: below(&hierarchy.mount, &self.path(id)), unified: hierarchy.unified })
     }
 
     /// The file that counts processes killed for want of memory.

@@ -1,6 +1,5 @@
 //! One start: clear what is left, start a shim, read its report.
 
-use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
@@ -66,9 +65,16 @@ async fn clear(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), StartError> {
 }
 
 /// What it is given for this start.
-struct Given {
+pub(super) struct Given {
     cgroup: PathBuf,
     ids: Option<IdsRecord>,
+}
+
+impl Given {
+    /// For a container that runs: where it is. Whoever enters it sees its users by its namespaces.
+    pub(super) fn of_running(inner: &Inner, id: &ContainerId) -> Self {
+        Self { cgroup: inner.cgroups.path(id), ids: None }
+    }
 }
 
 /// Its cgroup's place, which it may take a call of systemd to make, and its ids.
@@ -93,8 +99,7 @@ impl Inner {
 }
 
 async fn report(inner: &Inner, id: &ContainerId, given: Given) -> Result<StartRecord, StartError> {
-    let mut shim =
-        spawn(inner, id, given).map_err(|source| StartError::Io { step: "the shim was not started", source })?;
+    let mut shim = spawn(inner, id, given)?;
     let mut said = Vec::new();
     if let Some(stdout) = shim.stdout.take() {
         // To the end of the pipe: the shim has become the follower by then, or has ended.
@@ -133,29 +138,53 @@ async fn ended(shim: &mut Child) -> String {
 }
 
 /// With an empty environment: nothing of the daemon's is to reach a container, and a backtrace would only cost time.
-fn spawn(inner: &Inner, id: &ContainerId, given: Given) -> io::Result<Child> {
+fn spawn(inner: &Inner, id: &ContainerId, given: Given) -> Result<Child, StartError> {
+    let fail = |source| StartError::Io { step: "the shim was not started", source };
+    let order = order(inner, id, given)?;
+    let stderr = std::fs::File::create(order.run.join("shim.err")).map_err(fail)?;
+    let mut command = Command::new(inner.exe.path());
+    command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order).map_err(|e| fail(e.into()))?);
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(false);
+    command.spawn().map_err(fail)
+}
+
+/// What a shim of this container is told, and whoever else enters it.
+pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given) -> Result<Order, StartError> {
     let settings = &inner.settings;
-    let order = Order {
+    let runtime = inner.runtime(id)?;
+    let device_cgroup = inner.cgroups.devices(id);
+    Ok(Order {
         folder: inner.folders.container(id),
-        device_guard: matches!(settings.runtime, Runtime::External(_)) || inner.cgroups.guard_devices(),
+        device_guard: matches!(runtime, Runtime::External(_)) || device_cgroup.is_some(),
+        device_cgroup,
+        seccomp: settings.data_dir.join("seccomp"),
+        cdi_dirs: settings.cdi_dirs.clone(),
+        default_capabilities: settings.defaults.capabilities.mask(),
+        no_new_privileges: settings.defaults.no_new_privileges,
         run: inner.folders.run(id),
+        machine: inner.machine.clone(),
         oom_counter: inner.cgroups.oom_counter(id),
         cgroup: given.cgroup,
         ids: given.ids,
         shims: inner.cgroups.shims(id),
-        runtime: match &settings.runtime {
+        runtime: match runtime {
             Runtime::Embedded => None,
-            Runtime::External(program) => Some(program.clone()),
+            Runtime::External(program) => Some(program),
         },
         init: inner.follower.clone(),
         log_bytes: settings.log_bytes,
         log_files: settings.log_files,
         boot_id: settings.boot_id.0.clone(),
-    };
-    let stderr = std::fs::File::create(order.run.join("shim.err"))?;
-    let mut command = Command::new(inner.exe.path());
-    command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order)?);
-    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(false);
-    command.spawn()
+    })
+}
+
+impl Inner {
+    /// The program that makes this container: the one that its file names, else the configured one.
+    fn runtime(&self, id: &ContainerId) -> Result<Runtime, StartError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = known.get(id).and_then(|known| known.observed.spec.service.isolation.runtime.clone());
+        drop(known);
+        self.settings.runtime_named(asked.as_deref())
+    }
 }

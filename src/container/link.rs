@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::machine::Machine;
 use crate::model::{ExitStatus, ProcessId, Timestamp};
 use crate::rootfs::IdRange;
 
@@ -28,9 +29,19 @@ pub const LOGS: &str = "logs";
 pub struct Order {
     /// The container's folder in the data directory.
     pub folder: PathBuf,
+    /// Where devices are refused to it; none where nothing does.
+    pub device_cgroup: Option<DeviceCgroup>,
+    /// Where compiled seccomp programs are kept.
+    pub seccomp: PathBuf,
+    /// Where CDI files are looked for.
+    pub cdi_dirs: Vec<PathBuf>,
     /// Whether the runtime refuses the devices that are not meant for containers. Where nothing does, none can be made
     /// (`CAP_MKNOD` is left out) and none of the image can be opened (its root is mounted with `nodev`).
     pub device_guard: bool,
+    /// The capabilities that a file adds to and drops from, as a bit mask.
+    pub default_capabilities: u64,
+    /// `no_new_privs` for containers whose file does not say.
+    pub no_new_privileges: bool,
     /// Its folder in the run directory.
     pub run: PathBuf,
     /// Its cgroup, absolute within each hierarchy.
@@ -39,6 +50,8 @@ pub struct Order {
     pub ids: Option<IdsRecord>,
     /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
     pub shims: Option<PathBuf>,
+    /// The controllers of this machine.
+    pub machine: Machine,
     /// Where the oom counter of that cgroup will be.
     pub oom_counter: PathBuf,
     /// `None`: the embedded runtime.
@@ -71,6 +84,15 @@ impl From<IdsRecord> for IdRange {
     fn from(IdsRecord { uid, gid, size }: IdsRecord) -> Self {
         Self { uid, gid, size }
     }
+}
+
+/// The cgroup of a container that knows about devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceCgroup {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Whether it is of version 2, where a program decides.
+    pub unified: bool,
 }
 
 /// What a shim answers, as one line of JSON.
@@ -146,6 +168,7 @@ impl ExitRecord {
     pub fn status(&self) -> ExitStatus {
         match (self.code, self.signal) {
             (Some(137), _) | (None, Some(9)) if self.oom => ExitStatus::OomKilled,
+            (Some(code), _) if self.oom => ExitStatus::AfterOom(code),
             (Some(code), _) => ExitStatus::Code(code),
             (None, Some(signal)) => ExitStatus::Signal(signal),
             (None, None) => ExitStatus::ShimLost,

@@ -20,22 +20,32 @@
 //!       └────────▶ StartFailed ─start─▶ …
 //! ```
 
+mod abilities;
 mod adopt;
+pub mod cdi;
 pub mod cgroup;
 pub mod confine;
+pub mod device_filter;
 mod disk;
+pub mod exec;
+pub mod host_device;
 mod launch;
 pub mod link;
+pub mod machine;
 pub mod oci;
 mod own_exe;
 mod peek;
+pub mod privileges;
 pub mod process;
 pub mod program;
 pub mod record;
+pub mod resources;
 pub mod seccomp;
 mod seen;
 mod state;
+pub mod stats;
 pub mod subids;
+pub mod top;
 mod update;
 pub mod userns;
 pub mod users;
@@ -49,10 +59,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{Ability, BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
+use machine::Machine;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -84,6 +96,12 @@ pub struct Settings {
     pub cgroup_driver: CgroupDriver,
     /// Where containers with users of their own get their ids from.
     pub ids: subids::Sources,
+    /// Further programs that create containers, by the names that files give them.
+    pub runtimes: BTreeMap<String, PathBuf>,
+    /// Where CDI files are looked for.
+    pub cdi_dirs: Vec<PathBuf>,
+    /// What a container may do whose file says nothing.
+    pub defaults: privileges::Defaults,
     /// A log file is rotated before it grows beyond this.
     pub log_bytes: u64,
     /// So many log files are kept.
@@ -105,11 +123,38 @@ impl Settings {
             runtime: Runtime::Embedded,
             cgroup_driver: CgroupDriver::Auto,
             ids: subids::Sources::default(),
+            runtimes: BTreeMap::new(),
+            cdi_dirs: cdi::FOLDERS.map(PathBuf::from).to_vec(),
+            defaults: privileges::Defaults::default(),
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
             boot_id: this_boot()?,
             exe: PathBuf::from("/proc/self/exe"),
         })
+    }
+}
+
+/// What `runtime:` calls the embedded one.
+const BUILT_IN: &str = "builtin";
+
+impl Settings {
+    /// The runtime of this name. The names that other engines have for runc and crun mean those, where they are configured.
+    fn runtime_named(&self, name: Option<&str>) -> Result<Runtime, StartError> {
+        let Some(name) = name else { return Ok(self.runtime.clone()) };
+        let short = name.strip_prefix("io.containerd.").and_then(|n| n.strip_suffix(".v2")).unwrap_or(name);
+        if let Some(program) = self.runtimes.get(name).or_else(|| self.runtimes.get(short)) {
+            return Ok(Runtime::External(program.clone()));
+        }
+        match &self.runtime {
+            Runtime::External(program) if program.file_name().is_some_and(|file| file == short) => {
+                Ok(self.runtime.clone())
+            }
+            _ if name == BUILT_IN => Ok(Runtime::Embedded),
+            _ => {
+                let known = self.runtimes.keys().map(String::as_str).chain([BUILT_IN]).collect::<Vec<_>>().join(", ");
+                Err(StartError::Runtime { name: name.to_owned(), known })
+            }
+        }
     }
 }
 
@@ -171,6 +216,9 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The file names a runtime that the configuration does not have.
+    #[error("runtime: {name} is not configured here; there are {known} (\"runtimes\" in the configuration names more)")]
+    Runtime { name: String, known: String },
     /// The shim says why.
     #[error("{0}")]
     Failed(String),
@@ -218,6 +266,9 @@ struct Inner {
     settings: Settings,
     folders: Folders,
     cgroups: Cgroups,
+    machine: Machine,
+    lacks: BTreeMap<Ability, String>,
+    reader: stats::Reader,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -240,17 +291,16 @@ impl Containers {
         let (cgroups, warning) =
             Cgroups::find(&settings.instance, settings.cgroup_driver, &follower).map_err(OpenError::Cgroups)?;
         warnings.extend(warning.map(Warning));
+        let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
+        let lacks = abilities::lacks(&machine);
+        let reader = stats::Reader::new();
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        // Where its record cannot be read, its cgroup may be below a parent that nobody knows.
-        let runs = |id: &ContainerId| cgroups.populated(id) || state::shim_lives(&folders, &settings.boot_id, id);
-        let found = folders.scan(runs, &mut warnings)?;
-        for container in &found {
-            cgroups.remember(&container.spec.id, container.spec.service.isolation.cgroup_parent.as_deref());
-        }
+        let found = folders.scan(|id| state::runs(&cgroups, &folders, &settings.boot_id, id), &mut warnings)?;
+        adopt::remember(&cgroups, &found);
         for stranger in cgroups.strangers(|id| folders.holds(id)) {
             let cleared =
                 cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
@@ -262,7 +312,8 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all = Self(Arc::new(Inner { settings, folders, cgroups, exe, follower, known, changed }));
+        let all =
+            Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, reader, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }
@@ -356,10 +407,7 @@ impl Containers {
             inner.cgroups.remove(&gone).map_err(fail("cgroup"))?;
             inner.folders.remove_run(&gone).map_err(fail("run folder"))?;
             let removed = inner.folders.remove(&gone).map_err(fail("folder"));
-            removed.inspect(|()| {
-                inner.cgroups.retire(&gone);
-                inner.settings.ids.release(&inner.folders.container(&gone));
-            })
+            removed.inspect(|()| inner.gone(&gone))
         });
         removed.await.map_err(|e| RemoveError::Io { what: "folder", source: io::Error::other(e) })??;
         self.known().remove(id);

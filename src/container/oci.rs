@@ -1,48 +1,33 @@
 //! The runtime's configuration of one container. Pure: reads no file, no clock, no environment.
 
+mod mounts;
+
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::cdi::Bind;
+use super::device_filter;
+use super::host_device::HostDevice;
+use super::machine::Machine;
+use super::privileges::Privileges;
 use super::record::ImageDefaults;
-use crate::model::{ContainerSpec, NetworkMode, Process};
+use super::resources::{self, Blocks};
+use crate::model::{
+    Capability, CapabilitySet, ContainerSpec, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode, Process,
+};
+pub use mounts::unknown_option;
 
-/// Docker's fourteen, by their numbers.
-pub const CAPABILITIES: [(u8, &str); 14] = [
-    (0, "CAP_CHOWN"),
-    (1, "CAP_DAC_OVERRIDE"),
-    (3, "CAP_FOWNER"),
-    (4, "CAP_FSETID"),
-    (5, "CAP_KILL"),
-    (6, "CAP_SETGID"),
-    (7, "CAP_SETUID"),
-    (8, "CAP_SETPCAP"),
-    (10, "CAP_NET_BIND_SERVICE"),
-    (13, "CAP_NET_RAW"),
-    (18, "CAP_SYS_CHROOT"),
-    (27, "CAP_MKNOD"),
-    (29, "CAP_AUDIT_WRITE"),
-    (31, "CAP_SETFCAP"),
-];
-/// What the embedded runtime must still hold when our executor loads the seccomp program, beside [`CAPABILITIES`]; the executor
-/// drops it. (`CAP_SETPCAP`, which dropping needs, is among the fourteen.)
-const WHILE_LOADING: &str = "CAP_SYS_ADMIN";
+/// What the embedded runtime must still hold when our executor confines the command, beside what stays: for the seccomp program, and
+/// for dropping from the bounding set. The executor drops them.
+const WHILE_CONFINING: u64 = 1 << 21 | 1 << 8;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const PIDS_LIMIT: u64 = 4096;
-const NOFILE: (u64, u64) = (1024, 524_288);
+/// Soft and hard limit of open files.
+pub const NOFILE: (u64, u64) = (1024, 524_288);
 /// Where the init is put in a container that asks for one.
 pub const INIT: &str = "/.longshore-init";
-
-/// The default capabilities as a bit mask; see [`Surroundings::device_guard`].
-#[must_use]
-pub fn capability_mask(device_guard: bool) -> u64 {
-    granted(device_guard).fold(0, |mask, (number, _)| mask | 1 << number)
-}
-
-fn granted(device_guard: bool) -> impl Iterator<Item = (u8, &'static str)> {
-    CAPABILITIES.into_iter().filter(move |(_, name)| device_guard || *name != "CAP_MKNOD")
-}
 
 /// Who the command runs as: looked up in the image's root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -66,6 +51,10 @@ pub struct Surroundings<'a> {
     pub etc: &'a Path,
     /// Absolute within each hierarchy.
     pub cgroup: &'a Path,
+    /// What limits depend on.
+    pub machine: &'a Machine,
+    /// The block devices that its limits name.
+    pub blocks: &'a Blocks,
     /// The init program on the host.
     pub init: &'a Path,
     /// The host's name, for containers on its network.
@@ -74,12 +63,33 @@ pub struct Surroundings<'a> {
     pub masked: &'a [String],
     /// The most open files we may allow.
     pub nofile_hard: u64,
-    /// The container's `oom_score_adj`: 0, so that the daemon's protection does not reach it.
+    /// The container's `oom_score_adj`: the file's, or 0, so that the daemon's protection does not reach it.
     pub oom_score: i32,
-    /// Whether devices that are not meant for containers are refused; where nothing does, none can be made.
-    pub device_guard: bool,
+    /// Devices of the host that it gets, with those by CDI.
+    pub devices: &'a [HostDevice],
+    /// Files and folders of the host that it gets by CDI.
+    pub binds: &'a [Bind],
+    /// Variables that it gets by CDI.
+    pub variables: &'a [String],
+    /// The system controls that the runtime sets; those of the network are set before.
+    pub sysctls: &'a BTreeMap<String, String>,
+    /// SELinux labels of its processes and of its files.
+    pub labels: Option<&'a Labels>,
+    /// Whether it gets a time namespace, where the kernel has them and the runtime knows of it.
+    pub time_namespace: bool,
+    /// What its processes may do.
+    pub privileges: Privileges,
     /// Whether our own executor starts the command (it looks it up, and loads the seccomp program).
     pub embedded: bool,
+}
+
+/// SELinux labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Of its processes.
+    pub process: String,
+    /// Of its files.
+    pub files: String,
 }
 
 /// The command with its arguments, by Docker's rules: an entrypoint in the file discards the image's command.
@@ -106,6 +116,9 @@ pub fn working_dir<'a>(process: &'a Process, image: &'a ImageDefaults) -> &'a st
 /// The container's host name.
 #[must_use]
 pub fn host_name<'a>(spec: &'a ContainerSpec, host: &'a str) -> &'a str {
+    if spec.service.isolation.uts == Namespace::Host {
+        return host;
+    }
     match (&spec.service.hostname, spec.service.network) {
         (Some(name), _) => name,
         (None, NetworkMode::Host) => host,
@@ -117,45 +130,89 @@ pub fn host_name<'a>(spec: &'a ContainerSpec, host: &'a str) -> &'a str {
 #[must_use]
 pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, around: &Surroundings<'_>) -> Value {
     let process = &spec.service.process;
+    let isolation = &spec.service.isolation;
     let host_name = host_name(spec, around.host_name);
     let mut args = command(process, image);
     if process.init && !around.embedded {
         let program = args.first().cloned().unwrap_or_default();
         args.splice(0..0, [INIT.to_owned(), "init".to_owned(), program]);
     }
-    json!({
+    let open = isolation.privileged || isolation.unmasked;
+    let masked = MASKED.iter().copied().chain(around.masked.iter().map(String::as_str));
+    let mut config = json!({
         "ociVersion": "1.0.2",
         "process": {
             "terminal": process.tty,
             "user": { "uid": who.uid, "gid": who.gid, "additionalGids": who.groups },
             "args": args,
-            "env": environment(process, image, host_name, &who.home),
+            "env": environment(process, image, host_name, &who.home, around.variables),
             "cwd": working_dir(process, image),
             "capabilities": capabilities(who.uid == 0, around),
             "oomScoreAdj": around.oom_score,
-            "rlimits": [{
-                "type": "RLIMIT_NOFILE",
-                "soft": NOFILE.0.min(around.nofile_hard),
-                "hard": NOFILE.1.min(around.nofile_hard),
-            }],
+            "rlimits": limits(isolation, around),
         },
         "root": { "path": around.root, "readonly": spec.service.read_only },
-        "hostname": host_name,
-        "mounts": mounts(process.init, around),
+        "mounts": mounts::mounts(spec, around),
         "annotations": spec.service.annotations,
         "linux": {
             "cgroupsPath": around.cgroup,
-            "namespaces": [
-                { "type": "mount" }, { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" },
-            ],
-            "resources": {
-                "devices": [{ "allow": false, "access": "rwm" }],
-                "pids": { "limit": PIDS_LIMIT },
-            },
-            "maskedPaths": MASKED.iter().copied().chain(around.masked.iter().map(String::as_str)).collect::<Vec<_>>(),
-            "readonlyPaths": READ_ONLY,
+            "namespaces": namespaces(isolation, around.time_namespace),
+            "devices": around.devices.iter().filter(|d| mounts::in_dev(&d.path)).map(HostDevice::oci).collect::<Vec<_>>(),
+            "resources": resources::oci(
+                &spec.service.resources,
+                around.machine,
+                around.blocks,
+                device_filter::oci(&device_filter::allowed(isolation, around.devices)),
+            ),
+            "maskedPaths": if open { Vec::new() } else { masked.collect() },
+            "readonlyPaths": if open { &[][..] } else { &READ_ONLY[..] },
         },
-    })
+    });
+    if isolation.uts == Namespace::Private {
+        config["hostname"] = host_name.into();
+    }
+    if !around.sysctls.is_empty() {
+        config["linux"]["sysctl"] = json!(around.sysctls);
+    }
+    if let Some(profile) = isolation.apparmor.as_deref().filter(|profile| *profile != "unconfined") {
+        config["process"]["apparmorProfile"] = profile.into();
+    }
+    if let Some(labels) = around.labels {
+        config["linux"]["mountLabel"] = labels.files.as_str().into();
+        config["process"]["selinuxLabel"] = labels.process.as_str().into();
+    }
+    // Written out as false it would mean something else to the embedded runtime, whose commands our executor confines.
+    if around.privileges.no_new_privileges && !around.embedded {
+        config["process"]["noNewPrivileges"] = true.into();
+    }
+    config
+}
+
+fn namespaces(isolation: &Isolation, time: bool) -> Vec<Value> {
+    let own = [
+        ("mount", true),
+        ("pid", isolation.pid == Namespace::Private),
+        ("ipc", isolation.ipc != Ipc::Host),
+        ("uts", isolation.uts == Namespace::Private),
+        ("cgroup", isolation.cgroup == Namespace::Private),
+        ("time", time),
+    ];
+    own.iter().filter(|(_, own)| *own).map(|(name, _)| json!({ "type": name })).collect()
+}
+
+/// The file's limits, and that of open files where the file is silent.
+fn limits(isolation: &Isolation, around: &Surroundings<'_>) -> Vec<Value> {
+    let usual = LimitRange { soft: NOFILE.0.min(around.nofile_hard), hard: NOFILE.1.min(around.nofile_hard) };
+    let mut limits = BTreeMap::from([(Limit::Nofile, usual)]);
+    limits.extend(&isolation.limits);
+    let written = limits.iter().map(|(limit, range)| {
+        json!({
+            "type": format!("RLIMIT_{}", limit.name().to_ascii_uppercase()),
+            "soft": range.soft,
+            "hard": range.hard,
+        })
+    });
+    written.collect()
 }
 
 /// Hidden in every container, as Docker does.
@@ -176,44 +233,25 @@ pub const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 fn capabilities(root: bool, around: &Surroundings<'_>) -> Value {
-    let embedded = around.embedded;
-    let mut names: Vec<&str> = granted(around.device_guard).map(|(_, name)| name).collect();
-    if embedded {
-        names.push(WHILE_LOADING);
+    let names = |set: CapabilitySet| set.iter().map(Capability::name).collect::<Vec<_>>();
+    let given = around.privileges.capabilities;
+    if around.embedded {
+        let held = names(given.union(CapabilitySet::from_mask(WHILE_CONFINING)));
+        return json!({ "bounding": held, "effective": held, "permitted": held, "inheritable": [], "ambient": [] });
     }
     // An external runtime is told that a user who is not root holds none; our executor does it by itself.
-    let held = if root || embedded { names.clone() } else { Vec::new() };
-    json!({ "bounding": names, "effective": held, "permitted": held, "inheritable": [], "ambient": [] })
+    let held = if root { names(given) } else { Vec::new() };
+    json!({ "bounding": names(given), "effective": held, "permitted": held, "inheritable": [], "ambient": [] })
 }
 
-fn mounts(init: bool, around: &Surroundings<'_>) -> Vec<Value> {
-    let mount = |kind: &str, source: &str, at: &str, options: &[&str]| json!({ "type": kind, "source": source, "destination": at, "options": options });
-    let bind = |source: &Path, at: &str, options: &[&str]| json!({ "type": "bind", "source": source, "destination": at, "options": options });
-    let mut mounts = vec![
-        mount("proc", "proc", "/proc", &["nosuid", "noexec", "nodev"]),
-        mount("tmpfs", "tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount(
-            "devpts",
-            "devpts",
-            "/dev/pts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        ),
-        mount("sysfs", "sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
-        mount("cgroup", "cgroup", "/sys/fs/cgroup", &["ro", "nosuid", "noexec", "nodev"]),
-        mount("mqueue", "mqueue", "/dev/mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("tmpfs", "shm", "/dev/shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
-    ];
-    for name in ["resolv.conf", "hostname", "hosts"] {
-        mounts.push(bind(&around.etc.join(name), &format!("/etc/{name}"), &["rbind", "rprivate"]));
-    }
-    if init {
-        mounts.push(bind(around.init, INIT, &["bind", "ro", "nosuid", "nodev"]));
-    }
-    mounts
-}
-
-/// Docker's own variables, then the image's, then the file's; a later one takes the place of an earlier one.
-fn environment(process: &Process, image: &ImageDefaults, host_name: &str, home: &str) -> Vec<String> {
+/// Docker's own variables, then the image's, the devices', the file's; a later one takes the place of an earlier one.
+fn environment(
+    process: &Process,
+    image: &ImageDefaults,
+    host_name: &str,
+    home: &str,
+    devices: &[String],
+) -> Vec<String> {
     let mut variables: Vec<(String, String)> = Vec::new();
     let mut set = |name: &str, value: Option<&str>| {
         variables.retain(|(n, _)| n != name || value.is_some());
@@ -229,7 +267,7 @@ fn environment(process: &Process, image: &ImageDefaults, host_name: &str, home: 
         set("TERM", Some("xterm"));
     }
     set("HOME", Some(home));
-    for variable in &image.environment {
+    for variable in image.environment.iter().chain(devices) {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         if !name.is_empty() {
             set(name, Some(value));
@@ -258,12 +296,20 @@ mod tests {
             root: Path::new("/run/x/rootfs"),
             etc: Path::new("/data/x/etc"),
             cgroup: Path::new("/longshore/i/x"),
+            machine: &crate::container::machine::tests::complete(crate::container::machine::Version::One),
+            blocks: &Blocks::default(),
             init: Path::new("/data/bin/follower"),
             host_name: "host",
             masked: &["/sys/devices/system/cpu/cpu0/thermal_throttle".to_owned()],
             nofile_hard: 20_000,
             oom_score: 0,
-            device_guard: true,
+            devices: &[],
+            binds: &[],
+            variables: &[],
+            sysctls: &BTreeMap::new(),
+            labels: None,
+            time_namespace: true,
+            privileges: Privileges { capabilities: CapabilitySet::DOCKER, no_new_privileges: false },
             embedded: true,
         };
         let who = Identity { uid: 33, gid: 44, groups: vec![55], home: "/var/www".into() };
@@ -284,11 +330,5 @@ mod tests {
         assert_eq!(command(&process(None, Some(&["x"])), &image), ["e", "x"]);
         assert_eq!(command(&process(Some(&["y"]), None), &image), ["y"]);
         assert_eq!(command(&process(Some(&[]), Some(&["x"])), &image), ["x"]);
-    }
-
-    #[test]
-    fn where_nothing_refuses_devices_none_can_be_made() {
-        assert_eq!(capability_mask(true), 0xa804_25fb);
-        assert_eq!(capability_mask(true) ^ capability_mask(false), 1 << 27);
     }
 }

@@ -35,6 +35,21 @@ pub fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
     find(&file("etc/passwd")?, &file("etc/group")?, user)
 }
 
+/// Finds groups by name or number, as `group_add` has them.
+pub fn groups(root: &Path, names: &[String]) -> Result<Vec<u32>, UserError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text =
+        read_file(root, "etc/group", LIMIT)?.map_or_else(String::new, |b| String::from_utf8_lossy(&b).into_owned());
+    names.iter().map(|name| group(&text, name)).collect()
+}
+
+fn group(groups: &str, name: &str) -> Result<u32, UserError> {
+    let found = lines(groups, 4).find(|e| e[0] == name).and_then(|e| id(e[2])).or_else(|| id(name));
+    found.ok_or_else(|| UserError::NoGroup { name: name.to_owned() })
+}
+
 fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
     let (user, group) = user.split_once(':').map_or((user, None), |(u, g)| (u, Some(g)));
     let user = if user.is_empty() { "0" } else { user };
@@ -55,8 +70,7 @@ fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
         let further = lines(groups, 4).filter(member).filter_map(|e| id(e[2])).take(MAX_GROUPS).collect();
         return Ok(Identity { uid, gid: own_gid, groups: further, home });
     };
-    let gid = lines(groups, 4).find(|e| e[0] == group).and_then(|e| id(e[2])).or_else(|| id(group));
-    let gid = gid.ok_or_else(|| UserError::NoGroup { name: group.to_owned() })?;
+    let gid = self::group(groups, group)?;
     Ok(Identity { uid, gid, groups: Vec::new(), home })
 }
 
@@ -82,6 +96,15 @@ mod tests {
     const PASSWD: &str =
         "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/var/www:/bin/sh\n1000:x:7:8::/odd:/bin/sh\nbroken\n";
     const GROUP: &str = "root:x:0:\nweb:x:33:\nlog:x:4:web,other\nadm:x:5:other\n";
+
+    #[test]
+    fn further_groups_are_found_by_name_and_number() {
+        let seen = |name| group(GROUP, name).map_err(|e| e.to_string());
+        assert_eq!((seen("log"), seen("4711")), (Ok(4), Ok(4711)));
+        for name in ["nobody", "-1", "4294967295", ""] {
+            assert_eq!(seen(name), Err(format!("no group {name:?} in /etc/group of the image")));
+        }
+    }
 
     #[test]
     fn users_are_found_as_docker_finds_them() {

@@ -86,6 +86,7 @@ fn limits(config: &Config) -> Limits {
         config_bytes: limits.config_bytes,
         layers: limits.layers,
         entries: limits.entries,
+        path_bytes: limits.path_bytes,
         layer_bytes: limits.layer_bytes,
         ratio: limits.ratio,
         ratio_free_bytes: limits.ratio_free_bytes,

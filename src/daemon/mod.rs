@@ -7,10 +7,12 @@
 //! ```
 
 mod config;
+mod exec;
 mod images;
 mod images_settings;
 mod listen;
 mod lock;
+mod numbers;
 mod offline;
 mod output;
 mod registries;

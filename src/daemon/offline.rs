@@ -64,6 +64,7 @@ fn report(look: &Look, only: Option<&Path>) -> CheckReport {
             name: service.name.clone(),
             hash: service.hash.clone(),
             replicas: if service.holds.is_empty() { service.replicas } else { 0 },
+            loosenings: service.loosenings.clone(),
         };
         let services = project.services.values().map(checked).collect();
         report.projects.push(CheckedProject { name: project.name.clone(), file: path.clone(), services });

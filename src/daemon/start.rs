@@ -9,9 +9,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::config::{CgroupDriverFile, Config, Flags};
+use super::exec::Execs;
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
+use super::numbers::Machine;
 use super::output::Output;
 use super::registries::Registries;
 use super::signals::Signals;
@@ -259,6 +261,8 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
+        numbers: Arc::new(Machine::new(Arc::clone(host))),
+        execs: Arc::new(Execs::new(Arc::clone(host))),
         images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,

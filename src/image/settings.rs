@@ -141,7 +141,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(15), progress: Duration::from_secs(30), exchange: Duration::from_secs(120) }
+        Self { connect: Duration::from_secs(15), progress: Duration::from_secs(20), exchange: Duration::from_secs(120) }
     }
 }
 
@@ -156,6 +156,8 @@ pub struct Limits {
     pub layers: usize,
     /// Entries of one layer.
     pub entries: u64,
+    /// Bytes of the path of one entry; Linux itself allows 4095.
+    pub path_bytes: usize,
     /// Bytes of one layer after decompression.
     pub layer_bytes: u64,
     /// Decompressed bytes for each compressed one, looked at after `ratio_free_bytes`.
@@ -175,6 +177,7 @@ impl Default for Limits {
             config_bytes: 8 << 20,
             layers: 127,
             entries: 2_000_000,
+            path_bytes: 4095,
             layer_bytes: 64 << 30,
             ratio: 200,
             ratio_free_bytes: 4 << 30,

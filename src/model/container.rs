@@ -103,6 +103,8 @@ pub enum ExitStatus {
     Signal(u8),
     /// The kernel's OOM killer ended it (or a process of it, and it ended with SIGKILL).
     OomKilled,
+    /// It returned this code after the kernel's OOM killer had ended another process of it.
+    AfterOom(u8),
     /// The machine stopped while it ran.
     MachineStopped,
     /// Its shim was killed, and the container with it; the status was lost.
@@ -114,7 +116,7 @@ impl ExitStatus {
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
-            Self::Code(code) => code,
+            Self::Code(code) | Self::AfterOom(code) => code,
             Self::Signal(signal) => 128_u8.saturating_add(signal),
             Self::OomKilled | Self::ShimLost => 137,
             Self::MachineStopped => 255,
@@ -123,7 +125,18 @@ impl ExitStatus {
     /// Whether it counts as a success.
     #[must_use]
     pub const fn success(self) -> bool {
-        matches!(self, Self::Code(0))
+        matches!(self, Self::Code(0) | Self::AfterOom(0))
+    }
+    /// In words, with the limit of memory where that matters.
+    #[must_use]
+    pub fn told(self, memory: Option<u64>) -> String {
+        match (self, memory) {
+            (Self::OomKilled, Some(limit)) => {
+                format!("out of memory: killed by the kernel (137, limit {})", super::bytes(limit))
+            }
+            (Self::AfterOom(_), Some(limit)) => format!("{self} (limit {})", super::bytes(limit)),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -134,6 +147,9 @@ impl fmt::Display for ExitStatus {
             Self::Signal(signal) => {
                 let name = super::Signal::parse(&signal.to_string()).map_or_else(String::new, |s| s.name());
                 write!(f, "ended by {name} ({})", self.code())
+            }
+            Self::AfterOom(code) => {
+                write!(f, "exit code {code}, after the kernel had killed a process of it: out of memory")
             }
             Self::OomKilled => write!(f, "out of memory: killed by the kernel (137)"),
             Self::MachineStopped => write!(f, "the machine stopped while it ran (255)"),

@@ -28,7 +28,7 @@ pub use isolation::{
 };
 pub use name::{ContainerName, NameError, ProjectName, ServiceName};
 pub use problem::{Location, Problem, Severity};
-pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources};
+pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};
 pub use sentence::sentence;
 pub use service::{
     EnvVar, Hold, Loosening, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,

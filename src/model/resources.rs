@@ -116,3 +116,38 @@ impl Ability {
         }
     }
 }
+
+/// `64 MiB`, `48.5 MiB`.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, size)| bytes >= *size) {
+        Some((name, size)) if bytes.is_multiple_of(size) => format!("{} {name}", bytes / size),
+        Some((name, size)) => format!("{}.{} {name}", bytes / size, bytes % size * 10 / size),
+        None => format!("{bytes} B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+    use crate::model::ExitStatus;
+
+    #[test]
+    fn sizes_are_said_in_round_units() {
+        assert_eq!([512, 1 << 10, 64 << 20, 3 << 30].map(bytes), ["512 B", "1 KiB", "64 MiB", "3 GiB"]);
+        assert_eq!(bytes((48 << 20) + (512 << 10)), "48.5 MiB");
+    }
+
+    #[test]
+    fn want_of_memory_is_said_with_the_limit() {
+        let told = |status: ExitStatus| status.told(Some(64 << 20));
+        assert_eq!(told(ExitStatus::OomKilled), "out of memory: killed by the kernel (137, limit 64 MiB)");
+        assert_eq!(
+            told(ExitStatus::AfterOom(3)),
+            "exit code 3, after the kernel had killed a process of it: out of memory (limit 64 MiB)"
+        );
+        assert_eq!(told(ExitStatus::Code(3)), "exit code 3");
+        assert_eq!(ExitStatus::OomKilled.told(None), "out of memory: killed by the kernel (137)");
+    }
+}

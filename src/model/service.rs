@@ -91,6 +91,8 @@ pub struct Loosening {
 pub struct Wish {
     /// What.
     pub ability: Ability,
+    /// Whether the service must not run without it: it asked for protection, not for comfort.
+    pub needed: bool,
     /// The key, as a dotted path.
     pub key: String,
     /// Where it stands.

@@ -12,8 +12,9 @@ pub(super) use checks::check_plan;
 
 use super::sim::{Chance, Outcome, World};
 use crate::model::{
-    ContainerId, ContainerState, ExitStatus, Hold, ImageReference, Key, Location, NetworkMode, Problem, Process,
-    Project, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Severity, Slot, SpecHash, StopPolicy,
+    Ability, ContainerId, ContainerState, ExitStatus, Hold, ImageReference, Key, Location, Loosening, NetworkMode,
+    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Severity, Slot,
+    SpecHash, StopPolicy, Wish,
 };
 
 fn histories() -> u64 {
@@ -66,6 +67,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         17 if chance.one_in(4) => world.images_are_lost(),
         18 | 19 => world.tag_moves(&image(chance)),
         20 if chance.one_in(3) => world.clock_is_wrong = !world.clock_is_wrong,
+        20 => world.machine_changes(chance),
         21 => world.others_use = [0, 400, 700, 820, 900][chance.below(5)],
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
@@ -133,8 +135,16 @@ fn named(version: usize) -> ImageReference {
     ImageReference::parse(["a", "b", "c", &pinned][version % 4]).unwrap()
 }
 
-fn service(name: ServiceName, version: usize, chance: &mut Chance) -> Service {
-    let problem = Problem::new(Severity::Held, Location::whole("x.yaml"), "not supported yet");
+pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) -> Service {
+    let location = Location::whole("x.yaml");
+    let problem = Problem::new(Severity::Held, location.clone(), "not supported yet");
+    let wish = |ability: Ability| Wish {
+        ability,
+        needed: ability.protects(),
+        key: "services.x.y".to_owned(),
+        location: location.clone(),
+    };
+    let loosening = Loosening { what: "it is wide".to_owned(), key: "z".to_owned(), location: location.clone() };
     Service {
         hash: SpecHash::of(format!("{name}/{version}").as_bytes()),
         name,
@@ -151,7 +161,7 @@ fn service(name: ServiceName, version: usize, chance: &mut Chance) -> Service {
         container_name: None,
         process: Process::default(),
         hostname: None,
-        labels: BTreeMap::new(),
+        labels: (0..chance.below(2)).map(|n| (format!("l{n}"), String::new())).collect(),
         annotations: BTreeMap::new(),
         restart: [
             RestartPolicy::No,
@@ -160,14 +170,18 @@ fn service(name: ServiceName, version: usize, chance: &mut Chance) -> Service {
             RestartPolicy::OnFailure { max: Some(2) },
             RestartPolicy::OnFailure { max: None },
         ][chance.below(5)],
-        stop: StopPolicy { signal: None, grace_ms: 10_000 },
+        stop: StopPolicy { signal: None, grace_ms: [10_000, 5_000][chance.below(2)] },
         network: NetworkMode::None,
         read_only: false,
         names: Default::default(),
         isolation: Default::default(),
-        resources: Default::default(),
-        loosenings: Vec::new(),
-        wishes: Vec::new(),
+        resources: Resources { memory: [None, Some(64 << 20)][chance.below(2)], ..Resources::default() },
+        loosenings: (0..chance.below(2)).map(|_| loosening.clone()).collect(),
+        wishes: [&[][..], &[], &[Ability::Swap], &[Ability::Memory]][chance.below(4)]
+            .iter()
+            .copied()
+            .map(wish)
+            .collect(),
         holds: if chance.one_in(8) { vec![Hold { problem }] } else { Vec::new() },
     }
 }
@@ -197,15 +211,26 @@ fn settle(world: &mut World) {
     panic!("it does not settle: {:?}", world.under_way);
 }
 
+/// Whether the file, or what the machine lacks, keeps the service from being started.
+fn held(world: &World, service: &Service) -> bool {
+    let needs = |ability| service.wishes.iter().any(|wish| wish.ability == ability);
+    !service.holds.is_empty() || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
+}
+
+/// What a container was given, or is to be given, without being made again.
+fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
+    (&service.resources, &service.labels, service.restart, service.stop, service.pull)
+}
+
 /// What the files say of a slot.
 fn wanted<'a>(world: &'a World, slot: &Slot) -> Option<&'a Service> {
     let service = world.desired.projects.get(&slot.project)?.services.get(&slot.service)?;
-    (slot.number <= service.replicas || !service.holds.is_empty()).then_some(service)
+    (slot.number <= service.replicas || held(world, service)).then_some(service)
 }
 
 fn check_end(world: &World) {
     for (name, project) in &world.desired.projects {
-        for service in project.services.values().filter(|s| s.holds.is_empty()) {
+        for service in project.services.values().filter(|s| !held(world, s)) {
             for number in 1..=service.replicas {
                 let slot = Slot { project: name.clone(), service: service.name.clone(), number };
                 check_slot_end(world, &slot, service);
@@ -226,6 +251,7 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     }
     assert_eq!(here.len(), 1, "slot {slot} holds {} containers", here.len());
     assert_eq!(here[0].spec.service.hash, service.hash, "slot {slot} holds an old container");
+    assert_eq!(live(&here[0].spec.service), live(service), "slot {slot} was not given what changed");
     let newest = world.tag(image);
     match service.pull {
         PullPolicy::Every { .. } => {

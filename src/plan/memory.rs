@@ -40,6 +40,8 @@ pub struct Restarts {
 pub struct Memory {
     /// Failed attempts by key.
     pub failures: BTreeMap<Key, Failure>,
+    /// Failed updates by container, apart from what else fails with it: neither makes the other one forget its back-off.
+    pub updates: BTreeMap<ContainerId, Failure>,
     /// Restarts by container.
     pub restarts: BTreeMap<ContainerId, Restarts>,
     /// When the end of a container was noticed, on the planner's own clock.
@@ -115,6 +117,7 @@ impl Memory {
             observed.containers.values().any(|c| c.spec.slot.project == of.0 && c.spec.slot.service == of.1)
         };
         self.edited.retain(|of, _| wanted(of));
+        self.updates.retain(|id, _| observed.containers.contains_key(id));
         let gone: Vec<_> = self.generations.keys().filter(|of| !wanted(of) && !here(of)).cloned().collect();
         self.generations.retain(|of, _| !gone.contains(of));
         let services = desired.projects.values().flat_map(|p| p.services.values());
@@ -134,7 +137,10 @@ impl Memory {
 
     /// An action that was begun then succeeded. `before` is the container as it was seen before a start.
     pub fn succeeded(&mut self, action: &Action, before: Option<&ContainerState>, begun: Timestamp, now: Timestamp) {
-        self.failures.remove(&action.key());
+        match action {
+            Action::Update { spec } => drop(self.updates.remove(&spec.id)),
+            other => drop(self.failures.remove(&other.key())),
+        }
         match action {
             Action::Pull { image, platform, .. } => {
                 let variant =
@@ -154,6 +160,7 @@ impl Memory {
             Action::Remove { id } => {
                 self.restarts.remove(id);
                 self.ends.remove(id);
+                self.updates.remove(id);
             }
             Action::Create { .. } | Action::Update { .. } | Action::Stop { .. } | Action::RemoveImage { .. } => {}
         }
@@ -170,16 +177,33 @@ impl Memory {
     /// An action failed; it may be tried again after the back-off, or after `at_least_ms` where that is longer.
     pub fn failed(&mut self, action: &Action, error: String, at_least_ms: Option<u64>, now: Timestamp) {
         let key = action.key();
-        let same = self.failures.get(&key).filter(|f| f.verb == action.verb());
-        let attempts = same.map_or(0, |f| f.attempts).saturating_add(1);
+        let attempts = self.failure(action).map_or(0, |f| f.attempts).saturating_add(1);
         let delay = failure_delay_ms(&key, attempts, now).max(at_least_ms.unwrap_or(0));
         let failure = Failure { verb: action.verb(), error, attempts, at: now, retry_at: now.plus_ms(delay) };
-        self.failures.insert(key, failure);
+        match action {
+            Action::Update { spec } => drop(self.updates.insert(spec.id.clone(), failure)),
+            Action::Pull { .. }
+            | Action::Create { .. }
+            | Action::Start { .. }
+            | Action::Stop { .. }
+            | Action::Remove { .. }
+            | Action::RemoveImage { .. } => drop(self.failures.insert(key, failure)),
+        }
+    }
+
+    /// How this action failed last, if the last thing that failed with what it is about was the same.
+    #[must_use]
+    pub fn failure(&self, action: &Action) -> Option<&Failure> {
+        match action {
+            Action::Update { spec } => self.updates.get(&spec.id),
+            other => self.failures.get(&other.key()).filter(|failure| failure.verb == other.verb()),
+        }
     }
 
     /// The owner did something: what failed may be tried at once.
     pub fn retry_now(&mut self) {
         self.failures.clear();
+        self.updates.clear();
     }
 }
 

@@ -11,6 +11,8 @@
 //!                                                                               └─back-off◀ exited
 //! ```
 //!
+//! with an Update at any time between, where the file changed only what a container is given as it is,
+//!
 //! so that the old container is stopped only when the new one's image is here and its folder is made.
 
 mod backoff;
@@ -19,10 +21,12 @@ mod facts;
 #[cfg(test)]
 mod histories;
 mod images;
+mod live;
 mod memory;
 #[cfg(test)]
 mod sim;
 mod slot;
+mod unmet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,9 +34,10 @@ pub use backoff::{failure_delay_ms, restart_delay_ms};
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use memory::{Failure, Memory, Restarts, Variant};
+pub use unmet::unmet;
 
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Project,
+    Ability, Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Project,
     ProjectName, Slot, Timestamp,
 };
 
@@ -54,6 +59,8 @@ pub struct Observed {
     pub disk: Option<DiskUse>,
     /// The platform that is meant where the file names none.
     pub machine: String,
+    /// What the machine lacks, and why.
+    pub lacks: BTreeMap<Ability, String>,
     /// Containers that we made.
     pub containers: BTreeMap<ContainerId, ObservedContainer>,
 }
@@ -137,7 +144,7 @@ pub enum WaitingOn {
         /// Why it stays so.
         because: &'static str,
     },
-    /// The file: a key holds the service.
+    /// The file, or the machine: a key holds the service.
     Held,
     /// Nothing: the registry could not be asked whether the image moved, and what is here is used.
     Refresh {
@@ -231,6 +238,9 @@ fn all_slots(desired: &Desired, seen: &BTreeMap<Slot, Vec<&ObservedContainer>>) 
     wanted.chain(seen.keys().cloned()).collect()
 }
 
+/// What is in the way of a step, and until when.
+type Blocked = Box<(WaitingOn, Option<Timestamp>)>;
+
 /// A plan in the making: where limits and retries are enforced, once for all rules.
 struct Planner<'a> {
     facts: &'a Facts<'a>,
@@ -265,12 +275,7 @@ impl<'a> Planner<'a> {
 
     /// Takes the step, unless one is under way or planned for the same key, its last attempt failed too recently, or too much
     /// is under way: then that is the answer.
-    fn attempt(
-        &mut self,
-        slot: Option<&Slot>,
-        action: Action,
-        reason: String,
-    ) -> Result<(), Box<(WaitingOn, Option<Timestamp>)>> {
+    fn attempt(&mut self, slot: Option<&Slot>, action: Action, reason: String) -> Result<(), Blocked> {
         let key = action.key();
         let same = self
             .facts
@@ -284,8 +289,7 @@ impl<'a> Planner<'a> {
             };
             return Err(Box::new((on, None)));
         }
-        if let Some(failure) = self.facts.memory.failures.get(&key)
-            && failure.verb == action.verb()
+        if let Some(failure) = self.facts.memory.failure(&action)
             && failure.retry_at > self.facts.now
         {
             let on = WaitingOn::Retry { verb: failure.verb, error: failure.error.clone(), attempts: failure.attempts };

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Platform,
-    ProcessId, ProjectName, ServiceName, Slot, Timestamp,
+    Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
+    ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Slot, Timestamp,
 };
 
 /// A small generator (SplitMix64): a history is its seed.
@@ -51,6 +51,8 @@ const IMAGE: u64 = 30;
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) desired: Desired,
+    /// What the machine lacks.
+    pub(super) lacks: BTreeMap<Ability, String>,
     pub(super) images: BTreeMap<ImageReference, Here>,
     /// How often each tag was moved.
     tags: BTreeMap<ImageReference, u32>,
@@ -78,6 +80,8 @@ pub(super) struct World {
     pub(super) limits: Limits,
     /// How often each container took effect as started.
     pub(super) starts: BTreeMap<ContainerId, u32>,
+    /// When an update that failed may be tried again, known apart from the planner's own memory.
+    pub(super) update_after: BTreeMap<ContainerId, Timestamp>,
     /// Restarts that were reported as done, counted apart from the planner's own memory.
     pub(super) counted: BTreeMap<ContainerId, u32>,
 }
@@ -87,6 +91,7 @@ impl World {
         Self {
             now: Timestamp(1_000_000),
             desired: Desired::default(),
+            lacks: BTreeMap::new(),
             images: BTreeMap::new(),
             tags: BTreeMap::new(),
             registry_up: true,
@@ -105,6 +110,7 @@ impl World {
             memory: Memory::default(),
             limits: Limits { pulls: 2, containers: 5 },
             starts: BTreeMap::new(),
+            update_after: BTreeMap::new(),
             counted: BTreeMap::new(),
         }
     }
@@ -125,6 +131,7 @@ impl World {
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),
             machine: String::new(),
+            lacks: self.lacks.clone(),
             containers: self.containers.clone(),
         }
     }
@@ -174,6 +181,14 @@ impl World {
     pub(super) fn images_are_lost(&mut self) {
         let in_use: BTreeSet<_> = self.containers.values().map(|c| c.spec.image_digest.clone()).collect();
         self.images.retain(|_, here| in_use.contains(&here.digest));
+    }
+
+    /// The machine was started with something else, or without it.
+    pub(super) fn machine_changes(&mut self, chance: &mut Chance) {
+        let ability = [Ability::Memory, Ability::Swap][chance.below(2)];
+        if self.lacks.remove(&ability).is_none() {
+            self.lacks.insert(ability, "the kernel has it not".to_owned());
+        }
     }
 
     /// The files were read, and something is no longer in them.
@@ -240,6 +255,11 @@ impl World {
             (Ok(()), _) => self.memory.failed(&action, "it failed after it was done".to_owned(), None, self.now),
             (Err(error), _) => self.memory.failed(&action, error, None, self.now),
         }
+        if let Action::Update { spec } = &action {
+            // The shortest pause that there is.
+            let after = if outcome == Outcome::Succeeds { self.now } else { self.now.plus_ms(1_000) };
+            self.update_after.insert(spec.id.clone(), after);
+        }
     }
 
     fn report(&mut self, action: &Action, before: Option<&ContainerState>) {
@@ -272,7 +292,7 @@ impl World {
                 if !self.images.values().any(|here| here.digest == spec.image_digest) {
                     return Err("the image is gone".to_owned());
                 }
-                let made = ObservedContainer { spec: (**spec).clone(), state: ContainerState::Created };
+                let made = ObservedContainer { spec: recorded(spec), state: ContainerState::Created };
                 self.containers.entry(spec.id.clone()).or_insert(made);
             }
             Action::RemoveImage { image, digest } => {
@@ -285,7 +305,7 @@ impl World {
             Action::Start { spec } => self.start(&spec.id)?,
             Action::Update { spec } => {
                 if let Some(container) = self.containers.get_mut(&spec.id) {
-                    container.spec = (**spec).clone();
+                    container.spec = recorded(spec);
                 }
             }
             Action::Stop { id, .. } => self.end(id, ExitStatus::Signal(15)),
@@ -295,6 +315,7 @@ impl World {
                 self.containers.remove(id);
                 self.starts.remove(id);
                 self.counted.remove(id);
+                self.update_after.remove(id);
             }
         }
         Ok(())
@@ -381,6 +402,7 @@ impl World {
         let generations = std::mem::take(&mut self.memory.generations);
         self.memory = Memory { generations, ..Memory::default() };
         self.counted.clear();
+        self.update_after.clear();
         self.answered.clear();
         self.heard.clear();
         self.stood.clear();
@@ -391,6 +413,13 @@ impl World {
     pub(super) fn alive_slots(&self) -> BTreeSet<Slot> {
         self.containers.values().filter(|c| c.state.alive()).map(|c| c.spec.slot.clone()).collect()
     }
+}
+
+/// What comes back from a container's record: what is only told of a service is not in it.
+fn recorded(spec: &ContainerSpec) -> ContainerSpec {
+    let mut spec = spec.clone();
+    (spec.service.holds, spec.service.wishes, spec.service.loosenings) = Default::default();
+    spec
 }
 
 /// How an action ends.

@@ -1,8 +1,10 @@
 //! The rules for one slot: which container belongs there, and what is the next step towards it.
 
+use std::ops::ControlFlow;
+
 use super::backoff::restart_delay_ms;
 use super::memory::streak;
-use super::{Planner, WaitingOn, images, may_run};
+use super::{Planner, WaitingOn, images, live, may_run, unmet};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -33,6 +35,7 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
     match project.services.get(&slot.service) {
         None => Wanted::Nothing("its service is no longer in the file"),
         Some(service) if !service.holds.is_empty() || service.image.is_none() => Wanted::AsItIs,
+        Some(service) if unmet::holds(service, &planner.facts.observed.lacks) => Wanted::AsItIs,
         Some(service) if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
         Some(service) => Wanted::Service(service),
     }
@@ -185,8 +188,12 @@ const fn kill(id: ContainerId) -> Action {
     Action::Stop { id, signal: Some(Signal::KILL), grace_ms: 0 }
 }
 
-/// The current container: started when it was never started, then supervised by the file's present policy.
+/// The current container: given what changed, started when it was never started, then supervised by the file's present policy.
 fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    // What is left of an orphan is ended first.
+    let orphaned = matches!(container.state, ContainerState::Orphaned { .. });
+    let given = if orphaned { ControlFlow::Continue(None) } else { live::update(planner, slot, container, service) };
+    let ControlFlow::Continue(failed) = given else { return };
     match &container.state {
         ContainerState::Created | ContainerState::StartFailed { .. } => {
             start(planner, slot, container, "the file asks for it".to_owned());
@@ -194,6 +201,9 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
         ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Orphaned { .. } => {
             supervise(planner, slot, container, service.restart);
         }
+    }
+    if let Some(blocked) = failed {
+        planner.wait(slot, blocked.0, blocked.1);
     }
 }
 
@@ -232,7 +242,11 @@ fn restart(
     }
     let due = match status {
         ExitStatus::MachineStopped => Timestamp::default(),
-        ExitStatus::Code(_) | ExitStatus::Signal(_) | ExitStatus::OomKilled | ExitStatus::ShimLost => {
+        ExitStatus::Code(_)
+        | ExitStatus::Signal(_)
+        | ExitStatus::OomKilled
+        | ExitStatus::AfterOom(_)
+        | ExitStatus::ShimLost => {
             let ended = planner.facts.memory.ends.get(&container.spec.id).copied().unwrap_or(planner.facts.now);
             ended.plus_ms(restart_delay_ms(streak(restarts, ran_ms)))
         }
@@ -240,7 +254,8 @@ fn restart(
     if due > planner.facts.now {
         return planner.wait(slot, WaitingOn::Backoff { status, restarts: restarts.total }, Some(due));
     }
-    start(planner, slot, container, format!("{status}; restart: {}", policy_name(policy)));
+    let how = status.told(container.spec.service.resources.memory);
+    start(planner, slot, container, format!("{how}; restart: {}", policy_name(policy)));
 }
 
 fn stays_ended(policy: RestartPolicy, status: ExitStatus, restarts: u32) -> Option<&'static str> {

@@ -180,7 +180,8 @@ impl Reconciler {
             phase: self.service_phase(name, wanted, containers, waits, facts.saved),
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
-            holds: wanted.iter().flat_map(|s| s.holds.iter().map(|h| h.problem.clone())).collect(),
+            holds: wanted.map(|s| self.holds_of(s)).unwrap_or_default(),
+            loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
             waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
@@ -216,7 +217,7 @@ impl Reconciler {
             Action::RemoveImage { .. } => false,
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
-        let held = !wanted.holds.is_empty();
+        let held = !self.holds_of(wanted).is_empty();
         match (held, busy) {
             (true, _) => Phase::Held,
             (false, true) => waiting.max(Phase::Applying),
@@ -225,7 +226,7 @@ impl Reconciler {
     }
 
     fn container_view(&self, container: &ObservedContainer, waits: &[&Wait]) -> ContainerView {
-        let ObservedContainer { spec, state } = container;
+        let spec = &container.spec;
         let Slot { project, service, number } = spec.slot.clone();
         let mine = || waits.iter().filter(|w| w.slot == spec.slot);
         // A note about its image comes after what it really waits for.
@@ -245,7 +246,7 @@ impl Reconciler {
             image: spec.image.clone(),
             image_digest: spec.image_digest.clone(),
             hash: spec.service.hash.to_string(),
-            state: state_view(state),
+            state: state_view(container),
             restarts: self.memory.restarts.get(&spec.id).map_or(0, |r| r.total),
             reason,
             next_attempt: wait.and_then(|w| w.until),
@@ -304,13 +305,16 @@ fn done(wait: &Wait) -> bool {
     matches!(&wait.on, WaitingOn::Owner { status, .. } if status.success())
 }
 
-fn state_view(state: &ContainerState) -> ContainerStateView {
-    match state {
+fn state_view(container: &ObservedContainer) -> ContainerStateView {
+    match &container.state {
         ContainerState::Created => ContainerStateView::Created,
         ContainerState::Running { init, shim, since } => {
             ContainerStateView::Running { pid: init.pid, shim: shim.pid, since: *since }
         }
-        ContainerState::Exited { status, at, .. } => ContainerStateView::Exited { status: *status, at: *at },
+        ContainerState::Exited { status, at, .. } => {
+            let how = status.told(container.spec.service.resources.memory);
+            ContainerStateView::Exited { status: *status, how, at: *at }
+        }
         ContainerState::StartFailed { error, at } => ContainerStateView::StartFailed { error: error.clone(), at: *at },
         ContainerState::Orphaned { .. } => ContainerStateView::Orphaned,
     }

@@ -6,7 +6,9 @@ use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
 use super::view::Event;
-use crate::model::{Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, Slot, Timestamp};
+use crate::model::{
+    Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, Service, Severity, Slot, Timestamp,
+};
 use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
 use crate::source::Look;
 
@@ -139,7 +141,7 @@ impl Reconciler {
 
     /// Each problem is told once, not once a look.
     fn tell_problems(&mut self, now: Timestamp, noted: &mut Noted) {
-        let problems: BTreeSet<Problem> = self.ledger.problems().into_iter().chain(self.held_problems()).collect();
+        let problems: BTreeSet<Problem> = self.ledger.problems().into_iter().chain(self.service_problems()).collect();
         for problem in problems.difference(&self.told.clone()) {
             let mut event = self.event(now, "file.problem", problem.location.to_string(), problem.to_string());
             event.location = Some(problem.location.clone());
@@ -157,16 +159,28 @@ impl Reconciler {
         }
     }
 
-    fn held_problems(&self) -> Vec<Problem> {
+    /// What holds services, or what they run without: by the file, or because the machine lacks it.
+    fn service_problems(&self) -> Vec<Problem> {
         let services = self.desired.projects.values().flat_map(|project| project.services.values());
-        services.flat_map(|service| service.holds.iter().map(|hold| hold.problem.clone())).collect()
+        services.flat_map(|service| self.holds_of(service).into_iter().chain(self.missed_by(service))).collect()
+    }
+
+    /// Why a service is not started.
+    pub(super) fn holds_of(&self, service: &Service) -> Vec<Problem> {
+        let lacking = plan::unmet(service, &self.observed.lacks).into_iter().filter(|p| p.severity == Severity::Held);
+        service.holds.iter().map(|hold| hold.problem.clone()).chain(lacking).collect()
+    }
+
+    /// What a service runs without.
+    fn missed_by(&self, service: &Service) -> Vec<Problem> {
+        plan::unmet(service, &self.observed.lacks).into_iter().filter(|p| p.severity == Severity::Warning).collect()
     }
 
     /// Everything that is wrong with the files, holds included, errors first.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut all = self.ledger.problems();
-        all.extend(self.held_problems());
+        all.extend(self.service_problems());
         all.extend(self.crowded_problem());
         all.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.location.cmp(&b.location)));
         all
@@ -192,7 +206,11 @@ impl Reconciler {
         self.memory.notice_images(&observed, now);
         self.memory.notice_disk(observed.disk.as_ref(), self.collect);
         self.host_seen = true;
+        let machine_changed = self.observed.lacks != observed.lacks;
         self.observed = observed;
+        if machine_changed && self.ready {
+            self.tell_problems(now, &mut noted);
+        }
         if self.ready {
             self.forget(&mut noted);
         }
@@ -237,7 +255,12 @@ impl Reconciler {
                 ContainerState::Exited { status, .. }
                     if !matches!(before, Some(ContainerState::Exited { .. }) | None) =>
                 {
-                    noted.events.push(self.event(now, "container.exited", name, status.to_string()));
+                    noted.events.push(self.event(
+                        now,
+                        "container.exited",
+                        name,
+                        status.told(container.spec.service.resources.memory),
+                    ));
                 }
                 ContainerState::Orphaned { .. } if !matches!(before, Some(ContainerState::Orphaned { .. })) => {
                     let message = "its shim was killed; what is left of it is ended".to_owned();
@@ -300,7 +323,7 @@ impl Reconciler {
             }
             Err(error) => {
                 self.memory.failed(&under.action, error.message.clone(), error.retry_after_ms, now);
-                let retry = self.memory.failures.get(key).map_or(0, |f| f.retry_at.since(now));
+                let retry = self.memory.failure(&under.action).map_or(0, |f| f.retry_at.since(now));
                 let message = format!("{} failed: {}; tried again in {retry} ms", under.action.verb(), error.message);
                 noted.events.push(self.event(now, failed_kind(&under.action), what, message));
             }
@@ -362,6 +385,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Image(_) => "image",
         WaitingOn::Step(verb) => verb,
         WaitingOn::Predecessor(_) => "predecessor",
+        WaitingOn::Retry { verb: "update", .. } => "retry of an update",
         WaitingOn::Retry { .. } => "retry",
         WaitingOn::Backoff { .. } => "backoff",
         WaitingOn::Turn => "turn",

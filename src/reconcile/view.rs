@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
-    ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Problem, ProjectName, ServiceName,
-    Timestamp,
+    ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Loosening, Problem, ProjectName,
+    ServiceName, Timestamp,
 };
 
 /// The whole status at one moment.
@@ -128,6 +128,8 @@ pub struct ServiceView {
     pub running: u32,
     /// What holds it: each with file:line:column.
     pub holds: Vec<Problem>,
+    /// What in its file makes it less confined than the defaults.
+    pub loosenings: Vec<Loosening>,
     /// What it waits for.
     pub waiting: Vec<WaitView>,
     /// Its containers.
@@ -181,6 +183,8 @@ pub enum ContainerStateView {
     Exited {
         /// How.
         status: ExitStatus,
+        /// How, in words.
+        how: String,
         /// When.
         at: Timestamp,
     },
@@ -275,7 +279,7 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.exited`, `container.stopped`, `container.removed`, `container.failed`, `folder.held`, `folder.followed`,
+    /// `container.updated`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,
     /// What it is about.

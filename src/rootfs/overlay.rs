@@ -23,6 +23,8 @@ pub struct Overlay<'a> {
     pub work: &'a Path,
     /// Whether device nodes in it cannot be opened.
     pub nodev: bool,
+    /// The SELinux label of all files in it.
+    pub context: Option<&'a str>,
 }
 
 /// Why a root was not mounted.
@@ -64,6 +66,9 @@ impl Overlay<'_> {
         }
         fsconfig_set_string(fs, "upperdir", self.upper).map_err(fail("upperdir"))?;
         fsconfig_set_string(fs, "workdir", self.work).map_err(fail("workdir"))?;
+        if let Some(context) = self.context {
+            fsconfig_set_string(fs, "context", context).map_err(fail("context"))?;
+        }
         fsconfig_create(fs).map_err(fail("create"))?;
         let flags = if self.nodev { MountAttrFlags::MOUNT_ATTR_NODEV } else { MountAttrFlags::empty() };
         let mounted = fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("fsmount"))?;
@@ -82,6 +87,8 @@ impl Overlay<'_> {
         let lower: Vec<String> = self.layers.iter().rev().map(|l| name(l)).collect::<Result<_, _>>()?;
         let (upper, work) = (name(self.upper)?, name(self.work)?);
         let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+        let context = self.context.map_or_else(String::new, |context| format!(",context=\"{context}\""));
+        let options = options + &context;
         let options = std::ffi::CString::new(options).map_err(|_| MountError::NoLayers)?;
         let flags = if self.nodev { MountFlags::NODEV } else { MountFlags::empty() };
         mount("overlay", at, "overlay", flags, options.as_c_str()).map_err(|source| MountError::Mount {

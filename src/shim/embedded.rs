@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::rc::Rc;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -16,8 +17,10 @@ use super::streams::{Given, Streams};
 use super::{ShimError, doing};
 use crate::container::confine::Confinement;
 use crate::container::link::Order;
-use crate::container::oci::capability_mask;
+use crate::container::privileges::Privileges;
+use crate::container::resources;
 use crate::container::seccomp;
+use crate::model::Resources;
 
 /// A container that was created and waits for its start.
 pub(super) enum Created {
@@ -58,15 +61,18 @@ impl Created {
 
 pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Result<Created, ShimError> {
     let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(doing("making a pipe"))?;
-    let capabilities = capability_mask(order.device_guard);
+    let isolation = &stage.spec.service.isolation;
+    let Privileges { capabilities, no_new_privileges } = stage.privileges;
     let launch = Launch {
         confinement: Confinement {
-            program: Some(seccomp::program(capabilities).into()),
-            capabilities,
-            no_new_privileges: false,
+            program: seccomp::cached(&order.seccomp, &isolation.seccomp, isolation.privileged, capabilities)?
+                .map(Rc::from),
+            capabilities: capabilities.mask(),
+            no_new_privileges,
         },
         errors: write.as_raw_fd(),
         init: stage.spec.service.process.init,
+        label: stage.label.clone(),
     };
     let fail = |error: libcontainer::error::LibcontainerError| ShimError::Runtime(super::chain(&error));
     let mut builder = ContainerBuilder::new(stage.spec.id.to_string(), SyscallType::default())
@@ -89,7 +95,24 @@ pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Res
         Err(error) => return Err(errors.said()?.map_or_else(|| fail(error), ShimError::Runtime)),
     };
     let pid = container.pid().ok_or_else(|| ShimError::Runtime("the runtime gave no process".into()))?;
-    Ok(Created::Embedded { pid: Pid::from_raw(pid.as_raw()), container: Box::new(container), errors })
+    let pid = Pid::from_raw(pid.as_raw());
+    limit(stage, order, pid)?;
+    Ok(Created::Embedded { pid, container: Box::new(container), errors })
+}
+
+/// libcontainer leaves some limits out (`oom_kill_disable`, weights of devices on v1); so all are written once more.
+fn limit(stage: &Stage, order: &Order, init: Pid) -> Result<(), ShimError> {
+    let wanted = &stage.spec.service.resources;
+    if *wanted == Resources::default() {
+        return Ok(());
+    }
+    match resources::write(&order.machine, &order.cgroup, None, wanted) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
+            Err(error.into())
+        }
+    }
 }
 
 impl Errors {

@@ -23,6 +23,8 @@ pub(super) struct Launch {
     pub(super) errors: RawFd,
     /// Whether the command runs below our init.
     pub(super) init: bool,
+    /// Its SELinux label.
+    pub(super) label: Option<String>,
 }
 
 impl Executor for Launch {
@@ -53,6 +55,11 @@ impl Launch {
             Ok(program) => program,
             Err(error) => return error,
         };
+        if let Some(label) = &self.label
+            && let Err(error) = std::fs::write("/proc/self/attr/exec", label)
+        {
+            return format!("the command cannot be given the SELinux label {label}: {error}");
+        }
         // The container ends with its shim: without it nobody would read its output or write down its end.
         let confined = self.confinement.apply().and_then(|()| end_with_parent().map_err(|e| ("parent", e)));
         if let Err((step, error)) = confined {

@@ -14,9 +14,12 @@
 
 pub mod supervise;
 
+mod asked;
 mod embedded;
+mod etc;
 mod executor;
 mod external;
+mod guard;
 mod handover;
 mod net;
 mod stage;
@@ -71,9 +74,13 @@ enum ShimError {
     #[error(transparent)]
     User(#[from] crate::container::users::UserError),
     #[error(transparent)]
+    Resources(#[from] crate::container::resources::ResourceError),
+    #[error(transparent)]
     Inside(#[from] crate::rootfs::InsideError),
-    #[error("the seccomp profile cannot be written")]
-    Seccomp(#[from] oci_spec::OciSpecError),
+    #[error(transparent)]
+    Asked(#[from] asked::AskedError),
+    #[error(transparent)]
+    Seccomp(#[from] crate::container::seccomp::ProfileError),
     /// What the runtime says, or our executor.
     #[error("{0}")]
     Runtime(String),
@@ -121,7 +128,9 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
         let _ = fs::write(stage::OOM_SCORE, score.trim());
     }
     let init = started.pid();
-    let record = stage.join_network(init).and_then(|()| record(&order, init));
+    let record = guard::refuse_devices(&order, &stage.device_rules)
+        .and_then(|()| stage.join_network(init))
+        .and_then(|()| record(&order, init));
     let record = record.and_then(|record| started.start(&order).map(|()| record));
     let record = record.inspect_err(|_| {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);

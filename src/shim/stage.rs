@@ -1,5 +1,6 @@
 //! Everything a container needs before its runtime is called: namespaces, root, user, files, configuration.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,14 +10,19 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
+use super::asked::{Asked, sysctl_path};
 use super::userns::Gathered;
-use super::{ShimError, doing, net};
+use super::{ShimError, doing, etc, net};
+use crate::container::confine::bounding;
+use crate::container::device_filter;
 use crate::container::link::{CONTAINER, Order};
 use crate::container::oci::{self, Surroundings};
+use crate::container::privileges::{self, Privileges};
 use crate::container::record::{ContainerRecord, ImageDefaults};
+use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::{userns, users};
-use crate::model::{ContainerSpec, NetworkMode};
+use crate::model::{Capability, ContainerSpec, DeviceRule, NetworkMode};
 use crate::rootfs::{IdRange, Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
@@ -32,6 +38,14 @@ pub(super) struct Stage {
     pub(super) ids: Option<IdRange>,
     /// User and group that its command runs as, as the host has them.
     pub(super) owner: (u32, u32),
+    /// What its processes may do.
+    pub(super) privileges: Privileges,
+    /// The devices that it may use.
+    pub(super) device_rules: Vec<DeviceRule>,
+    /// The SELinux label of its processes.
+    pub(super) label: Option<String>,
+    /// System controls of its network namespace.
+    network_sysctls: BTreeMap<String, String>,
 }
 
 /// What the runtime mounts.
@@ -46,23 +60,31 @@ impl Stage {
         let json = fs::read(order.folder.join(CONTAINER)).map_err(doing("reading the container's record"))?;
         let record = ContainerRecord::parse(&json)?;
         let spec = record.spec.to_model()?;
+        let asked = Asked::gather(order, &spec)?;
         let ids = order.ids.map(IdRange::from);
         enter_namespaces(spec.service.network, ids.is_none())?;
-        let etc = write_etc(order, &spec)?;
+        let etc = etc::write(order, &spec, &host_name())?;
+        let context = asked.labels.as_ref().map(|labels| labels.files.as_str());
         let parts = match ids {
-            None => Parts { root: mount_root(order, &record.layers)?, etc, init: order.init.clone() },
+            None => Parts { root: mount_root(order, &record.layers, context)?, etc, init: order.init.clone() },
             Some(range) => {
                 let gathered = Gathered::new(range)?;
-                let root = gathered.root(order, &record.layers, range)?;
+                let root = gathered.root(order, &record.layers, range, context)?;
                 Parts { root, etc: gathered.etc(&etc)?, init: gathered.init(&order.init)? }
             }
         };
-        let (bundle, owner) = write_config(order, &spec, &record.image_defaults, &parts)?;
-        Ok(Self { spec, bundle, ids, owner })
+        let privileges = privileges::granted(&spec.service.isolation, order, bounding());
+        let (bundle, owner) = write_config(order, &spec, privileges, &record.image_defaults, &parts, &asked)?;
+        let device_rules = device_filter::allowed(&spec.service.isolation, &asked.devices);
+        let label = asked.labels.map(|labels| labels.process);
+        let stage =
+            Self { spec, bundle, ids, owner, privileges, device_rules, label, network_sysctls: asked.network_sysctls };
+        if ids.is_none() {
+            stage.set_network()?;
+        }
+        Ok(stage)
     }
-}
 
-impl Stage {
     /// A network namespace that the runtime made is prepared from inside; the shim stays in it, as it does in its own.
     pub(super) fn join_network(&self, init: Pid) -> Result<(), ShimError> {
         if self.ids.is_none() || self.spec.service.network != NetworkMode::None {
@@ -71,7 +93,17 @@ impl Stage {
         let namespace =
             fs::File::open(format!("/proc/{init}/ns/net")).map_err(doing("opening the network namespace"))?;
         setns(namespace, CloneFlags::CLONE_NEWNET).map_err(doing("entering the network namespace"))?;
-        net::prepare().map_err(doing("preparing the network namespace"))
+        net::prepare().map_err(doing("preparing the network namespace"))?;
+        self.set_network()
+    }
+
+    /// In the container's network namespace.
+    fn set_network(&self) -> Result<(), ShimError> {
+        for (name, value) in &self.network_sysctls {
+            fs::write(sysctl_path(name), value)
+                .map_err(|error| ShimError::Runtime(format!("sysctls: {name} cannot be set to {value:?}: {error}")))?;
+        }
+        Ok(())
     }
 }
 
@@ -92,49 +124,34 @@ fn enter_namespaces(network: NetworkMode, here: bool) -> Result<(), ShimError> {
     }
 }
 
-fn mount_root(order: &Order, layers: &[PathBuf]) -> Result<PathBuf, ShimError> {
+fn mount_root(order: &Order, layers: &[PathBuf], context: Option<&str>) -> Result<PathBuf, ShimError> {
     let root = order.run.join("rootfs");
     let (upper, work) = (order.folder.join("upper"), order.folder.join("work"));
     for folder in [&root, &upper, &work] {
         fs::create_dir_all(folder).map_err(doing("making the folders of the root"))?;
     }
-    Overlay { layers, upper: &upper, work: &work, nodev: !order.device_guard }.mount(&root)?;
+    Overlay { layers, upper: &upper, work: &work, nodev: !order.device_guard, context }.mount(&root)?;
     Ok(root)
-}
-
-/// `hosts`, `hostname` and `resolv.conf`. On the host's network they are copies of the host's.
-fn write_etc(order: &Order, spec: &ContainerSpec) -> Result<PathBuf, ShimError> {
-    let etc = order.folder.join("etc");
-    fs::create_dir_all(&etc).map_err(doing("making the container's etc"))?;
-    let host_name = host_name();
-    let name = oci::host_name(spec, &host_name);
-    let (hosts, resolv) = match spec.service.network {
-        NetworkMode::Host => {
-            (fs::read("/etc/hosts").unwrap_or_default(), fs::read("/etc/resolv.conf").unwrap_or_default())
-        }
-        NetworkMode::None => {
-            let hosts = format!("127.0.0.1\tlocalhost {name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-            (hosts.into_bytes(), Vec::new())
-        }
-    };
-    let write =
-        |file: &str, bytes: &[u8]| fs::write(etc.join(file), bytes).map_err(doing("writing the container's etc"));
-    write("hosts", &hosts)?;
-    write("resolv.conf", &resolv)?;
-    write("hostname", format!("{name}\n").as_bytes())?;
-    Ok(etc)
 }
 
 fn write_config(
     order: &Order,
     spec: &ContainerSpec,
+    privileges: Privileges,
     image: &ImageDefaults,
     parts: &Parts,
+    asked: &Asked,
 ) -> Result<(PathBuf, (u32, u32)), ShimError> {
     let process = &spec.service.process;
+    let isolation = &spec.service.isolation;
     let root = parts.root.as_path();
     let ids = order.ids.map(IdRange::from);
-    let who = users::look_up(root, process.user.as_deref().unwrap_or(&image.user))?;
+    let mut who = users::look_up(root, process.user.as_deref().unwrap_or(&image.user))?;
+    for group in users::groups(root, &isolation.groups)?.iter().chain(&asked.edits.groups) {
+        if !who.groups.contains(group) {
+            who.groups.push(*group);
+        }
+    }
     let owner = userns::owner(&who, ids).map_err(ShimError::Runtime)?;
     let work = || make_dirs(root, oci::working_dir(process, image));
     match ids {
@@ -144,24 +161,36 @@ fn write_config(
     if oci::command(process, image).is_empty() {
         return Err(ShimError::Runtime("no command: neither the file nor the image names one".into()));
     }
-    let (_, nofile_hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(doing("reading the limit of open files"))?;
     let embedded = order.runtime.is_none();
     let around = Surroundings {
         root,
         etc: &parts.etc,
         cgroup: &order.cgroup,
+        machine: &order.machine,
+        blocks: &limits(order, spec)?,
         init: &parts.init,
         host_name: &host_name(),
         masked: &thermal_throttles(),
-        nofile_hard,
-        oom_score: oom_score(),
-        device_guard: order.device_guard,
+        nofile_hard: most_open_files()?,
+        oom_score: match isolation.oom_score {
+            Some(score) => asked_oom_score(score)?,
+            None => oom_score(),
+        },
+        devices: &asked.devices,
+        binds: &asked.edits.mounts,
+        variables: &asked.edits.environment,
+        sysctls: &asked.sysctls,
+        labels: asked.labels.as_ref(),
+        time_namespace: embedded && Path::new("/proc/self/ns/time").exists(),
+        privileges,
         embedded,
     };
     let mut config = oci::config(spec, image, &who, &around);
     if !embedded {
-        let profile = seccomp::oci(oci::capability_mask(order.device_guard))?;
-        config["linux"]["seccomp"] = serde_json::to_value(profile).map_err(|e| ShimError::Runtime(e.to_string()))?;
+        let profile = seccomp::oci_for(&isolation.seccomp, isolation.privileged, privileges.capabilities)?;
+        if let Some(profile) = profile {
+            config["linux"]["seccomp"] = profile;
+        }
     }
     if let Some(range) = ids {
         userns::adapt(&mut config, range, spec.service.network == NetworkMode::None);
@@ -170,6 +199,35 @@ fn write_config(
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
     Ok((bundle, owner))
+}
+
+/// Checks the limits, and looks up what they name.
+fn limits(order: &Order, spec: &ContainerSpec) -> Result<Blocks, ShimError> {
+    let wanted = &spec.service.resources;
+    resources::check(wanted)?;
+    resources::prepare(&order.machine, &order.cgroup, wanted)?;
+    Ok(Blocks::look(wanted)?)
+}
+
+/// All that containers are given, where we may raise our limit to that; else our own.
+fn most_open_files() -> Result<u64, ShimError> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(doing("reading the limit of open files"))?;
+    let may_raise = Capability::parse("SYS_RESOURCE").is_some_and(|capability| bounding().contains(capability));
+    Ok(if may_raise { hard.max(oci::NOFILE.1) } else { hard })
+}
+
+/// What the file asks for, if we may go there.
+fn asked_oom_score(score: i16) -> Result<i32, ShimError> {
+    let own = fs::read_to_string(OOM_SCORE).map_err(doing("reading our own oom_score_adj"))?;
+    fs::write(OOM_SCORE, score.to_string()).map_err(|error| {
+        ShimError::Runtime(format!(
+            "oom_score_adj: {score} is less than this machine lets the daemon give (its own is {}): {error}",
+            own.trim()
+        ))
+    })?;
+    // Where we may not go back we are less protected, no more.
+    let _ = fs::write(OOM_SCORE, own.trim());
+    Ok(score.into())
 }
 
 /// 0, or what we have where we may not go down to it: the runtime would refuse to start the container.

@@ -47,7 +47,13 @@ impl Gathered {
     }
 
     /// Mounts the root.
-    pub(super) fn root(&self, order: &Order, layers: &[PathBuf], range: IdRange) -> Result<PathBuf, ShimError> {
+    pub(super) fn root(
+        &self,
+        order: &Order,
+        layers: &[PathBuf],
+        range: IdRange,
+        context: Option<&str>,
+    ) -> Result<PathBuf, ShimError> {
         let root = folder("rootfs")?;
         let mut mapped = Vec::new();
         for (number, layer) in layers.iter().enumerate() {
@@ -59,7 +65,7 @@ impl Gathered {
         let own = folder("own")?;
         self.mapping.bind(&order.folder, &own)?;
         let (upper, work) = (own.join("upper"), own.join("work"));
-        let overlay = Overlay { layers: &mapped, upper: &upper, work: &work, nodev: !order.device_guard };
+        let overlay = Overlay { layers: &mapped, upper: &upper, work: &work, nodev: !order.device_guard, context };
         // The overlay writes as whoever mounted it, who must be somebody in the upper folder.
         range.as_root(|| overlay.mount(&root)).map_err(doing("mounting as the container's root"))??;
         for part in mapped.iter().chain([&own]) {

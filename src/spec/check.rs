@@ -7,6 +7,7 @@ use super::keys::{DEPLOY, FILE, SERVICE, Shape, Table};
 use super::nearest::nearest;
 use super::node::{Key, Kind, Node, Scalar, Value};
 use super::report::Report;
+use super::size;
 
 /// Checks one value. `key` is its dotted path.
 pub(super) fn check(node: &Node, shape: &Shape, key: &str, report: &mut Report<'_>) {
@@ -103,7 +104,7 @@ fn fits(shape: &Shape, scalar: &Scalar) -> bool {
         Shape::Whole => text.parse::<i64>().is_ok(),
         Shape::Number => text.parse::<f64>().is_ok_and(f64::is_finite),
         Shape::Duration => duration::millis(text, Units::Clock).is_some(),
-        Shape::Size => is_size(text),
+        Shape::Size => size::bytes(text).is_some(),
         Shape::List(_) | Shape::Map(_) | Shape::Object(_) => false,
         Shape::Either(shapes) => shapes.iter().any(|shape| fits(shape, scalar)),
     }
@@ -111,18 +112,6 @@ fn fits(shape: &Shape, scalar: &Scalar) -> bool {
 
 fn truth_word(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n")
-}
-
-/// `1gb`, `64m`, `-1`, `1.5g` (compose-spec, "Specifying byte values").
-fn is_size(text: &str) -> bool {
-    let lower = text.trim().to_ascii_lowercase();
-    let unit = lower.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(unit);
-    let known = matches!(
-        unit,
-        "" | "b" | "k" | "kb" | "kib" | "m" | "mb" | "mib" | "g" | "gb" | "gib" | "t" | "tb" | "tib" | "p" | "pb"
-    );
-    known && number.trim().parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// What a shape expects, for a message.

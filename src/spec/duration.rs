@@ -27,6 +27,15 @@ const MAX_MS: u128 = 100 * 366 * 86_400_000;
 
 /// The duration in milliseconds, rounded up: a microsecond is not "no time".
 pub(super) fn millis(text: &str, units: Units) -> Option<u64> {
+    rounded_up(text, units, 1_000_000)
+}
+
+/// The duration in microseconds, rounded up.
+pub(super) fn micros(text: &str) -> Option<u64> {
+    rounded_up(text, Units::Clock, 1_000)
+}
+
+fn rounded_up(text: &str, units: Units, nanos: u128) -> Option<u64> {
     if text == "0" {
         return Some(0);
     }
@@ -42,8 +51,7 @@ pub(super) fn millis(text: &str, units: Units) -> Option<u64> {
         total = total.checked_add(scaled(number, *scale)?)?;
         rest = after.strip_prefix(name)?;
     }
-    let ms = total.div_ceil(1_000_000);
-    if text.is_empty() || ms > MAX_MS { None } else { u64::try_from(ms).ok() }
+    if text.is_empty() || total > MAX_MS * 1_000_000 { None } else { u64::try_from(total.div_ceil(nanos)).ok() }
 }
 
 /// A duration with days and weeks (`90m`, `24h`, `7d`) in milliseconds, rounded up.
@@ -52,8 +60,8 @@ pub fn calendar_millis(text: &str) -> Option<u64> {
     millis(text, Units::Calendar)
 }
 
-/// `number × scale` in nanoseconds, without floating point.
-fn scaled(number: &str, scale: u128) -> Option<u128> {
+/// `number × scale`, rounded down, without floating point.
+pub(super) fn scaled(number: &str, scale: u128) -> Option<u128> {
     let (whole, part) = number.split_once('.').unwrap_or((number, ""));
     if number.len() > 30 || (whole.is_empty() && part.is_empty()) || part.contains('.') {
         return None;
@@ -94,5 +102,6 @@ mod tests {
             assert_eq!(millis(text, Units::Clock), ms, "{text}");
         }
         assert_eq!(millis("1w2d", Units::Calendar), Some(777_600_000));
+        assert_eq!((micros("400ms"), micros("95us"), micros("1ns")), (Some(400_000), Some(95), Some(1)));
     }
 }

@@ -41,14 +41,14 @@ pub(super) fn labels(service: &Node, name: &str) -> BTreeMap<String, String> {
     pairs.into_iter().map(|pair| (pair.name, pair.value.unwrap_or_default())).collect()
 }
 
-struct Pair {
-    name: String,
-    value: Option<String>,
-    at: Span,
+pub(super) struct Pair {
+    pub(super) name: String,
+    pub(super) value: Option<String>,
+    pub(super) at: Span,
 }
 
 /// Both forms: a map, or a list of `NAME=value`.
-fn pairs(node: &Node) -> Vec<Pair> {
+pub(super) fn pairs(node: &Node) -> Vec<Pair> {
     let of_item = |item: &Node| {
         let text = item.text().unwrap_or_default();
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value.to_owned())));

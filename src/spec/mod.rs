@@ -19,29 +19,40 @@
 //! stack or use memory beyond a small multiple of the limits of `source_text` and `tree`; no message holds a byte of any
 //! file but the state file's own lines.
 
+mod blkio;
 mod check;
+mod devices;
 mod dotenv;
 mod duration;
 mod effects;
 mod environment;
 mod hash;
 mod interpolate;
+mod isolation;
 mod keys;
+mod limits;
 mod list;
+mod names;
 mod nearest;
 mod node;
 mod policy;
 mod process;
 mod project;
 mod report;
+mod resources;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod scope;
+mod security;
 mod service;
+mod size;
 mod source_text;
 mod substitute;
+mod sysctls;
 #[cfg(test)]
 mod tests;
+mod tmpfs;
 mod tree;
 mod tree_errors;
 mod words;

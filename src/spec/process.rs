@@ -54,17 +54,9 @@ fn working_dir(service: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option
 fn user(service: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<String> {
     let node = service.given("user")?;
     let text = node.text().filter(|text| !text.is_empty())?;
-    let part = |part: &str| {
-        let named = part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '$' | '@' | '\\'));
-        let number = part.bytes().all(|b| b.is_ascii_digit());
-        !part.is_empty()
-            && !part.starts_with('-')
-            && named
-            && (!number || part.parse::<u32>().is_ok_and(|id| id < u32::MAX))
-    };
     let good = match text.split_once(':') {
-        Some((user, group)) => part(user) && part(group),
-        None => part(text),
+        Some((user, group)) => is_user_or_group(user) && is_user_or_group(group),
+        None => is_user_or_group(text),
     };
     if !good {
         let message = format!("{text:?} is not a user");
@@ -72,4 +64,14 @@ fn user(service: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<String
         reader.report.error(node.at, &path(key, "user"), message).hint(hint);
     }
     Some(text.to_owned())
+}
+
+/// A name or a number of a user or a group.
+pub(super) fn is_user_or_group(text: &str) -> bool {
+    let named = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '$' | '@' | '\\'));
+    let number = text.bytes().all(|b| b.is_ascii_digit());
+    !text.is_empty()
+        && !text.starts_with('-')
+        && named
+        && (!number || text.parse::<u32>().is_ok_and(|id| id < u32::MAX))
 }

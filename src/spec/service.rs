@@ -5,7 +5,8 @@ use super::keys::SERVICE;
 use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
-use super::{effects, environment, hash, policy, process};
+use super::scope::Scope;
+use super::{effects, environment, hash, isolation, names, policy, process, resources};
 use crate::model::{
     ContainerName, Hold, ImageReference, NetworkMode, Platform, PullPolicy, Service, ServiceName, Severity, SpecHash,
 };
@@ -29,6 +30,11 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
         PullPolicy::Missing
     });
     let replicas = policy::replicas(body, key, reader);
+    let mut scope = Scope::new(body, key, reader);
+    let (names, resources) = (names::read(&mut scope), resources::read(&mut scope));
+    let isolation = isolation::read(network, &mut scope);
+    let found = scope.finish();
+    holds.extend(found.holds);
     let mut service = Service {
         name: parsed.ok()?,
         image,
@@ -44,11 +50,11 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
         stop: policy::stop(body, key, reader),
         network,
         read_only: flag(body, "read_only"),
-        names: Default::default(),
-        isolation: Default::default(),
-        resources: Default::default(),
-        loosenings: Vec::new(),
-        wishes: Vec::new(),
+        names,
+        isolation,
+        resources,
+        loosenings: found.loosenings,
+        wishes: found.wishes,
         holds,
         // Taken below, over all of the above.
         hash: SpecHash::of(b""),
@@ -194,11 +200,7 @@ fn container_name(
 fn hostname(body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<String> {
     let node = body.given("hostname")?;
     let text = node.text().filter(|text| !text.is_empty())?;
-    let label = |label: &str| {
-        let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        !label.is_empty() && inner && !label.starts_with('-') && !label.ends_with('-')
-    };
-    if text.len() > 63 || !text.split('.').all(label) {
+    if !names::is_host_name(text) {
         let message = format!("{text:?} is not a host name");
         let hint = "use up to 63 letters, digits, '-' and '.'; no part may begin or end with '-'";
         reader.report.error(node.at, &path(key, "hostname"), message).hint(hint);

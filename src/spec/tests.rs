@@ -2,6 +2,8 @@
 
 mod bad_text;
 mod corpus;
+mod isolation;
 mod messages;
 mod mutations;
+mod resources;
 mod services;

@@ -3,16 +3,18 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use longshore::api::wire::{LoggedIn, LoggedOut};
+use longshore::api::wire::{ContainerUsage, CpuUsage, ExecAsk, LoggedIn, LoggedOut, PidUsage, Process};
 use longshore::api::{
-    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
-    RegistryDoor, Release, Secret, Stream, router, serve_unix,
+    Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, Limits, LogLine, LogRequest,
+    LogSource, LogStream, LoginRefusal, Metric, MetricKind, Numbers, RegistryDoor, Release, Secret, Stream, router,
+    serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
@@ -70,6 +72,7 @@ pub(crate) fn service(name: &str, replicas: u32) -> ServiceView {
         wanted: replicas,
         running: replicas,
         holds: Vec::new(),
+        loosenings: Vec::new(),
         waiting: Vec::new(),
         containers: (1..=replicas).map(|n| container(name, n)).collect(),
     }
@@ -130,8 +133,58 @@ pub(crate) fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
     LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false, unterminated: false }
 }
 
-/// A registry that knows one user.
+/// A registry that knows one user, and a container that knows one command.
 struct Toy;
+
+/// Whose sizes and signals are heard by who reads its errors.
+struct Told(mpsc::UnboundedSender<String>);
+
+impl ExecControl for Told {
+    fn signal(&self, number: u8) {
+        self.0.send(format!("signal {number}\n")).unwrap();
+    }
+    fn resize(&self, rows: u16, columns: u16) {
+        self.0.send(format!("size {rows} {columns}\n")).unwrap();
+    }
+}
+
+impl ExecDoor for Toy {
+    /// `cat` copies; `stall` reads nothing and writes without an end; anything else is not there.
+    fn exec(&self, _: &ContainerId, ask: ExecAsk) -> BoxFuture<'static, Result<ExecSession, ExecRefusal>> {
+        let command = ask.command[0].clone();
+        if command != "cat" && command != "stall" {
+            return Box::pin(std::future::ready(Err(ExecRefusal::NotFound(format!("no {command}")))));
+        }
+        let (stdin, mut input) = tokio::io::duplex(1024);
+        let (stdout, mut output) = tokio::io::duplex(1024);
+        let (stderr, mut errors) = tokio::io::duplex(1024);
+        let (told, mut hear) = mpsc::unbounded_channel::<String>();
+        tokio::spawn(async move {
+            while let Some(line) = hear.recv().await {
+                errors.write_all(line.as_bytes()).await.unwrap();
+            }
+        });
+        let code = async move {
+            if command == "cat" {
+                tokio::io::copy(&mut input, &mut output).await.unwrap();
+                return Ok(ExecEnd { code: 7, signal: None, container_ended: false });
+            }
+            while output.write_all(&[0; 512]).await.is_ok() {}
+            drop(input);
+            Err("it was cut".to_owned())
+        };
+        let (done, ended) = oneshot::channel();
+        tokio::spawn(async move { done.send(code.await) });
+        let session = ExecSession {
+            stdin: Some(Box::new(stdin)),
+            stdout: Some(Box::new(stdout)),
+            stderr: Some(Box::new(stderr)),
+            control: Box::new(Told(told)),
+            ended: Box::pin(async move { ended.await.unwrap() }),
+        };
+        Box::pin(std::future::ready(Ok(session)))
+    }
+}
 
 impl RegistryDoor for Toy {
     fn login(
@@ -147,6 +200,56 @@ impl RegistryDoor for Toy {
     }
     fn logout(&self, registry: String) -> BoxFuture<'_, Result<LoggedOut, LoginRefusal>> {
         Box::pin(std::future::ready(Ok(LoggedOut { registry, known: true })))
+    }
+}
+
+/// Every container has used a second of CPU time more at each look, which comes after two seconds.
+struct Counted;
+
+static LOOKS: AtomicU64 = AtomicU64::new(0);
+
+impl Numbers for Counted {
+    fn usage(&self, ids: Vec<ContainerId>) -> BoxFuture<'static, Vec<ContainerUsage>> {
+        let looks = LOOKS.fetch_add(1, Ordering::Relaxed) + 1;
+        let each = |id: ContainerId| ContainerUsage {
+            id: id.to_string(),
+            container: format!("c-{}", id.short()),
+            project: "shop".into(),
+            service: "web".into(),
+            uptime_us: looks * 2_000_000,
+            cpu: Some(CpuUsage {
+                usage_ns: looks * 1_000_000_000,
+                user_ns: 0,
+                system_ns: 0,
+                periods: 0,
+                throttled_periods: 0,
+                throttled_ns: 0,
+                percent: None,
+            }),
+            memory: None,
+            pids: Some(PidUsage { current: 3, limit: None }),
+            block: None,
+            network: None,
+            pressure: None,
+        };
+        Box::pin(std::future::ready(ids.into_iter().map(each).collect()))
+    }
+
+    fn processes(&self, ids: Vec<ContainerId>) -> BoxFuture<'static, Vec<Process>> {
+        let each = |id: ContainerId| Process {
+            container: format!("c-{}", id.short()),
+            pid: 4711,
+            inner_pid: 1,
+            uid: 33,
+            state: "S".into(),
+            threads: 1,
+            cpu_ms: 10,
+            cpu_percent: 0.1,
+            resident_bytes: 4096,
+            age_ms: 10_000,
+            command: "sleep 10".into(),
+        };
+        Box::pin(std::future::ready(ids.into_iter().map(each).collect()))
     }
 }
 
@@ -176,6 +279,8 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         view,
         events: Events::new(),
         logs,
+        numbers: Arc::new(Counted),
+        execs: Arc::new(Toy),
         images,
         registries: Arc::new(Toy),
         commands,

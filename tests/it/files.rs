@@ -23,11 +23,11 @@ fn an_edit_of_comments_order_and_policy_touches_nothing() {
 }
 
 #[test]
-fn an_edit_of_a_label_replaces_as_compose_does() {
+fn an_edit_of_an_annotation_replaces_as_compose_does() {
     let lab = Lab::new();
-    lab.put("a.yaml", &file(&[with("a", IDLE, &["labels: {tier: front}"])]));
+    lab.put("a.yaml", &file(&[with("a", IDLE, &["annotations: {tier: front}"])]));
     let before = lab.running("a-a-1");
-    lab.put("a.yaml", &file(&[with("a", IDLE, &["labels: {tier: back}"])]));
+    lab.put("a.yaml", &file(&[with("a", IDLE, &["annotations: {tier: back}"])]));
     let after = lab.replaced("a-a-1", &before);
     assert_ne!(after.id, before.id);
     lab.finish();

@@ -5,14 +5,17 @@
 
 mod collection;
 mod command_line;
+mod exec;
 mod files;
 mod folder;
 mod images;
 mod images_cli;
 mod inside;
 mod lifecycle;
+mod live;
 mod logins;
 mod output;
 mod policies;
+mod resources;
 mod support;
 mod survival;

@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""start.py - from a file's rename to the first instruction of its container, and memory, beside podman and runc in the same run.
+"""start.py - from a file's rename to the first instruction of its container, CPU and memory, beside runc, crun, podman and the bare floor.
 
   start.py [--rounds N] [--containers N]
 
 The image is present, the network is none. The program in the container prints the monotonic clock as the first thing that it does.
-The three take turns, so that what else the machine does hits all alike. Peers: apt-get install podman runc conmon
+All take turns, so that what else the machine does hits all alike. Peers: apt-get install podman runc crun conmon
+
+CPU is that of one container from its start to its removal, of all processes on our side: for Longshore the daemon with its shims (it also
+reads the file, keeps records and removes them), for the others the command and what it left behind, reaped here.
 """
-import argparse, datetime, glob, json, os, re, shutil, subprocess, time
-from lab import Lab, close_with, median, pss_kb, run, say, wait_for
+import argparse, ctypes, datetime, glob, os, resource, subprocess, time
+import re
+from lab import Lab, close_with, median, pss_kb, say, wait_for
+from peers import LINE, Crun, Floor, Podman, Runtime, bundle
 
 FILE = '''services:
   first:
@@ -17,7 +22,8 @@ FILE = '''services:
     scale: %d
     command: [first, stay]
 '''
-LINE = re.compile(r'first (\d+)')
+PR_SET_CHILD_SUBREAPER = 36
+TICKS = os.sysconf('SC_CLK_TCK')
 
 
 class Longshore:
@@ -60,74 +66,29 @@ class Longshore:
         return at
 
 
-class Runc:
-    def __init__(self, lab, root):
-        self.root, self.bundle, self.rounds = lab.path('runc'), lab.path('bundle'), 0
-        os.makedirs(self.bundle)
-        run('runc', 'spec', cwd=self.bundle)
-        path = self.bundle + '/config.json'
-        spec = json.load(open(path))
-        spec['process'].update(terminal=False, args=['/bin/first'])
-        spec['process'].pop('rlimits', None)
-        spec['root'] = {'path': root, 'readonly': True}
-        json.dump(spec, open(path, 'w'))
-
-    def once(self):
-        self.rounds += 1
-        begun = time.monotonic()
-        out = run('runc', '--root', self.root, 'run', '-b', self.bundle, 'soak-%d-%d' % (os.getpid(), self.rounds))
-        return int(LINE.search(out).group(1)) / 1e9 - begun
-
-
-class Podman:
-    def __init__(self, lab, root):
-        self.dir = lab.path('podman')
-        os.makedirs(self.dir)
-        conf = self.dir + '/containers.conf'
-        with open(conf, 'w') as out:
-            # Its own defaults ask for more open files than a machine may allow.
-            out.write('[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]\nlog_driver = "k8s-file"\n'
-                      '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "runc"\ntmp_dir = "%s/tmp"\n' % self.dir)
-        self.environment = {**os.environ, 'CONTAINERS_CONF': conf}
-        self.words = ['podman', '--root', self.dir + '/root', '--runroot', self.dir + '/run', '--storage-driver', 'overlay']
-        tar = self.dir + '/root.tar'
-        run('tar', '-C', root, '-cf', tar, '.')
-        self.call('import', tar, 'soak/first:latest')
-
-    def call(self, *args):
-        return run(*self.words, *args, env=self.environment)
-
-    def once(self):
-        begun = time.monotonic()
-        out = self.call('run', '--rm', '--network', 'none', 'soak/first:latest', '/bin/first')
-        return int(LINE.search(out).group(1)) / 1e9 - begun
-
-    def monitors(self, count):
-        """PSS of each conmon."""
+def reaped_cpu():
+    """Seconds of CPU of what was ours and has ended; orphans are ours too, and need a moment."""
+    time.sleep(0.2)
+    while True:
         try:
-            for _ in range(count):
-                self.call('run', '-d', '--network', 'none', 'soak/first:latest', '/bin/first', 'stay')
-            found = []
-            for pid in filter(str.isdigit, os.listdir('/proc')):
-                try:
-                    if open('/proc/%s/comm' % pid).read() == 'conmon\n' and self.dir in open('/proc/%s/cmdline' % pid).read():
-                        found.append(pss_kb(int(pid)))
-                except OSError:
-                    continue
-            return found
-        finally:
-            self.end()
-
-    def end(self):
-        subprocess.run(self.words + ['rm', '-a', '-f', '-t', '0'], env=self.environment, capture_output=True)
-        for mount in sorted((l.split()[4] for l in open('/proc/self/mountinfo') if self.dir in l.split()[4]), key=len, reverse=True):
-            subprocess.run(['umount', '-l', mount])
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                break
+        except ChildProcessError:
+            break
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
-def row(name, times):
+def daemon_cpu(daemon):
+    """Seconds of CPU of a daemon and of its children that have ended."""
+    return sum(map(int, open('/proc/%d/stat' % daemon.child.pid).read().rsplit(')', 1)[1].split()[11:15])) / TICKS
+
+
+def row(name, times, cpu):
     if not times:
-        return say('%-22s %8s %8s %8s' % (name, '', '', ''))
-    say('%-22s %8.1f %8.1f %8.1f' % (name, median(times) * 1000, min(times) * 1000, max(times) * 1000))
+        return say('%-22s %8s %8s %8s %12s' % (name, '', '', '', ''))
+    used = '%12.1f' % (sum(cpu) / len(cpu) * 1000) if cpu else ''
+    say('%-22s %8.1f %8.1f %8.1f %s' % (name, median(times) * 1000, min(times) * 1000, max(times) * 1000, used))
 
 
 def attempt(what, make):
@@ -147,24 +108,37 @@ def main():
     with Lab() as lab:
         image = lab.image('soak/first', ['first.c'])
         root = lab.path('root-soak-first-latest')
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         ours, debug = Longshore(lab, image, 'one'), Longshore(lab, image, 'debug', ['--debug'])
-        runc, podman = attempt('runc', lambda: Runc(lab, root)), attempt('podman', lambda: Podman(lab, root))
-        times = {'Longshore': [], 'runc run': [], 'podman run (runc)': []}
-        ways = []
+        ready = attempt('a bundle', lambda: bundle(lab, image, root))
+        peers = {
+            'runc run': ready and attempt('runc', lambda: Runtime(lab, 'runc', ready)),
+            'crun run': ready and attempt('crun', lambda: Crun(lab, ready)),
+            'podman run (runc)': attempt('podman', lambda: Podman(lab, root)),
+            'floor': attempt('the floor', lambda: Floor(lab, root)),
+        }
+        peers = {name: peer for name, peer in peers.items() if peer}
+        times, cpu = ({name: [] for name in ('Longshore', *peers)} for _ in range(2))
+        ways, podman = [], peers.get('podman run (runc)')
         try:
             for round in range(options.rounds + 1):
-                one, way = ours.once()[0], debug.once()[1]
-                peers = [('runc run', attempt('runc', runc.once) if runc else None), ('podman run (runc)', attempt('podman', podman.once) if podman else None)]
+                before = daemon_cpu(ours.daemon)
+                took, way = ours.once()[0], debug.once()[1]
+                taken = {'Longshore': (took, daemon_cpu(ours.daemon) - before)}
+                for name, peer in peers.items():
+                    before, took = reaped_cpu(), attempt(name, peer.once)
+                    taken[name] = (took, reaped_cpu() - before)
                 if round:  # the first one pulls, and warms everything up
-                    times['Longshore'].append(one)
                     ways.append(way)
-                    for name, took in peers:
+                    for name, (took, used) in taken.items():
                         if took is not None:
                             times[name].append(took)
+                            cpu[name].append(used)
             say('load %s' % open('/proc/loadavg').read().split(' ', 3)[:3])
-            say('%-22s %8s %8s %8s   ms to the first instruction, %d rounds each in turn' % ('', 'median', 'min', 'max', options.rounds))
+            say('%-22s %8s %8s %8s %12s   %d rounds each in turn; ms to the first instruction, ms of CPU from start to removal' % (
+                '', 'median', 'min', 'max', 'CPU (mean)', options.rounds))
             for name, values in times.items():
-                row(name, values)
+                row(name, values, cpu[name])
             say('')
             say('where the time goes (a daemon with --debug in the same rounds; ms since the rename, medians):')
             before = 0
@@ -191,13 +165,12 @@ def main():
             daemon.terminate()
             left = {k: v for k, v in daemon.leftovers().items() if v}
         finally:
-            if podman:
-                podman.end()
-            shutil.rmtree(lab.path('runc'), ignore_errors=True)
+            for peer in peers.values():
+                peer.end()
         failures = ['left over: %s' % left] if left else []
-        ms = lambda name: '%.1f' % (median(times[name]) * 1000) if times[name] else '-'
-        close_with(failures, 'start.py: first instruction after median %s ms (aim 40), runc run %s ms, podman run %s ms; %d kB a container (aim 450)' % (
-            ms('Longshore'), ms('runc run'), ms('podman run (runc)'), median(followers)))
+        ms = lambda name: '%.1f' % (median(times[name]) * 1000) if times.get(name) else '-'
+        close_with(failures, 'start.py: first instruction after median %s ms (runc run %s, crun run %s, podman run %s, floor %s); %d kB a container' % (
+            *(ms(name) for name in ('Longshore', 'runc run', 'crun run', 'podman run (runc)', 'floor')), median(followers)))
 
 
 main()

@@ -4,7 +4,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Time;
-use crate::model::ExitStatus;
 use crate::reconcile::view::{ContainerStateView, ContainerView};
 
 /// One container.
@@ -92,17 +91,15 @@ impl From<&ContainerStateView> for ContainerState {
             ContainerStateView::Running { pid, shim, since } => {
                 Self::Running { pid: *pid, shim: *shim, since: (*since).into() }
             }
-            ContainerStateView::Exited { status, at } => exited(*status, (*at).into()),
+            ContainerStateView::Exited { status, how, at } => {
+                Self::Exited { code: status.code(), how: how.clone(), at: (*at).into() }
+            }
             ContainerStateView::StartFailed { error, at } => {
                 Self::StartFailed { error: error.clone(), at: (*at).into() }
             }
             ContainerStateView::Orphaned => Self::Orphaned,
         }
     }
-}
-
-fn exited(status: ExitStatus, at: Time) -> ContainerState {
-    ContainerState::Exited { code: status.code(), how: status.to_string(), at }
 }
 
 impl From<&ContainerView> for Container {

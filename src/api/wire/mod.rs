@@ -5,6 +5,8 @@ mod container;
 mod disk;
 mod error;
 mod event;
+mod exec;
+pub mod frame;
 mod health;
 mod image;
 mod image_asks;
@@ -14,6 +16,7 @@ mod log;
 mod plan;
 mod problem;
 mod registry;
+mod stats;
 mod status;
 mod time;
 
@@ -21,6 +24,7 @@ pub use container::{Container, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
+pub use exec::{ExecAsk, ExecExit, ExecStarted, TerminalSize};
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
 pub use image_asks::{
@@ -35,5 +39,9 @@ pub use log::LogRecord;
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
-pub use status::{Folder, Held, Phase, Project, Service, Status, Store};
+pub use stats::{
+    BlockUsage, ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PidUsage, PressureUsage, Process, StallUsage,
+    Usage,
+};
+pub use status::{Folder, Held, Loosening, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};

@@ -124,10 +124,31 @@ pub struct Service {
     pub running: u32,
     /// What holds it.
     pub holds: Vec<Problem>,
+    /// What in its file makes it less confined than the defaults.
+    #[serde(default)]
+    pub loosenings: Vec<Loosening>,
     /// What it waits for.
     pub waiting: Vec<Wait>,
     /// Its containers.
     pub containers: Vec<Container>,
+}
+
+/// A widening that a file asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Loosening {
+    /// What it is, in a sentence.
+    pub what: String,
+    /// The key, as a dotted path.
+    pub key: String,
+    /// Where it is asked for: `file:line:column`.
+    pub location: String,
+}
+
+impl From<&crate::model::Loosening> for Loosening {
+    fn from(loosening: &crate::model::Loosening) -> Self {
+        let crate::model::Loosening { what, key, location } = loosening;
+        Self { what: what.clone(), key: key.clone(), location: location.to_string() }
+    }
 }
 
 impl From<&View> for Status {
@@ -198,6 +219,7 @@ impl From<&ServiceView> for Service {
             wanted: view.wanted,
             running: view.running,
             holds: view.holds.iter().map(Problem::from).collect(),
+            loosenings: view.loosenings.iter().map(Loosening::from).collect(),
             waiting: view.waiting.iter().map(Wait::from).collect(),
             containers: view.containers.iter().map(Container::from).collect(),
         }

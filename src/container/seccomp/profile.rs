@@ -1,8 +1,10 @@
 //! Docker's default seccomp profile (moby/profiles, June 2026): which calls a container may make. Everything else answers EPERM.
 
+use super::call::{Action, Arch, Call, Is, Profile, Test};
+
 /// Allowed for everybody, whatever the arguments. The last line is for kernels since 4.8 (we require a newer one), and for one
 /// architecture each.
-pub(super) const ALLOWED: &str = "
+const ALLOWED: &str = "
     accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown chown32 clock_adjtime
     clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 clock_nanosleep
     clock_nanosleep_time64 close close_range connect copy_file_range creat dup dup2 dup3 epoll_create epoll_create1
@@ -43,28 +45,28 @@ pub(super) const ALLOWED: &str = "
 
 /// Allowed where one argument is right. The kernel looks at the lower 32 bits of these arguments only, and so do we: a compare of
 /// all 64 bits would let a forbidden family pass with a bit set in the upper half.
-pub(super) const CONDITIONAL: [(&str, &[Test]); 3] = [
+const CONDITIONAL: [(&str, &[Test]); 3] = [
     // AF_ALG (38) and AF_VSOCK (40) are refused.
-    ("socket", &[Test::below(0, 38), Test::equal(0, 39), Test::above(0, 40)]),
+    ("socket", &[low(0, Is::Below(38)), low(0, Is::Equal(39)), low(0, Is::Above(40))]),
     (
         "personality",
         &[
-            Test::equal(0, 0),
-            Test::equal(0, 8),
-            Test::equal(0, 0x2_0000),
-            Test::equal(0, 0x2_0008),
-            Test::equal(0, 0xffff_ffff),
+            low(0, Is::Equal(0)),
+            low(0, Is::Equal(8)),
+            low(0, Is::Equal(0x2_0000)),
+            low(0, Is::Equal(0x2_0008)),
+            low(0, Is::Equal(0xffff_ffff)),
         ],
     ),
     // No new namespace of any kind.
-    ("clone", &[Test::masked(0, 0x7e02_0000, 0)]),
+    ("clone", &[low(0, Is::Masked { mask: 0x7e02_0000, value: 0 })]),
 ];
 
 /// Answered with ENOSYS, so that the C library falls back to `clone`, whose flags can be looked at.
-pub(super) const UNKNOWN: &str = "clone3";
+const UNKNOWN: &str = "clone3";
 
 /// Allowed with a capability (its number), whatever the arguments.
-pub(super) const WITH_CAPABILITY: [(u8, &str); 12] = [
+const WITH_CAPABILITY: [(u8, &str); 12] = [
     (2, "open_by_handle_at"),
     (
         21,
@@ -84,35 +86,33 @@ pub(super) const WITH_CAPABILITY: [(u8, &str); 12] = [
     (34, "syslog"),
 ];
 /// The two capabilities that came out of `CAP_SYS_ADMIN`.
-pub(super) const WITH_NEWER_CAPABILITY: [(u8, &str); 2] = [(39, "bpf"), (38, "perf_event_open")];
+const WITH_NEWER_CAPABILITY: [(u8, &str); 2] = [(39, "bpf"), (38, "perf_event_open")];
 
-/// A test of the lower half of one argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Test {
-    pub(super) argument: u8,
-    pub(super) is: Is,
+const fn low(argument: u8, is: Is) -> Test {
+    Test { argument, half: true, is }
 }
 
-/// What the argument must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Is {
-    Equal(u32),
-    Below(u32),
-    Above(u32),
-    Masked { mask: u32, value: u32 },
-}
-
-impl Test {
-    const fn equal(argument: u8, value: u32) -> Self {
-        Self { argument, is: Is::Equal(value) }
+/// Docker's profile for a container that holds these capabilities (a bit mask).
+pub(super) fn docker(aarch64: bool, capabilities: u64) -> Profile {
+    let mut allowed: Vec<&str> = ALLOWED.split_ascii_whitespace().collect();
+    for (bit, names) in WITH_CAPABILITY.iter().chain(&WITH_NEWER_CAPABILITY) {
+        if capabilities >> bit & 1 == 1 {
+            allowed.extend(names.split_ascii_whitespace());
+        }
     }
-    const fn below(argument: u8, value: u32) -> Self {
-        Self { argument, is: Is::Below(value) }
+    allowed.sort_unstable();
+    allowed.dedup();
+    let one = |name: &str, action, tests| Call { names: vec![name.to_owned()], action, tests };
+    let free = |name: &str| allowed.contains(&name);
+    let mut further = Vec::new();
+    if !free(UNKNOWN) {
+        further.push(one(UNKNOWN, Action::UNKNOWN, Vec::new()));
     }
-    const fn above(argument: u8, value: u32) -> Self {
-        Self { argument, is: Is::Above(value) }
+    for (name, tests) in CONDITIONAL.iter().filter(|(name, _)| !free(name)) {
+        further.extend(tests.iter().map(|test| one(name, Action::Allow, vec![*test])));
     }
-    const fn masked(argument: u8, mask: u32, value: u32) -> Self {
-        Self { argument, is: Is::Masked { mask, value } }
-    }
+    let names = allowed.iter().map(|name| (*name).to_owned()).collect();
+    let mut calls = vec![Call { names, action: Action::Allow, tests: Vec::new() }];
+    calls.extend(further);
+    Profile { otherwise: Action::REFUSE, arches: Arch::machine(aarch64).to_vec(), calls }
 }

@@ -210,6 +210,7 @@ fn check_images(said: &mut Said<'_>, images: &ImagesFile) {
         // overlayfs stacks no more.
         ("layers", limits.layers as u64, 1, 500),
         ("entries", limits.entries, 1, u64::MAX),
+        ("path-bytes", limits.path_bytes as u64, 64, 4095),
         ("layer-bytes", limits.layer_bytes, 1024, u64::MAX),
         ("ratio", limits.ratio, 2, u64::MAX),
     ];

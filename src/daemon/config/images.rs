@@ -71,6 +71,9 @@ pub struct ImageLimits {
     /// Files, folders and links of one layer. Default: 2000000
     #[schemars(range(min = 1))]
     pub entries: u64,
+    /// Bytes of the path of a file in a layer. Default: 4095, the most that Linux allows
+    #[schemars(range(min = 64, max = 4095))]
+    pub path_bytes: usize,
     /// Bytes of one layer after decompression. Default: 68719476736
     #[schemars(range(min = 1024))]
     pub layer_bytes: u64,
@@ -83,8 +86,16 @@ pub struct ImageLimits {
 
 impl Default for ImageLimits {
     fn default() -> Self {
-        let Limits { manifest_bytes, config_bytes, layers, entries, layer_bytes, ratio, ratio_free_bytes, .. } =
-            Limits::default();
-        Self { manifest_bytes, config_bytes, layers, entries, layer_bytes, ratio, ratio_free_bytes }
+        let limits = Limits::default();
+        Self {
+            manifest_bytes: limits.manifest_bytes,
+            config_bytes: limits.config_bytes,
+            layers: limits.layers,
+            entries: limits.entries,
+            path_bytes: limits.path_bytes,
+            layer_bytes: limits.layer_bytes,
+            ratio: limits.ratio,
+            ratio_free_bytes: limits.ratio_free_bytes,
+        }
     }
 }

@@ -84,6 +84,10 @@ impl<'a> Extractor<'a> {
 
     fn apply<R: BufRead>(&mut self, entry: &Entry, archive: &mut Source<R>) -> Result<(), LayerError> {
         let parts = clean(&entry.path)?;
+        let most = self.limits.path_bytes;
+        if entry.path.len() > most {
+            return Err(refuse(entry, &format!("its path has more than {most} bytes")));
+        }
         let Some((name, parents)) = parts.split_last() else { return self.root(entry, archive) };
         let io = |source: Errno| LayerError::Member { path: shown(&entry.path), source: source.into() };
         match whiteout::read(&parts) {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::wanted;
+use super::{held, live, wanted};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Platform,
-    PullPolicy, RestartPolicy, Service, Slot, Timestamp,
+    Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
+    Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
 };
 use crate::plan::sim::World;
 use crate::plan::{Observed, Plan, Wait, WaitingOn, backoff};
@@ -17,7 +17,11 @@ pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Pla
         assert!(!world.under_way.contains_key(&key), "a second action for {key} while one is under way");
         assert!(keys.insert(key.clone()), "two actions for {key} in one plan");
         assert!(!step.reason.is_empty(), "{key}: no reason");
-        if let Some(failure) = world.memory.failures.get(&key).filter(|f| f.verb == step.action.verb()) {
+        let failed = match &step.action {
+            Action::Update { spec } => world.memory.updates.get(&spec.id),
+            other => world.memory.failures.get(&key).filter(|f| f.verb == other.verb()),
+        };
+        if let Some(failure) = failed {
             assert!(failure.retry_at <= world.now, "{key} is retried before its back-off is over");
         }
         check_action(world, observed, plan, &step.action);
@@ -45,7 +49,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
         Action::RemoveImage { image, digest } => check_collect(world, observed, plan, image, digest),
         Action::Create { spec } => {
             let service = wanted(world, &spec.slot).expect("a container is made that no file asks for");
-            assert!(service.holds.is_empty(), "a container of a held service is made");
+            assert!(!held(world, service), "a container of a held service is made");
             assert!(spec.slot.number <= service.replicas, "a replica too many is made");
             assert_eq!(spec.service.hash, service.hash, "a container is made from an old specification");
             let here = world.stands_for(&spec.image, &platform(service.platform.as_ref()));
@@ -55,10 +59,17 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
         Action::Start { spec } => check_start(world, observed, plan, &observed.containers[&spec.id]),
         Action::Update { spec } => {
             let service = wanted(world, &spec.slot).expect("a container is changed that no file asks for");
-            assert!(service.holds.is_empty(), "a container of a held service is changed");
-            let before = &observed.containers[&spec.id].spec;
-            assert_eq!(before.service.hash, service.hash, "a container is changed that has to be made again");
-            assert_ne!(before, &**spec, "nothing is changed");
+            assert!(!held(world, service), "a container of a held service is changed");
+            let before = &observed.containers[&spec.id];
+            assert!(right(world, service, before), "a container is changed that has to be made again");
+            let orphaned = matches!(before.state, ContainerState::Orphaned { .. });
+            assert!(!orphaned, "a container is changed whose rest has to be ended");
+            let after = world.update_after.get(&spec.id);
+            assert!(after.is_none_or(|at| *at <= world.now), "an update that failed is tried again at once");
+            assert_ne!(live(&before.spec.service), live(&spec.service), "nothing is changed");
+            assert_eq!(live(&spec.service), live(service), "a container is given what no file says");
+            let unchanged = |s: &ContainerSpec| (s.id.clone(), s.name.clone(), s.slot.clone(), s.image_digest.clone());
+            assert_eq!(unchanged(&before.spec), unchanged(spec), "more is changed than can be");
         }
         Action::Stop { id, .. } => check_stop(world, observed, &observed.containers[id]),
         Action::Remove { id } => check_remove(world, observed, &observed.containers[id]),
@@ -67,7 +78,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
 
 fn users<'a>(world: &'a World, image: &'a ImageReference) -> impl Iterator<Item = (Slot, &'a Service)> {
     let all = world.desired.projects.values().flat_map(|p| p.services.values().map(|s| (p.name.clone(), s)));
-    let live = all.filter(move |(_, s)| s.image.as_ref() == Some(image) && s.holds.is_empty() && s.replicas > 0);
+    let live = all.filter(move |(_, s)| s.image.as_ref() == Some(image) && !held(world, s) && s.replicas > 0);
     live.map(|(project, s)| (Slot { project, service: s.name.clone(), number: 1 }, s))
 }
 
@@ -209,12 +220,16 @@ fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &Obse
     }
     let service = wanted(world, slot).expect("something is started that no file asks for");
     if let ContainerState::Exited { status, started, at } = container.state {
-        let current = service.hash == container.spec.service.hash && service.holds.is_empty();
+        let current = service.hash == container.spec.service.hash && !held(world, service);
         let policy = if current { service.restart } else { container.spec.service.restart };
         check_restart(world, &container.spec.id, policy, status, at.since(started));
     } else {
-        assert!(service.holds.is_empty(), "a held service is started for the first time");
+        assert!(!held(world, service), "a held service is started for the first time");
         assert_eq!(service.hash, container.spec.service.hash, "an old specification is started");
+    }
+    if !held(world, service) && right(world, service, container) && live(&container.spec.service) != live(service) {
+        let failed = world.memory.updates.contains_key(&container.spec.id);
+        assert!(failed, "{slot} is started before it was given what changed");
     }
 }
 
@@ -245,7 +260,7 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
     }
     assert!(container.state.alive(), "{slot} is stopped although it does not run");
     let Some(service) = wanted(world, slot) else { return };
-    assert!(service.holds.is_empty(), "a held service's container is stopped");
+    assert!(!held(world, service), "a held service's container is stopped");
     assert!(!right(world, service, container), "what is as the file says is stopped");
     let here = |c: &&ObservedContainer| c.spec.slot == *slot && right(world, service, c);
     let successor = observed.containers.values().any(|c| here(&c));
@@ -256,7 +271,7 @@ fn check_remove(world: &World, observed: &Observed, container: &ObservedContaine
     let slot = &container.spec.slot;
     assert!(!container.state.alive(), "{slot} is removed while it runs");
     let Some(service) = wanted(world, slot) else { return };
-    assert!(service.holds.is_empty(), "a held service's container is removed");
+    assert!(!held(world, service), "a held service's container is removed");
     let same = observed.containers.values().filter(|c| c.spec.slot == *slot && right(world, service, c));
     let only = same.count() == 1 && right(world, service, container);
     assert!(!only, "what the file asks for is removed");
@@ -269,7 +284,8 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
             for number in 1..=service.replicas {
                 let slot = Slot { project: name.clone(), service: service.name.clone(), number };
                 let right = observed.containers.values().any(|c| {
-                    c.spec.slot == slot && right(world, service, c) && matches!(c.state, ContainerState::Running { .. })
+                    let same = right(world, service, c) && live(&c.spec.service) == live(service);
+                    c.spec.slot == slot && same && matches!(c.state, ContainerState::Running { .. })
                 });
                 let spoken = plan.waiting.iter().any(|w| w.slot == slot)
                     || plan.steps.iter().any(|s| s.slot.as_ref() == Some(&slot));
@@ -277,8 +293,8 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
             }
         }
     }
-    let held = |w: &Wait| matches!(w.on, WaitingOn::Held);
-    for wait in plan.waiting.iter().filter(|w| held(w)) {
-        assert!(wanted(world, &wait.slot).is_some_and(|s| !s.holds.is_empty()), "{} is held for nothing", wait.slot);
+    let waits = |w: &Wait| matches!(w.on, WaitingOn::Held);
+    for wait in plan.waiting.iter().filter(|w| waits(w)) {
+        assert!(wanted(world, &wait.slot).is_some_and(|s| held(world, s)), "{} is held for nothing", wait.slot);
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{service, settle};
 use crate::model::{
-    ContainerState, ExitStatus, ImageReference, Key, Project, ProjectName, PullPolicy, RestartPolicy, Service,
-    ServiceName, SpecHash,
+    Ability, ContainerState, ExitStatus, ImageReference, Key, Location, Project, ProjectName, PullPolicy,
+    RestartPolicy, Service, ServiceName, SpecHash, Wish,
 };
 use crate::plan::sim::{Chance, Outcome, World};
+use crate::plan::{Plan, WaitingOn};
 
 pub(super) fn one_service(restart: RestartPolicy) -> World {
     let mut world = World::new();
@@ -17,6 +18,7 @@ pub(super) fn one_service(restart: RestartPolicy) -> World {
     web.pull = PullPolicy::Missing;
     web.replicas = 1;
     web.holds.clear();
+    web.wishes.clear();
     let name = ProjectName::parse("alpha").unwrap();
     let services = BTreeMap::from([(web.name.clone(), web)]);
     world.desired.projects.insert(name.clone(), Project { name, file: "alpha.yaml".into(), services });
@@ -98,6 +100,78 @@ fn the_successor_is_pulled_and_made_before_the_old_one_stops() {
     assert_eq!(verbs, ["pull", "create", "stop", "remove", "start"]);
     assert_eq!(world.alive_slots().len(), 1);
     assert!(world.images.contains_key(&ImageReference::parse("other").unwrap()));
+}
+
+fn verbs(plan: &Plan) -> Vec<&'static str> {
+    plan.steps.iter().map(|step| step.action.verb()).collect()
+}
+
+#[test]
+fn what_changes_live_is_given_to_what_runs_and_told_by_its_keys() {
+    let mut world = one_service(RestartPolicy::Always);
+    let id = world.containers.keys().next().unwrap().clone();
+    let service = web(&mut world);
+    let memory = service.resources.memory.is_some();
+    service.resources.memory = Some(128 << 20);
+    service.restart = RestartPolicy::OnFailure { max: Some(3) };
+    service.labels = BTreeMap::from([("tier".to_owned(), "front".to_owned())]);
+    let had = world.containers[&id].spec.service.labels.len();
+    let plan = world.step();
+    assert_eq!(verbs(&plan), ["update"]);
+    let before = if memory { "64 MiB" } else { "none" };
+    let gone = if had > 0 { "label l0 removed, " } else { "" };
+    let reason = format!(
+        "mem_limit changed from {before} to 128 MiB, {gone}label tier added, restart changed from always to on-failure:3"
+    );
+    assert_eq!(plan.steps[0].reason, reason);
+    world.finish(&Key::Container(id.clone()), Outcome::Succeeds);
+    assert_eq!((verbs(&world.step()), world.starts[&id]), (Vec::new(), 1));
+}
+
+#[test]
+fn an_update_that_fails_is_shown_and_stands_in_nobodys_way() {
+    let mut world = one_service(RestartPolicy::Always);
+    let id = world.containers.keys().next().unwrap().clone();
+    let key = Key::Container(id.clone());
+    web(&mut world).resources.memory = Some(128 << 20);
+    assert_eq!(verbs(&world.step()), ["update"]);
+    world.finish(&key, Outcome::Fails);
+    let plan = world.step();
+    assert!(verbs(&plan).is_empty() && matches!(plan.waiting[0].on, WaitingOn::Retry { verb: "update", .. }));
+    // It ends, and a start of it fails: it is started again although the update is not tried yet, and neither failure makes the
+    // other one forget its back-off.
+    world.end(&id, ExitStatus::Code(1));
+    world.step();
+    world.now = world.now.plus_ms(150);
+    assert_eq!(verbs(&world.step()), ["start"]);
+    world.finish(&key, Outcome::Fails);
+    let plan = world.step();
+    assert_eq!((verbs(&plan).len(), world.memory.updates[&id].attempts), (0, 1));
+    let mut seen = Vec::new();
+    for _ in 0..8 {
+        world.now = world.step().wake_at.unwrap();
+        seen.extend(verbs(&world.step()));
+        world.finish(&key, Outcome::Fails);
+    }
+    assert!(seen.contains(&"update") && seen.contains(&"start"), "{seen:?}");
+    assert!(world.memory.updates[&id].attempts > 2 && world.memory.failures[&key].attempts > 2);
+    world.desired.projects.clear();
+    assert_eq!(verbs(&world.step()), ["remove"]);
+}
+
+#[test]
+fn a_machine_that_lacks_what_protects_holds_the_service_and_what_runs_runs_on() {
+    let mut world = one_service(RestartPolicy::Always);
+    let location = Location::at("alpha.yaml", 5, 5);
+    let wish = Wish { ability: Ability::Memory, needed: true, key: "services.web.mem_limit".into(), location };
+    web(&mut world).wishes.push(wish);
+    web(&mut world).hash = SpecHash::of(b"changed");
+    world.lacks.insert(Ability::Memory, "the kernel has no memory controller".to_owned());
+    let plan = world.step();
+    assert!(verbs(&plan).is_empty() && plan.waiting[0].on == WaitingOn::Held);
+    assert_eq!(world.alive_slots().len(), 1);
+    world.lacks.clear();
+    assert_eq!(verbs(&world.step()), ["create"]);
 }
 
 /// Found by a power cut: the image of the newest version could not be pulled, and of two older containers it was the one that had

@@ -4,7 +4,6 @@ use super::Effect::{Acts, Holds, Inside, Warns};
 use super::parts::DEVICE_REQUEST;
 use super::{PAIRS, Shape, TEXTS, Table, part, rule};
 
-const LIMIT: &str = "it limits what the container may use, and without the limit the service could starve the machine";
 const DEVICE: &str = "the service would run without devices that it needs";
 
 pub(in crate::spec) static DEPLOY: Table = Table {
@@ -81,9 +80,9 @@ static RESOURCES: Table = Table {
 static LIMITS: Table = Table {
     name: "limits",
     rules: &[
-        rule("cpus", Shape::Number, Holds(LIMIT, &["0"]), "CPU limit."),
-        rule("memory", Shape::Size, Holds(LIMIT, &["0"]), "Memory limit."),
-        rule("pids", Shape::Whole, Holds(LIMIT, &["0", "-1"]), "How many processes."),
+        rule("cpus", Shape::Number, Acts, "CPU limit, in CPUs."),
+        rule("memory", Shape::Size, Acts, "Memory limit, from 6m."),
+        rule("pids", Shape::Whole, Acts, "How many processes; 4096 without it."),
     ],
 };
 
@@ -91,8 +90,8 @@ static RESERVATIONS: Table = Table {
     name: "reservations",
     rules: &[
         rule("cpus", Shape::Number, Warns("CPUs are not reserved"), "CPU reservation."),
-        rule("memory", Shape::Size, Warns("memory is not reserved"), "Memory reservation."),
-        rule("devices", Shape::List(&Shape::Object(&DEVICE_REQUEST)), Holds(DEVICE, &[]), "Devices."),
+        rule("memory", Shape::Size, Acts, "Memory that is kept from reclaim."),
+        rule("devices", Shape::List(&Shape::Object(&DEVICE_REQUEST)), Acts, "Devices, through CDI files."),
         rule("generic_resources", Shape::List(&Shape::Object(&GENERIC)), Holds(DEVICE, &[]), "Named resources."),
     ],
 };

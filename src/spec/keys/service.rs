@@ -1,6 +1,6 @@
 //! The keys of a service (compose-spec, "Services top-level element").
 
-use super::Effect::{Acts, Holds, Inside, Warns};
+use super::Effect::{Acts, Holds, Inside, Nothing, Warns};
 use super::parts::{
     BLKIO, BUILD, CREDENTIAL_SPEC, DEPENDS_ON, DEVELOP, DEVICES, ENV_FILES, EXTENDS, GPUS, HEALTHCHECK, HOOKS, LOGGING,
     MOUNTED_FILES, PORTS, PROVIDER, SERVICE_MODELS, SERVICE_NETWORKS, ULIMITS, VOLUMES,
@@ -9,15 +9,10 @@ use super::{DEPLOY, LONGSHORE, OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Tabl
 
 const ISOLATION: &str =
     "it changes what the container may do or see, and the service must not run with less or more than it asks for";
-const LIMIT: &str = "it limits what the container may use, and without the limit the service could starve the machine";
 const NETWORK: &str = "the service would not be reachable, or not reach others, as it asks";
 const DATA: &str = "without it the service would keep its data in the container, where an update removes it";
 const SECRET: &str = "the service would run without files that it needs";
-const DEVICE: &str = "the service would run without devices that it needs";
 const MISSING: &str = "a part of the service is written elsewhere, and it must not run without that part";
-
-/// How Compose writes "without limit".
-const UNLIMITED: &[&str] = &["0", "-1"];
 
 const COMMAND: Shape = TEXT_OR_TEXTS;
 const WORD_OR_FLAG: Shape = Shape::Either(&[Shape::Text, Shape::Flag]);
@@ -72,70 +67,70 @@ pub(in crate::spec) static SERVICE: Table = Table {
             Warns("containers that share a network can reach all ports of each other"),
             "Ports for other services.",
         ),
-        rule("dns", TEXT_OR_TEXTS, Warns("the image's or the host's resolver is used"), "Name servers."),
-        rule("dns_opt", TEXTS, Warns("the resolver's defaults are used"), "Resolver options."),
-        rule("dns_search", TEXT_OR_TEXTS, Warns("no search domain is set"), "Search domains."),
-        rule("domainname", Shape::Text, Warns("no domain name is set"), "The container's domain name."),
+        rule("dns", TEXT_OR_TEXTS, Acts, "Name servers."),
+        rule("dns_opt", TEXTS, Acts, "Resolver options."),
+        rule("dns_search", TEXT_OR_TEXTS, Acts, "Search domains."),
+        rule("domainname", Shape::Text, Acts, "The container's domain name."),
         rule(
             "extra_hosts",
             Shape::Either(&[Shape::Map(&TEXT_OR_TEXTS), TEXTS]),
-            Warns("the names are not added to /etc/hosts"),
-            "Names for addresses.",
+            Acts,
+            "Names for addresses, in /etc/hosts; an address may be `host-gateway`.",
         ),
         // Data.
         rule("volumes", VOLUMES, Holds(DATA, &[]), "Volumes and bind mounts."),
         rule("volumes_from", TEXTS, Holds(DATA, &[]), "Volumes of another service."),
-        rule("tmpfs", TEXT_OR_TEXTS, Holds(DATA, &[]), "Folders in memory."),
+        rule("tmpfs", TEXT_OR_TEXTS, Acts, "Folders in memory: path[:options]."),
         rule("configs", MOUNTED_FILES, Holds(SECRET, &[]), "Configuration files."),
         rule("secrets", MOUNTED_FILES, Holds(SECRET, &[]), "Secret files."),
-        rule("shm_size", Shape::Size, Warns("/dev/shm has 64 MiB"), "The size of /dev/shm."),
-        rule("storage_opt", OPTIONS, Holds(LIMIT, &[]), "Options of the container's root."),
+        rule("shm_size", Shape::Size, Acts, "The size of /dev/shm; 64 MiB without it."),
+        rule("storage_opt", OPTIONS, Acts, "`size`: what the container's root may take."),
         // Isolation.
-        rule("privileged", Shape::Flag, Holds(ISOLATION, &[]), "All capabilities and devices."),
-        rule("cap_add", TEXTS, Holds(ISOLATION, &[]), "Capabilities to add."),
-        rule("cap_drop", TEXTS, Holds(ISOLATION, &[]), "Capabilities to drop."),
-        rule("security_opt", TEXTS, Holds(ISOLATION, &[]), "Profiles and labels."),
-        rule("group_add", TEXTS, Holds(ISOLATION, &[]), "More groups of the user."),
-        rule("userns_mode", Shape::Text, Holds(ISOLATION, &[]), "The user namespace."),
-        rule("pid", Shape::Scalar, Holds(ISOLATION, &["private"]), "The PID namespace."),
-        rule("ipc", Shape::Text, Holds(ISOLATION, &["private"]), "The IPC namespace."),
-        rule("uts", Shape::Text, Holds(ISOLATION, &["private"]), "The UTS namespace."),
-        rule("cgroup", Shape::Word(&["host", "private"]), Holds(ISOLATION, &["private"]), "The cgroup namespace."),
-        rule("cgroup_parent", Shape::Text, Holds(LIMIT, &[]), "The cgroup above the container's."),
-        rule("isolation", Shape::Text, Holds(ISOLATION, &["default"]), "The isolation technology."),
-        rule("runtime", Shape::Text, Holds(ISOLATION, &[]), "The OCI runtime."),
-        rule("sysctls", PAIRS, Holds(ISOLATION, &[]), "Kernel parameters."),
-        rule("ulimits", ULIMITS, Holds(LIMIT, &[]), "Resource limits of the process."),
+        rule("privileged", Shape::Flag, Acts, "All capabilities and devices, no seccomp, nothing masked."),
+        rule("cap_add", TEXTS, Acts, "Capabilities to add."),
+        rule("cap_drop", TEXTS, Acts, "Capabilities to drop."),
+        rule(
+            "security_opt",
+            TEXTS,
+            Acts,
+            "no-new-privileges[:true|false], seccomp=unconfined|FILE, apparmor=…, label=…, systempaths=unconfined.",
+        ),
+        rule("group_add", TEXTS, Acts, "More groups of the user."),
+        rule("userns_mode", Shape::Text, Acts, "`host`, or `auto[:size=N]`: a range of ids of its own."),
+        rule("pid", Shape::Scalar, Acts, "The PID namespace: private or host."),
+        rule("ipc", Shape::Text, Acts, "The IPC namespace: private, shareable, none or host."),
+        rule("uts", Shape::Text, Acts, "The UTS namespace: private or host."),
+        rule("cgroup", Shape::Word(&["host", "private"]), Acts, "The cgroup namespace: private or host."),
+        rule("cgroup_parent", Shape::Text, Acts, "The cgroup above the container's: absolute, or below Longshore's."),
+        rule("isolation", Shape::Text, Acts, "`default`; others are of Windows."),
+        rule("runtime", Shape::Text, Acts, "The OCI runtime, by its name in the daemon's configuration."),
+        rule("sysctls", PAIRS, Acts, "Kernel parameters that the container has for itself."),
+        rule("ulimits", ULIMITS, Acts, "Resource limits of the process; -1 is unlimited."),
         rule("credential_spec", Shape::Object(&CREDENTIAL_SPEC), Holds(SECRET, &[]), "A managed service account."),
         rule("use_api_socket", Shape::Flag, Holds(ISOLATION, &[]), "The engine's API socket inside the container."),
         // Devices.
-        rule("devices", DEVICES, Holds(DEVICE, &[]), "Devices."),
-        rule("device_cgroup_rules", TEXTS, Holds(DEVICE, &[]), "Rules for devices."),
-        rule("gpus", GPUS, Holds(DEVICE, &[]), "GPUs."),
+        rule("devices", DEVICES, Acts, "Devices of the host: source[:target[:rwm]], or names of CDI devices."),
+        rule("device_cgroup_rules", TEXTS, Acts, "Devices that may be used, by number: `c 1:3 rwm`."),
+        rule("gpus", GPUS, Acts, "GPUs, through CDI files."),
         rule("models", SERVICE_MODELS, Holds(MISSING, &[]), "AI models."),
         // Resources.
-        rule("mem_limit", Shape::Size, Holds(LIMIT, UNLIMITED), "Memory limit."),
-        rule("memswap_limit", Shape::Size, Holds(LIMIT, UNLIMITED), "Limit of memory and swap."),
-        rule("mem_reservation", Shape::Size, Warns("memory is not reserved"), "Memory reservation."),
-        rule("mem_swappiness", Shape::Whole, Warns("the kernel's default is used"), "Swappiness."),
-        rule("cpus", Shape::Number, Holds(LIMIT, UNLIMITED), "CPU limit."),
-        rule("cpu_count", Shape::Whole, Holds(LIMIT, UNLIMITED), "Usable CPUs."),
-        rule("cpu_percent", Shape::Whole, Holds(LIMIT, UNLIMITED), "Usable share of the CPUs."),
-        rule("cpu_shares", Shape::Number, Warns("all containers weigh the same"), "CPU weight."),
-        rule("cpu_quota", Shape::Number, Holds(LIMIT, UNLIMITED), "CPU quota."),
-        rule("cpu_period", Shape::Number, Holds(LIMIT, UNLIMITED), "CPU period."),
-        rule("cpu_rt_runtime", Shape::Text, Holds(LIMIT, UNLIMITED), "Real-time CPU time."),
-        rule("cpu_rt_period", Shape::Text, Holds(LIMIT, UNLIMITED), "Real-time CPU period."),
-        rule("cpuset", Shape::Text, Holds(LIMIT, &[]), "Which CPUs."),
-        rule("blkio_config", Shape::Object(&BLKIO), Holds(LIMIT, &[]), "Limits of block I/O."),
-        rule("pids_limit", Shape::Whole, Holds(LIMIT, UNLIMITED), "How many processes."),
-        rule(
-            "oom_kill_disable",
-            Shape::Flag,
-            Warns("the kernel may end it when memory is short"),
-            "Protect it from the OOM killer.",
-        ),
-        rule("oom_score_adj", Shape::Whole, Warns("the kernel's default is used"), "OOM preference."),
+        rule("mem_limit", Shape::Size, Acts, "Memory limit, from 6m."),
+        rule("memswap_limit", Shape::Size, Acts, "Limit of memory and swap together; -1 is unlimited."),
+        rule("mem_reservation", Shape::Size, Acts, "Memory that is kept from reclaim."),
+        rule("mem_swappiness", Shape::Whole, Acts, "Swappiness, 0 to 100."),
+        rule("cpus", Shape::Number, Acts, "CPU limit, in CPUs."),
+        rule("cpu_count", Shape::Whole, Nothing, "For Windows; `cpus` limits CPU time."),
+        rule("cpu_percent", Shape::Whole, Nothing, "For Windows; `cpus` limits CPU time."),
+        rule("cpu_shares", Shape::Number, Acts, "CPU weight, 2 to 262144; 1024 is usual."),
+        rule("cpu_quota", Shape::Number, Acts, "CPU time in each `cpu_period`, in microseconds."),
+        rule("cpu_period", Shape::Number, Acts, "The period of `cpu_quota`, in microseconds."),
+        rule("cpu_rt_runtime", Shape::Text, Acts, "Real-time CPU time in each period."),
+        rule("cpu_rt_period", Shape::Text, Acts, "The period of `cpu_rt_runtime`."),
+        rule("cpuset", Shape::Text, Acts, "Which CPUs: 0-3,5."),
+        rule("blkio_config", Shape::Object(&BLKIO), Acts, "Weights and limits of block I/O."),
+        rule("pids_limit", Shape::Whole, Acts, "How many processes; 4096 without it, -1 is unlimited."),
+        rule("oom_kill_disable", Shape::Flag, Acts, "Protect it from the OOM killer."),
+        rule("oom_score_adj", Shape::Whole, Acts, "OOM preference, -1000 to 1000."),
         // Lifecycle.
         rule(
             "healthcheck",

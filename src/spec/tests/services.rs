@@ -165,11 +165,16 @@ fn keys_that_cannot_be_honoured_hold_their_service_alone() {
     for (line, key) in [
         ("ports: ['80:80']", "ports"),
         ("volumes: ['./a:/a']", "volumes"),
-        ("cap_drop: [ALL]", "cap_drop"),
-        ("privileged: true", "privileged"),
-        ("mem_limit: 64m", "mem_limit"),
-        ("cpuset: 0", "cpuset"),
-        ("deploy: {resources: {limits: {memory: 1g}}}", "deploy.resources.limits.memory"),
+        ("use_api_socket: true", "use_api_socket"),
+        ("credential_spec: {file: a.json}", "credential_spec"),
+        ("pid: service:b", "pid"),
+        ("ipc: container:b", "ipc"),
+        ("isolation: hyperv", "isolation"),
+        ("security_opt: [writable-cgroups=true]", "security_opt"),
+        (
+            "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: a, value: 1}}]}}}",
+            "deploy.resources.reservations.generic_resources",
+        ),
         ("network_mode: bridge", "network_mode"),
         ("network_mode: service:b", "network_mode"),
         ("networks: [x]", "networks"),
@@ -188,6 +193,9 @@ fn keys_that_cannot_be_honoured_hold_their_service_alone() {
         "mem_limit: 0",
         "pids_limit: -1",
         "ipc: private",
+        "use_api_socket: false",
+        "isolation: default",
+        "security_opt: [writable-cgroups=false]",
         "deploy: {resources: {limits: }}",
     ] {
         assert_eq!(service(line).holds, [], "{line}");
@@ -284,7 +292,7 @@ services:
 fn large_env_files_and_many_held_services_are_read_quickly() {
     let env: String = (0..60_000).map(|n| format!("V{n}=$V0\n")).collect();
     let services: String =
-        (0..900).map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], cap_add: [X]}},")).collect();
+        (0..900).map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], configs: [x]}},")).collect();
     let text = format!("services: {{{services} a: {{image: b, env_file: a.env}}}}");
     let started = std::time::Instant::now();
     let document = read_with(&text, &[(".env", &env), ("a.env", &env)]).unwrap();

@@ -4,8 +4,10 @@
 //! words or list) cannot change it, and the content of an env file does, since the environment is resolved by then.
 //!
 //! Left out is what a running container can be given without being made again: `replicas`, `pull_policy`, `restart`,
-//! `stop_*`, and the reasons for a hold. A setting that has its default is not written into the canonical text, so that a
+//! `stop_*`, `labels`, `resources`, and what is only told of a service: holds, loosenings, wishes. A setting that has its default is not written into the canonical text, so that a
 //! key that later versions learn does not make every container again on their first start.
+
+mod isolation;
 
 use crate::model::{NetworkMode, Service, SpecHash};
 
@@ -38,9 +40,6 @@ fn canonical(service: &Service) -> Vec<u8> {
     text.flag("stdin_open", process.stdin_open);
     text.flag("init", process.init);
     text.flag("read_only", service.read_only);
-    for (name, value) in &service.labels {
-        text.line("labels", &[name, value]);
-    }
     for (name, value) in &service.annotations {
         text.line("annotations", &[name, value]);
     }
@@ -48,6 +47,8 @@ fn canonical(service: &Service) -> Vec<u8> {
         NetworkMode::None => {}
         NetworkMode::Host => text.line("network_mode", &["host"]),
     }
+    isolation::isolation(&service.isolation, &mut text);
+    isolation::names(&service.names, &mut text);
     text.0
 }
 
@@ -72,6 +73,13 @@ impl Canonical {
         if let Some(values) = values {
             self.line(key, &values.iter().map(String::as_str).collect::<Vec<_>>());
         }
+    }
+    /// One line for each, none for an empty list.
+    fn each(&mut self, key: &str, values: &[String]) {
+        values.iter().for_each(|value| self.line(key, &[value]));
+    }
+    fn number(&mut self, key: &str, value: Option<impl ToString>) {
+        self.option(key, value.map(|value| value.to_string()).as_deref());
     }
     fn flag(&mut self, key: &str, value: bool) {
         if value {
@@ -104,6 +112,21 @@ mod tests {
             "stop_grace_period: 1s",
             "tty: false",
             "deploy: {replicas: 2}",
+            "labels: {a: b}",
+            "mem_limit: 64m",
+            "cpus: 0.5",
+            "pids_limit: 100",
+            "blkio_config: {weight: 300}",
+            "deploy: {resources: {limits: {memory: 64m}, reservations: {memory: 32m}}}",
+            "privileged: false",
+            "cap_add: []",
+            "ipc: shareable",
+            "pid: private",
+            "userns_mode: host",
+            "security_opt: [seccomp=builtin]",
+            "shm_size: 0",
+            "oom_score_adj: 0",
+            "isolation: default",
         ] {
             assert_eq!(hash(&format!("{PLAIN}    {line}\n")), hash(PLAIN), "{line}");
         }
@@ -125,9 +148,53 @@ mod tests {
             "init: true",
             "stdin_open: true",
             "read_only: true",
-            "labels: {a: b}",
             "annotations: {a: b}",
             "platform: linux/arm64",
+            "privileged: true",
+            "cap_add: [NET_ADMIN]",
+            "cap_add: [ALL]",
+            "cap_drop: [NET_ADMIN]",
+            "cap_drop: [ALL]",
+            "security_opt: [no-new-privileges]",
+            "security_opt: [no-new-privileges=false]",
+            "security_opt: [seccomp=unconfined]",
+            "security_opt: [apparmor=unconfined]",
+            "security_opt: [label=disable]",
+            "security_opt: ['label=type:a_t']",
+            "security_opt: [systempaths=unconfined]",
+            "pid: host",
+            "uts: host",
+            "cgroup: host",
+            "ipc: host",
+            "ipc: none",
+            "userns_mode: auto",
+            "userns_mode: 'auto:size=1000'",
+            "group_add: [a]",
+            "group_add: [a, b]",
+            "sysctls: {net.core.somaxconn: 1024}",
+            "ulimits: {nofile: 1024}",
+            "ulimits: {nofile: {soft: 1024, hard: -1}}",
+            "devices: [/dev/fuse]",
+            "devices: ['/dev/fuse:/dev/fuse:r']",
+            "devices: [vendor.com/class=fuse]",
+            "device_cgroup_rules: ['c 1:3 rwm']",
+            "device_cgroup_rules: ['c 1:* rwm']",
+            "gpus: all",
+            "gpus: [{count: 1}]",
+            "gpus: [{device_ids: ['1']}]",
+            "deploy: {resources: {reservations: {devices: [{capabilities: [tpu]}]}}}",
+            "tmpfs: /run",
+            "tmpfs: '/run:size=1m'",
+            "shm_size: 1m",
+            "storage_opt: {size: 1g}",
+            "oom_score_adj: 1",
+            "cgroup_parent: a",
+            "runtime: a",
+            "domainname: a",
+            "extra_hosts: [a=10.0.0.1]",
+            "dns: 10.0.0.1",
+            "dns_search: a",
+            "dns_opt: [a]",
         ] {
             let hash = hash(&format!("{PLAIN}    {line}\n"));
             assert!(!seen.contains(&hash), "{line}");
@@ -139,10 +206,27 @@ mod tests {
 
     #[test]
     fn the_content_of_files_counts() {
-        let text = "services: {a: {image: b, network_mode: none, env_file: a.env, labels: ['v=$V']}}";
+        let text = "services: {a: {image: b, network_mode: none, env_file: a.env, hostname: v$V}}";
         let one = hash_with(text, &[("a.env", "A=1"), (".env", "V=1")]);
         assert_eq!(one, hash_with(text, &[("a.env", "# note\nA=1\n"), (".env", "V=1\nUNUSED=1")]));
         assert_ne!(one, hash_with(text, &[("a.env", "A=2"), (".env", "V=1")]));
         assert_ne!(one, hash_with(text, &[("a.env", "A=1"), (".env", "V=2")]));
+        let text = "services: {a: {image: b, network_mode: none, security_opt: ['seccomp:a.json']}}";
+        assert_ne!(hash_with(text, &[("a.json", "{}")]), hash_with(text, &[("a.json", "{\"a\": 1}")]));
+    }
+
+    /// Containers of before keep their hash: what later versions learned is not written where nobody asks for it.
+    #[test]
+    fn the_canonical_text_of_before_is_that_of_today() {
+        let service = crate::spec::samples::service("command: [a, b]\nuser: c\nnetwork_mode: host");
+        let text = String::from_utf8(super::canonical(&service)).unwrap();
+        let lines = [
+            "longshore service 1",
+            "image 32:docker.io/library/busybox:latest",
+            "command 1:a 1:b",
+            "user 1:c",
+            "network_mode 4:host",
+        ];
+        assert_eq!(text.lines().collect::<Vec<_>>(), lines);
     }
 }
