@@ -292,13 +292,13 @@ impl Containers {
             Cgroups::find(&settings.instance, settings.cgroup_driver, &follower).map_err(OpenError::Cgroups)?;
         warnings.extend(warning.map(Warning));
         let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
-        let lacks = abilities::lacks(&machine);
         let reader = stats::Reader::new();
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
+        let lacks = abilities::lacks(&machine, userns::lacking_here(&settings, exe.path()));
         let found = folders.scan(|id| state::runs(&cgroups, &folders, &settings.boot_id, id), &mut warnings)?;
         adopt::remember(&cgroups, &found);
         for stranger in cgroups.strangers(|id| folders.holds(id)) {

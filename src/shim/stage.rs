@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 use super::asked::{Asked, sysctl_path};
-use super::userns::Gathered;
+use super::userns::{Gathered, raise_limits};
 use super::{ShimError, doing, etc, net};
 use crate::container::confine::bounding;
 use crate::container::device_filter;
@@ -193,7 +193,9 @@ fn write_config(
         }
     }
     if let Some(range) = ids {
-        userns::adapt(&mut config, range, spec.service.network == NetworkMode::None);
+        let mqueue = Path::new("/dev/mqueue").is_dir();
+        userns::adapt(&mut config, range, spec.service.network == NetworkMode::None, mqueue);
+        raise_limits(&config)?;
     }
     let bundle = order.run.join("bundle");
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;

@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
 
 use super::{ShimError, doing};
 use crate::container::link::Order;
@@ -95,6 +97,40 @@ fn folder(name: &str) -> Result<PathBuf, ShimError> {
     fs::create_dir_all(&path).map_err(doing("making the folders of the root"))?;
     Ok(path)
 }
+
+/// Raises our own hard limits to those of the container: inside of its user namespace the runtime may not.
+pub(super) fn raise_limits(config: &Value) -> Result<(), ShimError> {
+    for limit in config["process"]["rlimits"].as_array().into_iter().flatten() {
+        let (name, wanted) = (limit["type"].as_str().unwrap_or_default(), limit["hard"].as_u64().unwrap_or_default());
+        let Some((_, resource)) = LIMITS.iter().find(|(known, _)| *known == name) else { continue };
+        let (soft, hard) = getrlimit(*resource).map_err(doing("reading our own limits"))?;
+        if wanted > hard {
+            setrlimit(*resource, soft, wanted).map_err(|error| {
+                ShimError::Runtime(format!("the limit {name} cannot be raised from {hard} to {wanted}: {error}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+const LIMITS: [(&str, Resource); 16] = [
+    ("RLIMIT_AS", Resource::RLIMIT_AS),
+    ("RLIMIT_CORE", Resource::RLIMIT_CORE),
+    ("RLIMIT_CPU", Resource::RLIMIT_CPU),
+    ("RLIMIT_DATA", Resource::RLIMIT_DATA),
+    ("RLIMIT_FSIZE", Resource::RLIMIT_FSIZE),
+    ("RLIMIT_LOCKS", Resource::RLIMIT_LOCKS),
+    ("RLIMIT_MEMLOCK", Resource::RLIMIT_MEMLOCK),
+    ("RLIMIT_MSGQUEUE", Resource::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", Resource::RLIMIT_NICE),
+    ("RLIMIT_NOFILE", Resource::RLIMIT_NOFILE),
+    ("RLIMIT_NPROC", Resource::RLIMIT_NPROC),
+    ("RLIMIT_RSS", Resource::RLIMIT_RSS),
+    ("RLIMIT_RTPRIO", Resource::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", Resource::RLIMIT_RTTIME),
+    ("RLIMIT_SIGPENDING", Resource::RLIMIT_SIGPENDING),
+    ("RLIMIT_STACK", Resource::RLIMIT_STACK),
+];
 
 /// `longshore shim PROBE FOLDER`: whether the file system of a folder can show its files with other owners; if not, says why.
 pub(super) fn probe(folder: &Path) -> ExitCode {
