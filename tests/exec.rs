@@ -74,7 +74,7 @@ async fn it_is_confined_as_the_container_is() {
     let seen = confinement(&status);
     assert_eq!(seen, confinement(&fs::read_to_string(format!("/proc/{init}/status")).expect("alive")));
     assert!(
-        seen.contains(&"Seccomp:\t2".to_owned()) && seen.contains(&"CapEff:\t00000000a80425fb".to_owned()),
+        seen.contains(&"Seccomp:\t2".to_owned()) && seen.contains(&"CapEff:\t00000000800405fb".to_owned()),
         "{seen:?}"
     );
     // The same namespaces as process 1, and the same cgroups.
@@ -116,7 +116,7 @@ async fn no_new_privileges_and_a_user_are_kept() {
         "CapInh:\t0000000000000000",
         "CapPrm:\t0000000000000000",
         "CapEff:\t0000000000000000",
-        "CapBnd:\t00000000a80425fb",
+        "CapBnd:\t00000000800405fb",
         "CapAmb:\t0000000000000000",
         "Seccomp:\t2",
         "NoNewPrivs:\t0",

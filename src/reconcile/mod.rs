@@ -14,6 +14,8 @@ mod images;
 mod ledger;
 mod reconciler;
 mod run;
+#[cfg(test)]
+mod tests;
 pub mod view;
 
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};

@@ -32,14 +32,20 @@ pub(super) fn read(scope: &mut Scope<'_, '_, '_>) -> Vec<Tmpfs> {
     for (text, at) in scope.texts(KEY) {
         let (path, options) = text.split_once(':').unwrap_or((text, ""));
         let Some(target) = absolute(path).filter(|path| path != "/") else {
+            let hint = "begin it with `/`; it may not be `/`";
+            scope.error(at, KEY, format!("{path:?} is not a folder of a container"), hint);
+            continue;
+        };
+        // As runc refuses: what the kernel says of processes, and how they are confined, would be hidden or writable.
+        if target == "/proc" || target.starts_with("/proc/") {
             scope.error(
                 at,
                 KEY,
-                format!("{path:?} is not a folder of a container"),
-                "begin it with `/`; it may not be `/`",
+                format!("{target:?} is the kernel's, and nothing is mounted there"),
+                "use another folder",
             );
             continue;
-        };
+        }
         let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect();
         for option in options.iter().filter(|option| !known(option)) {
             scope.error(at, KEY, format!("{option:?} is not an option of a tmpfs"), &meant(option));

@@ -12,9 +12,10 @@ use longshore::container::ImageDefaults;
 use longshore::container::exec::link::{ExecAsk, ExecOrder, ExecReport};
 use longshore::container::exec::socket;
 use longshore::container::link::Order;
+use longshore::container::machine::Machine;
 use longshore::container::process::start_ticks;
 use longshore::container::record::ContainerRecord;
-use longshore::model::ProcessId;
+use longshore::model::{CapabilitySet, ProcessId};
 
 use crate::place::{ask, sample};
 
@@ -82,7 +83,8 @@ impl Tree {
         fs::write(run.join("bundle/config.json"), config).expect("a configuration");
         let container: Order = serde_json::from_value(serde_json::json!({
             "folder": folder, "device_guard": true, "run": run, "cgroup": cgroup, "oom_counter": "/none", "runtime": null,
-            "init": "/none", "log_bytes": 1, "log_files": 1, "boot_id": "",
+            "seccomp": self.dir.path().join("seccomp"), "cdi_dirs": [], "default_capabilities": CapabilitySet::STRICT.mask(),
+            "no_new_privileges": false, "machine": Machine::look().expect("cgroups"), "init": "/none", "log_bytes": 1, "log_files": 1, "boot_id": "",
         }))
         .expect("an order");
         let init = ProcessId { pid: self.pid, start_ticks: start_ticks(self.pid).expect("alive") };
@@ -151,7 +153,7 @@ fn the_user_namespace_is_entered_and_nobody_in_it_is_root_of_the_host() {
         assert!(out.lines().any(|l| l == link), "{link} in {out}");
     }
     for line in
-        ["Uid:\t0\t0\t0\t0", "Seccomp:\t2", "CapEff:\t00000000a80425fb", "CapBnd:\t00000000a80425fb", "Groups:\t "]
+        ["Uid:\t0\t0\t0\t0", "Seccomp:\t2", "CapEff:\t00000000800405fb", "CapBnd:\t00000000800405fb", "Groups:\t "]
     {
         assert!(out.lines().any(|l| l == line), "{line:?} in {out}");
     }

@@ -173,6 +173,7 @@ fn wrong_values_are_refused_with_their_place() {
         ),
         ("tmpfs: run", "4:12 \"run\" is not a folder of a container"),
         ("tmpfs: /", "4:12 \"/\" is not a folder of a container"),
+        ("tmpfs: /run/../proc/sys", "4:12 \"/proc/sys\" is the kernel's, and nothing is mounted there"),
         ("tmpfs: '/run:sise=1m'", "4:12 \"sise=1m\" is not an option of a tmpfs"),
         ("shm_size: -1", "4:15 `shm_size` is -1: expected a size from 0"),
         ("storage_opt: {size: a}", "4:25 \"a\" is not a size"),
