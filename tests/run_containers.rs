@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
-use longshore::container::{Containers, ImageDefaults, OpenError, Runtime, Settings, StartError};
+use longshore::container::{CgroupDriver, Containers, ImageDefaults, OpenError, Runtime, Settings, StartError};
 use longshore::logs::{LogLine, LogStream, Select};
 use longshore::model::{
     ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, EnvVar, ExitStatus, ImageReference, NetworkMode,
@@ -644,6 +644,50 @@ fn parent() -> (String, &'static str) {
     }
 }
 
+fn everywhere(cgroup: &str) -> Vec<PathBuf> {
+    let folders = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path());
+    folders.chain([PathBuf::from("/sys/fs/cgroup")]).map(|p| p.join(cgroup.trim_start_matches('/'))).collect()
+}
+
+/// A path's parent is its owner's to remove: ours.
+fn remove_parent(cgroup: &str, begins: &str) {
+    for cgroup in everywhere(cgroup) {
+        let inner = cgroup.parent().expect("a parent");
+        if begins == "/longshore-test-" && inner.exists() {
+            fs::remove_dir(inner).and_then(|()| fs::remove_dir(inner.parent().expect("a parent"))).expect("empty");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_was_started_by_another_cgroup_driver_is_taken_over() {
+    let mut place = Place::new();
+    place.settings.cgroup_driver = CgroupDriver::Cgroupfs;
+    place.reopen();
+    let runs = shell("trap '' TERM; while :; do sleep 1; done");
+    place.run(&runs).await;
+    let init = place.running(&runs).0;
+    let cgroup = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
+    assert!(cgroup(init.pid).contains(&format!("/longshore/{}/", place.settings.instance)), "{}", cgroup(init.pid));
+    place.settings.cgroup_driver = CgroupDriver::Auto;
+    assert!(place.reopen().is_empty());
+    assert_eq!(place.running(&runs).0, init);
+    place.all().stop(&runs.id, None, 0).await.expect("ended where it is");
+    place.all().start(&runs.id).await.expect("started again");
+    if parent().1 == "/longshoretest" {
+        let now = cgroup(place.running(&runs).0.pid);
+        assert!(now.contains("/longshore.slice/"), "{now}");
+    } else {
+        place.settings.cgroup_driver = CgroupDriver::Systemd;
+        let error = Containers::open(place.settings.clone()).err().expect("there is no such driver here");
+        let why = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(
+            why.starts_with("cgroup-driver is systemd, but ") && why.ends_with("set it to cgroupfs or auto"),
+            "{why}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_cgroup_parent_is_found_again_and_its_container_ended() {
     let mut place = Place::new();
@@ -668,16 +712,22 @@ async fn a_cgroup_parent_is_found_again_and_its_container_ended() {
     assert_eq!(place.exit(&below).await, ExitStatus::Signal(9));
     place.all().start(&below.id).await.expect("started again");
     place.all().remove(&below.id).await.expect("removed");
-    let everywhere = fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|e| e.path());
-    for hierarchy in everywhere.chain([PathBuf::from("/sys/fs/cgroup")]) {
-        let place = hierarchy.join(ours.trim_start_matches('/'));
-        assert!(!place.exists(), "{}", place.display());
-        // The parent is its owner's: ours here.
-        let inner = place.parent().expect("a parent");
-        if begins == "/longshore-test-" && inner.exists() {
-            fs::remove_dir(inner).and_then(|()| fs::remove_dir(inner.parent().expect("a parent"))).expect("empty");
-        }
+    for cgroup in everywhere(&ours) {
+        assert!(!cgroup.exists(), "{}", cgroup.display());
     }
+    // A record that cannot be read says nothing of a parent: who lives below it is left alone all the same.
+    let torn = changed("exec sleep 600", |s| s.isolation.cgroup_parent = Some(parent.clone()));
+    place.run(&torn).await;
+    let (record, shim) = (place.all().log_dir(&torn.id).with_file_name("container.json"), place.running(&torn).1);
+    let whole = fs::read(&record).expect("a record");
+    fs::write(&record, b"{").expect("torn");
+    let warnings = place.reopen().concat();
+    assert!(warnings.contains("its container runs and was left alone"), "{warnings}");
+    fs::write(&record, whole).expect("whole again");
+    assert!(place.reopen().is_empty());
+    assert_eq!(place.running(&torn).1, shim);
+    place.all().remove(&torn.id).await.expect("removed");
+    remove_parent(&ours, begins);
     let wrong = changed("true", |s| s.isolation.cgroup_parent = Some("../up".into()));
     place.create(&wrong).await;
     let error = place.all().start(&wrong.id).await.expect_err("it leads out");

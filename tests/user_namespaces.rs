@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartError};
+use longshore::container::{Containers, ExecAsk, ExecStreams, ImageDefaults, Runtime, Settings, StartError};
 use longshore::logs::{LogLine, Select};
 use longshore::model::{
-    ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, NetworkMode,
-    Process, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Slot, SpecHash, StopPolicy, UserNamespace,
+    Ability, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Ipc,
+    Namespace, NetworkMode, Process, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Slot, SpecHash,
+    StopPolicy, UserNamespace,
 };
+use tokio::io::AsyncReadExt as _;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SIZE: u32 = 65_536;
@@ -245,7 +247,7 @@ async fn the_same_with_runc() {
 async fn its_root_is_nobody_on_the_host() {
     let place = Place::new(1);
     let refused = "busybox mknod /disk b 7 0 && echo made; echo 1 > /proc/sys/vm/drop_caches && echo dropped
-        busybox mount -t tmpfs x /tmp && echo mounted; busybox chroot /proc/1/root true; exec sleep 1000";
+        busybox mount -t tmpfs x /tmp && echo mounted; echo up; exec sleep 1000";
     let looks = plain("looks", refused);
     place.run(&looks).await;
     let (uid, gid) = place.range(&looks);
@@ -254,8 +256,14 @@ async fn its_root_is_nobody_on_the_host() {
     let ids = |word: &str| status.lines().find_map(|l| l.strip_prefix(word)).expect("a line").trim().to_owned();
     assert_eq!(ids("Uid:"), [uid.to_string().as_str(); 4].join("\t"));
     assert_eq!(ids("Gid:"), [gid.to_string().as_str(); 4].join("\t"));
-    place.all().stop(&looks.id, None, 0).await.expect("stopped");
-    let log = fs::read_to_string(place.all().log_dir(&looks.id).join("log")).expect("a log");
+    let log = || fs::read_to_string(place.all().log_dir(&looks.id).join("log")).expect("a log");
+    let up = async {
+        while !log().contains("up") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, up).await.unwrap_or_else(|_| panic!("{}", log()));
+    let log = log();
     assert!(log.contains("mknod") && log.contains("not permitted"), "{log}");
     assert!(!log.contains("made\"") && !log.contains("dropped") && !log.contains("mounted"), "{log}");
 }
@@ -343,10 +351,12 @@ async fn the_hosts_network_can_be_shared() {
 #[tokio::test]
 async fn what_is_lacking_is_said() {
     let mut place = Place::new(1);
-    assert_eq!(place.all().lacks_user_namespaces(), None);
+    let why = |place: &Place| place.all().lacks().get(&Ability::UserNamespace).cloned();
+    assert_eq!(why(&place), None);
     let data = place.settings.data_dir.clone();
     fs::remove_file(&place.settings.ids.subgid).expect("removed");
-    let why = place.all().lacks_user_namespaces().expect("nobody has ids");
+    place.reopen();
+    let why = why(&place).expect("nobody has ids");
     assert!(why.contains("subgid gives longshore and containers no ids"), "{why}");
     fs::write(&place.settings.ids.subgid, "longshore:1:1").expect("written");
     // A file system that cannot: this one is too small a thing to have owners of its own.
@@ -359,4 +369,49 @@ async fn what_is_lacking_is_said() {
     let probed = probed.expect("started");
     let said = String::from_utf8_lossy(&probed.stdout).into_owned();
     assert!(!probed.status.success() && said.contains("cannot show its files with other owners"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_executed_in_it_is_nobody_on_the_host_either() {
+    let place = Place::new(1);
+    let idle = plain("idle", "exec sleep 1000");
+    place.run(&idle).await;
+    let script =
+        "cat /proc/self/uid_map; id -u; id -g; touch /made; stat -c %u:%g /made; grep Seccomp: /proc/self/status
+        busybox mount -t tmpfs x /tmp; cat /etc/shadow-of-nobody";
+    let ask = ExecAsk {
+        command: vec!["sh".into(), "-c".into(), script.into()],
+        environment: Vec::new(),
+        working_dir: None,
+        user: None,
+        privileged: false,
+        streams: ExecStreams::Pipes { stdin: false },
+    };
+    let exec = place.all().exec(&idle.id, ask).await.expect("executed");
+    let (mut out, mut err) = (exec.stdout.expect("a pipe"), exec.stderr.expect("a pipe"));
+    let (mut said, mut wrong) = (String::new(), String::new());
+    out.read_to_string(&mut said).await.expect("read");
+    err.read_to_string(&mut wrong).await.expect("read");
+    let said: Vec<&str> = said.split_whitespace().collect();
+    let uid = place.range(&idle).0.to_string();
+    assert_eq!(said, ["0", &uid, "65536", "0", "0", "0:0", "Seccomp:", "2"]);
+    assert!(wrong.contains("mount: permission denied"), "{wrong}");
+    assert_eq!(owner(&place.folder(&idle).join("upper/made")), (0, 0));
+}
+
+#[tokio::test]
+async fn the_hosts_processes_and_queues_can_be_shared() {
+    let place = Place::new(1);
+    let shares = spec(
+        "shares",
+        "ls /dev/mqueue > /dev/null && echo queues; ls -d /proc/1/task; echo $$; busybox kill -0 1",
+        |s| {
+            (s.isolation.pid, s.isolation.ipc, s.isolation.uts) = (Namespace::Host, Ipc::Host, Namespace::Host);
+        },
+    );
+    let seen = place.text(&shares).await;
+    let lines: Vec<&str> = seen.lines().collect();
+    assert_eq!(lines.contains(&"queues"), Path::new("/dev/mqueue").is_dir(), "{seen}");
+    assert!(lines.contains(&"/proc/1/task") && !lines.contains(&"1"), "{seen}");
+    assert!(seen.contains("not permitted"), "it is nobody to the host's processes: {seen}");
 }

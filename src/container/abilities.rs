@@ -17,8 +17,8 @@ impl Containers {
     }
 }
 
-/// Looks.
-pub(super) fn lacks(machine: &Machine) -> BTreeMap<Ability, String> {
+/// Looks; what is lacking for user namespaces is for [`userns`](super::userns) to say.
+pub(super) fn lacks(machine: &Machine, user_namespaces: Option<String>) -> BTreeMap<Ability, String> {
     let mut lacks = BTreeMap::new();
     let mut note = |ability, reason: Option<String>| {
         if let Some(reason) = reason {
@@ -27,7 +27,7 @@ pub(super) fn lacks(machine: &Machine) -> BTreeMap<Ability, String> {
     };
     note(Ability::AppArmor, app_armor());
     note(Ability::SeLinux, se_linux());
-    note(Ability::UserNamespace, user_namespaces());
+    note(Ability::UserNamespace, user_namespaces);
     let controllers = [
         (Ability::Memory, Controller::Memory),
         (Ability::Cpu, Controller::Cpu),
@@ -129,20 +129,6 @@ fn se_linux() -> Option<String> {
     (!there).then(|| "SELinux is not in use (nothing is mounted on /sys/fs/selinux)".to_owned())
 }
 
-fn user_namespaces() -> Option<String> {
-    let most = fs::read_to_string("/proc/sys/user/max_user_namespaces");
-    match most.as_deref().map(|text| text.trim().parse::<u64>()) {
-        Err(_) => return Some("the kernel has no user namespaces".to_owned()),
-        Ok(Ok(0)) => {
-            return Some("user namespaces are switched off (/proc/sys/user/max_user_namespaces is 0)".to_owned());
-        }
-        Ok(_) => {}
-    }
-    let ranges = fs::read_to_string("/etc/subuid").unwrap_or_default();
-    (!ranges.lines().any(|line| line.split(':').count() == 3))
-        .then(|| "/etc/subuid gives nobody a range of user ids".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +136,7 @@ mod tests {
 
     #[test]
     fn each_version_lacks_what_it_does_not_have() {
-        let words = |machine: &Machine, ability| lacks(machine).get(&ability).cloned().unwrap_or_default();
+        let words = |machine: &Machine, ability| lacks(machine, None).get(&ability).cloned().unwrap_or_default();
         let (one, two) = (complete(Version::One), complete(Version::Two));
         for ability in [
             Ability::Memory,
@@ -173,7 +159,7 @@ mod tests {
         less.features.remove(&Feature::Swap);
         assert_eq!(words(&less, Ability::BlockLimit), "the controller io is not in /cg/cgroup.controllers");
         assert!(words(&less, Ability::Swap).contains("swapaccount=1"));
-        let none = lacks(&Machine::default());
+        let none = lacks(&Machine::default(), None);
         assert_eq!(none[&Ability::Pids], "the controller pids of cgroup v1 is not mounted");
     }
 }

@@ -2,9 +2,25 @@
 
 use std::sync::Arc;
 
+use super::cgroup::Cgroups;
 use super::process::{self, Process};
-use super::{Containers, KILL_LIMIT, OpenError, Warning, disk, state};
+use super::{Containers, Inner, KILL_LIMIT, OpenError, Warning, disk, state};
 use crate::model::{ContainerId, ContainerState, ProcessId, UserNamespace};
+
+/// Where those that were found asked to be.
+pub(super) fn remember(cgroups: &Cgroups, found: &[disk::Found]) {
+    for container in found {
+        cgroups.remember(&container.spec.id, container.spec.service.isolation.cgroup_parent.as_deref());
+    }
+}
+
+impl Inner {
+    /// After a removal: gives back what a container holds of what all of them share.
+    pub(super) fn gone(&self, id: &ContainerId) {
+        self.cgroups.retire(id);
+        self.settings.ids.release(&self.folders.container(id));
+    }
+}
 
 impl Containers {
     /// Takes over a container that was found on disk.

@@ -203,17 +203,15 @@ impl Containers {
             Cgroups::find(&settings.instance, settings.cgroup_driver, &follower).map_err(OpenError::Cgroups)?;
         warnings.extend(warning.map(Warning));
         let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
-        let lacks = abilities::lacks(&machine);
         let reader = stats::Reader::new();
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let found = folders.scan(|id| cgroups.populated(id), &mut warnings)?;
-        for container in &found {
-            cgroups.remember(&container.spec.id, container.spec.service.isolation.cgroup_parent.as_deref());
-        }
+        let lacks = abilities::lacks(&machine, userns::lacking_here(&settings, exe.path()));
+        let found = folders.scan(|id| state::runs(&cgroups, &folders, &settings.boot_id, id), &mut warnings)?;
+        adopt::remember(&cgroups, &found);
         for stranger in cgroups.strangers(|id| folders.holds(id)) {
             let cleared =
                 cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
@@ -320,10 +318,7 @@ impl Containers {
             inner.cgroups.remove(&gone).map_err(fail("cgroup"))?;
             inner.folders.remove_run(&gone).map_err(fail("run folder"))?;
             let removed = inner.folders.remove(&gone).map_err(fail("folder"));
-            removed.inspect(|()| {
-                inner.cgroups.retire(&gone);
-                inner.settings.ids.release(&inner.folders.container(&gone));
-            })
+            removed.inspect(|()| inner.gone(&gone))
         });
         removed.await.map_err(|e| RemoveError::Io { what: "folder", source: io::Error::other(e) })??;
         self.known().remove(id);

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::cgroup::Cgroups;
+use super::disk::Folders;
 use super::link::{EXIT, ExitRecord, FAILED, FailedRecord, START, StartRecord};
 use super::process::Process;
 use super::{Inner, now};
@@ -50,6 +52,15 @@ pub(super) fn look(inner: &Inner, id: &ContainerId) -> io::Result<ContainerState
     }
     let status = if same_boot { ExitStatus::ShimLost } else { ExitStatus::MachineStopped };
     Ok(ContainerState::Exited { status, started, at: now() })
+}
+
+/// Whether anything of a container runs whose record may be of no use; when in doubt it does. Its cgroup may be below a parent that
+/// only the record knew: so its shim is asked for, too.
+pub(super) fn runs(cgroups: &Cgroups, folders: &Folders, boot: &BootId, id: &ContainerId) -> bool {
+    let record = || folders.read(id, START).ok().flatten();
+    let start = || record().and_then(|json| serde_json::from_slice::<StartRecord>(&json).ok());
+    let shim = |start: StartRecord| start.boot_id == boot.0 && !matches!(Process::open(start.shim.into()), Ok(None));
+    cgroups.populated(id) || start().is_some_and(shim)
 }
 
 /// A record; one that is there and means nothing is none, it was cut off while it was written.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::Containers;
+use super::Settings;
 use super::oci::Identity;
 use crate::rootfs::IdRange;
 
@@ -17,24 +17,35 @@ pub const PROBE: &str = "can-show-other-owners";
 const KERNEL: (u32, u32) = (5, 19);
 
 /// Changes `config.json` for a container whose ids are this range. The network namespace, where it has its own, must belong to the user
-/// namespace, or its /sys could not be mounted; so the runtime makes it. Where it shares the host's, /sys is the host's.
-pub fn adapt(config: &mut Value, range: IdRange, own_network: bool) {
+/// namespace, or its /sys could not be mounted; so the runtime makes it. What it shares with the host it can see through the host's own
+/// mounts only: /sys, /proc, /dev/mqueue (`mqueue`: whether the host has that).
+pub fn adapt(config: &mut Value, range: IdRange, own_network: bool, mqueue: bool) {
     let mapping = |first: u32| json!([{ "containerID": 0, "hostID": first, "size": range.size }]);
     let linux = &mut config["linux"];
     (linux["uidMappings"], linux["gidMappings"]) = (mapping(range.uid), mapping(range.gid));
-    let mut namespaces = vec![json!({ "type": "user" })];
+    let mut namespaces = linux["namespaces"].as_array().cloned().unwrap_or_default();
+    namespaces.push(json!({ "type": "user" }));
     if own_network {
         namespaces.push(json!({ "type": "network" }));
     }
-    if let Some(list) = linux["namespaces"].as_array_mut() {
-        list.extend(namespaces);
-    }
-    let mounts = config["mounts"].as_array_mut().into_iter().flatten();
-    for mount in mounts.filter(|mount| mount["type"] == "sysfs" && !own_network) {
-        *mount = json!({
-            "type": "bind", "source": "/sys", "destination": mount["destination"],
-            "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev", "ro"],
-        });
+    let shares = |name: &str| !namespaces.iter().any(|namespace| namespace["type"] == name);
+    let shared = [
+        ("sysfs", "/sys", shares("network")),
+        ("proc", "/proc", shares("pid")),
+        ("mqueue", "/dev/mqueue", shares("ipc")),
+    ];
+    linux["namespaces"] = Value::from(namespaces.clone());
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        mounts.retain(|mount| mqueue || !shares("ipc") || mount["type"] != "mqueue");
+        for (kind, source, _) in shared.iter().filter(|(_, _, shared)| *shared) {
+            for mount in mounts.iter_mut().filter(|mount| mount["type"] == *kind) {
+                let mut options = vec![json!("rbind"), json!("rprivate")];
+                options.extend(mount["options"].as_array().cloned().unwrap_or_default());
+                *mount = json!({
+                    "type": "bind", "source": source, "destination": mount["destination"], "options": options,
+                });
+            }
+        }
     }
 }
 
@@ -71,21 +82,16 @@ pub fn lacking() -> Option<String> {
     })
 }
 
-impl Containers {
-    /// Why there can be no container with users of its own: the kernel, nobody's ids, the file system of the data directory. Blocks.
-    #[must_use]
-    pub fn lacks_user_namespaces(&self) -> Option<String> {
-        let settings = &self.0.settings;
-        lacking().or_else(|| settings.ids.lacking()).or_else(|| {
-            let mut command = Command::new(self.0.exe.path());
-            let asked = command.arg0("longshore").args(["shim", PROBE]).arg(&settings.data_dir).env_clear().output();
-            match asked {
-                Ok(output) if output.status.success() => None,
-                Ok(output) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-                Err(error) => Some(format!("it cannot be tried whether files can be shown with other owners: {error}")),
-            }
-        })
-    }
+/// Why there can be no container with users of its own here: the kernel, nobody's ids, the file system of the data directory. Blocks.
+pub(super) fn lacking_here(settings: &Settings, exe: &Path) -> Option<String> {
+    lacking().or_else(|| settings.ids.lacking()).or_else(|| {
+        let mut command = Command::new(exe);
+        match command.arg0("longshore").args(["shim", PROBE]).arg(&settings.data_dir).env_clear().output() {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            Err(error) => Some(format!("it cannot be tried whether files can be shown with other owners: {error}")),
+        }
+    })
 }
 
 fn version(release: &str) -> (u32, u32) {
@@ -117,18 +123,30 @@ mod tests {
     #[test]
     fn the_configuration_gets_its_namespaces_and_ids() {
         let whole = json!({
-            "mounts": [{ "type": "proc" }, { "type": "sysfs", "destination": "/sys" }],
-            "linux": { "namespaces": [{ "type": "pid" }] },
+            "mounts": [
+                { "type": "proc" },
+                { "type": "sysfs", "destination": "/sys", "options": ["ro"] },
+                { "type": "mqueue", "destination": "/dev/mqueue", "options": [] },
+            ],
+            "linux": { "namespaces": [{ "type": "pid" }, { "type": "ipc" }] },
         });
         let range = IdRange { uid: 1000, gid: 2000, size: 10 };
-        let (mut own, mut host) = (whole.clone(), whole);
-        adapt(&mut own, range, true);
+        let (mut own, mut host) = (whole.clone(), whole.clone());
+        adapt(&mut own, range, true, true);
         assert_eq!(own["linux"]["uidMappings"], json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]));
         assert_eq!(own["linux"]["gidMappings"][0]["hostID"], 2000);
-        assert_eq!(own["linux"]["namespaces"], json!([{ "type": "pid" }, { "type": "user" }, { "type": "network" }]));
+        let named = |config: &Value| config["linux"]["namespaces"].as_array().expect("some").clone();
+        let types = |config: &Value| named(config).iter().map(|n| n["type"].clone()).collect::<Vec<_>>();
+        assert_eq!(types(&own), ["pid", "ipc", "user", "network"]);
         assert_eq!(own["mounts"][1]["type"], "sysfs");
-        adapt(&mut host, range, false);
-        assert_eq!(host["linux"]["namespaces"], json!([{ "type": "pid" }, { "type": "user" }]));
+        assert_eq!(types(&host), ["pid", "ipc", "user"]);
         assert_eq!((&host["mounts"][1]["source"], &host["mounts"][1]["destination"]), (&json!("/sys"), &json!("/sys")));
+        assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "ro"]));
+        assert_eq!((&host["mounts"][0]["type"], &host["mounts"][2]["type"]), (&json!("proc"), &json!("mqueue")));
+        let mut shares = whole;
+        shares["linux"]["namespaces"] = json!([]);
+        adapt(&mut shares, range, true, false);
+        assert_eq!(shares["mounts"].as_array().expect("some").len(), 2, "there is no /dev/mqueue to show");
+        assert_eq!(shares["mounts"][0]["source"], "/proc");
     }
 }

@@ -54,7 +54,7 @@ pub struct Isolation {
     pub root_bytes: Option<u64>,
     /// `oom_score_adj`.
     pub oom_score: Option<i16>,
-    /// `cgroup_parent`: absolute, or below ours.
+    /// `cgroup_parent`: a path, absolute or below ours; the name of a slice where systemd makes cgroups.
     pub cgroup_parent: Option<String>,
     /// `runtime`: a name of the configuration.
     pub runtime: Option<String>,

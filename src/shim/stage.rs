@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 use super::asked::{Asked, sysctl_path};
-use super::userns::Gathered;
+use super::userns::{Gathered, raise_limits};
 use super::{ShimError, doing, etc, net};
 use crate::container::confine::bounding;
 use crate::container::device_filter;
@@ -68,7 +68,7 @@ impl Stage {
         let parts = match ids {
             None => Parts { root: mount_root(order, &record.layers, context)?, etc, init: order.init.clone() },
             Some(range) => {
-                let gathered = Gathered::new(order, &record.layers, range)?;
+                let gathered = Gathered::new(range)?;
                 let root = gathered.root(order, &record.layers, range, context)?;
                 Parts { root, etc: gathered.etc(&etc)?, init: gathered.init(&order.init)? }
             }
@@ -194,7 +194,9 @@ fn write_config(
         }
     }
     if let Some(range) = ids {
-        userns::adapt(&mut config, range, spec.service.network == NetworkMode::None);
+        let mqueue = Path::new("/dev/mqueue").is_dir();
+        userns::adapt(&mut config, range, spec.service.network == NetworkMode::None, mqueue);
+        raise_limits(&config)?;
     }
     let bundle = order.run.join("bundle");
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;

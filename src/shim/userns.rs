@@ -2,41 +2,50 @@
 //! mounts, at a place that the container's root can reach.
 //!
 //! The runtime mounts inside of the namespace, as a user who is nobody on the host and may not pass through our folders (0700). So
-//! all it needs is gathered below one folder of the host that everybody may pass through, in the shim's own mount namespace: a
-//! small file system hides what is there, from the shim alone.
+//! all it needs is gathered on [`PLACE`], which everybody may reach and nobody else uses: an empty folder on the host, and a small file
+//! system of its own in each shim's mount namespace.
 //!
 //! ```text
-//! /mnt/rootfs   the root       /mnt/etc   hosts, hostname, resolv.conf       /mnt/init   our init
-//! /mnt/layers/N, /mnt/own      what the root is made of, until it is mounted
+//! PLACE/rootfs   the root       PLACE/etc   hosts, hostname, resolv.conf       PLACE/init   our init
+//! PLACE/layers/N, PLACE/own     what the root is made of, until it is mounted
 //! ```
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
 
 use super::{ShimError, doing};
 use crate::container::link::Order;
 use crate::rootfs::{IdRange, Mapping, Overlay};
 
-/// Folders that every system has, and that nothing of ours needs.
-const PLACES: [&str; 6] = ["/mnt", "/media", "/srv", "/opt", "/home", "/boot"];
+/// Where a container's root is gathered. Never removed: that would unmount it from whoever is just starting.
+const PLACE: &str = "/run/longshore-root";
 
 /// The gathered things.
 pub(super) struct Gathered {
-    place: PathBuf,
     mapping: Mapping,
 }
 
 impl Gathered {
-    pub(super) fn new(order: &Order, layers: &[PathBuf], range: IdRange) -> Result<Self, ShimError> {
-        let place = place(order, layers)?;
-        mount(Some("longshore"), &place, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755,size=1m"))
+    pub(super) fn new(range: IdRange) -> Result<Self, ShimError> {
+        match fs::DirBuilder::new().mode(0o755).create(PLACE) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(doing(
+                    "making /run/longshore-root, where roots of containers with users of their own are put together",
+                )(error));
+            }
+            _ => {}
+        }
+        mount(Some("longshore"), PLACE, Some("tmpfs"), MsFlags::MS_NOSUID, Some("mode=755,size=1m"))
             .map_err(doing("making room for the root"))?;
-        Ok(Self { place, mapping: Mapping::new(range)? })
+        Ok(Self { mapping: Mapping::new(range)? })
     }
 
     /// Mounts the root.
@@ -47,15 +56,15 @@ impl Gathered {
         range: IdRange,
         context: Option<&str>,
     ) -> Result<PathBuf, ShimError> {
-        let root = self.folder("rootfs")?;
+        let root = folder("rootfs")?;
         let mut mapped = Vec::new();
         for (number, layer) in layers.iter().enumerate() {
-            let at = self.folder(&format!("layers/{number}"))?;
+            let at = folder(&format!("layers/{number}"))?;
             self.mapping.bind(layer, &at)?;
             mapped.push(at);
         }
         // Upper and work must be of one mount.
-        let own = self.folder("own")?;
+        let own = folder("own")?;
         self.mapping.bind(&order.folder, &own)?;
         let (upper, work) = (own.join("upper"), own.join("work"));
         let overlay = Overlay { layers: &mapped, upper: &upper, work: &work, nodev: !order.device_guard, context };
@@ -69,25 +78,59 @@ impl Gathered {
 
     /// Its own `etc`, which its root may write.
     pub(super) fn etc(&self, etc: &Path) -> Result<PathBuf, ShimError> {
-        let at = self.folder("etc")?;
+        let at = folder("etc")?;
         self.mapping.bind(etc, &at)?;
         Ok(at)
     }
 
     /// Our init.
     pub(super) fn init(&self, init: &Path) -> Result<PathBuf, ShimError> {
-        let at = self.place.join("init");
+        let at = Path::new(PLACE).join("init");
         File::create(&at).map_err(doing("making room for the init"))?;
         self.mapping.bind(init, &at)?;
         Ok(at)
     }
-
-    fn folder(&self, name: &str) -> Result<PathBuf, ShimError> {
-        let path = self.place.join(name);
-        fs::create_dir_all(&path).map_err(doing("making the folders of the root"))?;
-        Ok(path)
-    }
 }
+
+fn folder(name: &str) -> Result<PathBuf, ShimError> {
+    let path = Path::new(PLACE).join(name);
+    fs::create_dir_all(&path).map_err(doing("making the folders of the root"))?;
+    Ok(path)
+}
+
+/// Raises our own hard limits to those of the container: inside of its user namespace the runtime may not.
+pub(super) fn raise_limits(config: &Value) -> Result<(), ShimError> {
+    for limit in config["process"]["rlimits"].as_array().into_iter().flatten() {
+        let (name, wanted) = (limit["type"].as_str().unwrap_or_default(), limit["hard"].as_u64().unwrap_or_default());
+        let Some((_, resource)) = LIMITS.iter().find(|(known, _)| *known == name) else { continue };
+        let (soft, hard) = getrlimit(*resource).map_err(doing("reading our own limits"))?;
+        if wanted > hard {
+            setrlimit(*resource, soft, wanted).map_err(|error| {
+                ShimError::Runtime(format!("the limit {name} cannot be raised from {hard} to {wanted}: {error}"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+const LIMITS: [(&str, Resource); 16] = [
+    ("RLIMIT_AS", Resource::RLIMIT_AS),
+    ("RLIMIT_CORE", Resource::RLIMIT_CORE),
+    ("RLIMIT_CPU", Resource::RLIMIT_CPU),
+    ("RLIMIT_DATA", Resource::RLIMIT_DATA),
+    ("RLIMIT_FSIZE", Resource::RLIMIT_FSIZE),
+    ("RLIMIT_LOCKS", Resource::RLIMIT_LOCKS),
+    ("RLIMIT_MEMLOCK", Resource::RLIMIT_MEMLOCK),
+    ("RLIMIT_MSGQUEUE", Resource::RLIMIT_MSGQUEUE),
+    ("RLIMIT_NICE", Resource::RLIMIT_NICE),
+    ("RLIMIT_NOFILE", Resource::RLIMIT_NOFILE),
+    ("RLIMIT_NPROC", Resource::RLIMIT_NPROC),
+    ("RLIMIT_RSS", Resource::RLIMIT_RSS),
+    ("RLIMIT_RTPRIO", Resource::RLIMIT_RTPRIO),
+    ("RLIMIT_RTTIME", Resource::RLIMIT_RTTIME),
+    ("RLIMIT_SIGPENDING", Resource::RLIMIT_SIGPENDING),
+    ("RLIMIT_STACK", Resource::RLIMIT_STACK),
+];
 
 /// `longshore shim PROBE FOLDER`: whether the file system of a folder can show its files with other owners; if not, says why.
 pub(super) fn probe(folder: &Path) -> ExitCode {
@@ -105,19 +148,4 @@ pub(super) fn probe(folder: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The first that everybody may pass through and that hides nothing of ours.
-fn place(order: &Order, layers: &[PathBuf]) -> Result<PathBuf, ShimError> {
-    let ours = [Some(&order.folder), Some(&order.run), Some(&order.init), order.runtime.as_ref()];
-    let needed: Vec<PathBuf> =
-        ours.into_iter().flatten().chain(layers).filter_map(|path| path.canonicalize().ok()).collect();
-    let fits = |place: &&'static str| {
-        let folder = fs::symlink_metadata(place).is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 1 == 1);
-        folder && !needed.iter().any(|path| path.starts_with(place))
-    };
-    PLACES.into_iter().find(fits).map(PathBuf::from).ok_or_else(|| {
-        let words = format!("a container with its own users needs one of {} as a folder that everybody may enter, and that holds nothing of Longshore's", PLACES.join(", "));
-        ShimError::Runtime(words)
-    })
 }
