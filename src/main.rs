@@ -8,9 +8,14 @@ use longshore::daemon::{self, Flags};
 
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.get(1).is_some_and(|role| role == "shim") {
-        let rest = arguments.split_off(2).into_iter().map(|argument| argument.to_string_lossy().into_owned());
-        return longshore::shim::main(&rest.collect::<Vec<_>>());
+    let role = arguments.get(1).map(|role| role.to_string_lossy().into_owned());
+    let mut rest = || -> Vec<String> {
+        arguments.split_off(2).into_iter().map(|argument| argument.to_string_lossy().into_owned()).collect()
+    };
+    match role.as_deref() {
+        Some("shim") => return longshore::shim::main(&rest()),
+        Some("runtime") => return longshore::runtime::main(&rest()),
+        _ => {}
     }
     cli::main(arguments, Rooms { daemon: serve, check: daemon::check, plan: daemon::plan })
 }

@@ -7,6 +7,9 @@ use std::rc::Rc;
 
 use super::seccomp::{self, Instruction};
 
+/// `_LINUX_CAPABILITY_VERSION_3`
+const VERSION: u32 = 0x2008_0522;
+
 /// What is still taken away. Until it is applied the process holds CAP_SYS_ADMIN, without which loading a seccomp program needs
 /// `no_new_privs`.
 #[derive(Debug, Clone)]
@@ -33,6 +36,20 @@ impl Confinement {
         }
         set_capabilities(if root { self.capabilities } else { 0 }).map_err(|e| ("capabilities", e))
     }
+}
+
+/// What the calling process may make effective.
+pub fn permitted() -> io::Result<u64> {
+    let header = [VERSION, 0];
+    let mut data = [0_u32; 6];
+    // SAFETY: header and data are laid out as version 3 has them.
+    check(unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) } as libc::c_int)?;
+    Ok(u64::from(data[4]) << 32 | u64::from(data[1]))
+}
+
+/// Makes all that is permitted effective: a change of the user took it away, where `PR_SET_KEEPCAPS` kept it permitted.
+pub fn raise_permitted() -> io::Result<()> {
+    set_capabilities(permitted()?)
 }
 
 /// The process ends with its parent.
@@ -66,8 +83,6 @@ fn drop_bounding(keep: u64) -> io::Result<()> {
 
 /// Sets permitted and effective, and empties inheritable.
 fn set_capabilities(mask: u64) -> io::Result<()> {
-    /// `_LINUX_CAPABILITY_VERSION_3`
-    const VERSION: u32 = 0x2008_0522;
     let header = [VERSION, 0];
     let (low, high) = (mask as u32, (mask >> 32) as u32);
     let data = [low, low, 0, high, high, 0];

@@ -104,8 +104,19 @@ async fn ended(shim: &mut Child) -> String {
 
 /// With an empty environment: nothing of the daemon's is to reach a container, and a backtrace would only cost time.
 fn spawn(inner: &Inner, id: &ContainerId) -> io::Result<Child> {
+    let order = order(inner, id);
+    let stderr = std::fs::File::create(order.run.join("shim.err"))?;
+    let mut command = Command::new(inner.exe.path());
+    command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order)?);
+    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(false);
+    command.spawn()
+}
+
+/// What a shim of this container is told, and whoever else enters it.
+pub(super) fn order(inner: &Inner, id: &ContainerId) -> Order {
     let settings = &inner.settings;
-    let order = Order {
+    Order {
         folder: inner.folders.container(id),
         device_guard: matches!(settings.runtime, Runtime::External(_)) || inner.cgroups.guard_devices(),
         run: inner.folders.run(id),
@@ -119,11 +130,5 @@ fn spawn(inner: &Inner, id: &ContainerId) -> io::Result<Child> {
         log_bytes: settings.log_bytes,
         log_files: settings.log_files,
         boot_id: settings.boot_id.0.clone(),
-    };
-    let stderr = std::fs::File::create(order.run.join("shim.err"))?;
-    let mut command = Command::new(inner.exe.path());
-    command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order)?);
-    command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(false);
-    command.spawn()
+    }
 }

@@ -23,6 +23,7 @@
 pub mod cgroup;
 pub mod confine;
 mod disk;
+pub mod exec;
 mod launch;
 pub mod link;
 pub mod oci;
@@ -51,6 +52,7 @@ use crate::model::{
 };
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;

@@ -7,6 +7,17 @@ use std::path::Path;
 
 use super::oci::INIT;
 
+/// Why there is no such program to become.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProgramError {
+    /// It is not there, or what it needs to be loaded is not: a shell's 127.
+    #[error("{0}")]
+    NotFound(String),
+    /// It is there: a shell's 126.
+    #[error("{0}")]
+    NotExecutable(String),
+}
+
 /// A file, its arguments and its environment.
 #[derive(Debug)]
 pub struct Program {
@@ -16,13 +27,20 @@ pub struct Program {
 }
 
 impl Program {
-    /// Looks the first argument up by the `PATH` of `env`, as whoever calls.
+    /// [`Self::look_for`], with the reason in words.
     pub fn find(args: &[String], env: &[String]) -> Result<Self, String> {
-        let texts = |texts: &[String]| -> Result<Vec<CString>, String> {
-            texts.iter().map(|t| CString::new(t.as_str()).map_err(|_| format!("{t:?} holds a NUL"))).collect()
+        Self::look_for(args, env).map_err(|error| error.to_string())
+    }
+
+    /// Looks the first argument up by the `PATH` of `env`, as whoever calls.
+    pub fn look_for(args: &[String], env: &[String]) -> Result<Self, ProgramError> {
+        let texts = |texts: &[String]| -> Result<Vec<CString>, ProgramError> {
+            let text = |t: &String| CString::new(t.as_str()).map_err(|_| refused(format!("{t:?} holds a NUL")));
+            texts.iter().map(text).collect()
         };
         let (args, env) = (texts(args)?, texts(env)?);
-        let name = args.first().ok_or("no command: neither the file nor the image names one")?;
+        let name =
+            args.first().ok_or_else(|| refused("no command: neither the file nor the image names one".into()))?;
         let path = env.iter().find_map(|v| v.to_bytes().strip_prefix(b"PATH="));
         let file = look_up(name, path.map_or_else(|| Ok(""), std::str::from_utf8).unwrap_or(""))?;
         Ok(Self { file, args, env })
@@ -41,9 +59,15 @@ impl Program {
         }
     }
 
-    /// Becomes it. Returns only where it fails, with the reason.
+    /// [`Self::replace`], with the reason in words.
     #[must_use]
     pub fn execute(&self) -> String {
+        self.replace().to_string()
+    }
+
+    /// Becomes it. Returns only where it fails.
+    #[must_use]
+    pub fn replace(&self) -> ProgramError {
         let pointers = |texts: &[CString]| -> Vec<*const libc::c_char> {
             texts.iter().map(|t| t.as_ptr()).chain([std::ptr::null()]).collect()
         };
@@ -54,48 +78,55 @@ impl Program {
 }
 
 /// The file of a command: as it is, where it holds a slash; else the first executable in `PATH`.
-fn look_up(name: &CStr, path: &str) -> Result<CString, String> {
+fn look_up(name: &CStr, path: &str) -> Result<CString, ProgramError> {
     let text = name.to_string_lossy();
     if text.is_empty() {
-        return Err("the command is empty".to_owned());
+        return Err(refused("the command is empty".to_owned()));
     }
     if text.contains('/') {
         return executable(name).map(|()| name.to_owned());
     }
-    let mut refused = None;
+    let mut denied = None;
     for folder in path.split(':').filter(|f| f.starts_with('/')) {
         let Ok(candidate) = CString::new(format!("{}/{text}", folder.trim_end_matches('/'))) else { continue };
         match executable(&candidate) {
             Ok(()) => return Ok(candidate),
-            Err(error) if Path::new(&*candidate.to_string_lossy()).exists() => refused = Some(error),
+            Err(error) if Path::new(&*candidate.to_string_lossy()).exists() => denied = Some(error),
             Err(_) => {}
         }
     }
-    Err(refused.unwrap_or_else(|| format!("command {text:?} not found in PATH of the image ({path})")))
+    let nowhere = || ProgramError::NotFound(format!("command {text:?} not found in PATH of the image ({path})"));
+    Err(denied.unwrap_or_else(nowhere))
 }
 
-fn executable(file: &CStr) -> Result<(), String> {
+fn executable(file: &CStr) -> Result<(), ProgramError> {
     let path = file.to_string_lossy();
     let meta = std::fs::metadata(&*path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("command {path:?} not found in the image"),
-        io::ErrorKind::PermissionDenied => format!("command {path:?}: permission denied"),
-        _ => format!("command {path:?}: {error}"),
+        io::ErrorKind::NotFound => ProgramError::NotFound(format!("command {path:?} not found in the image")),
+        io::ErrorKind::PermissionDenied => refused(format!("command {path:?}: permission denied")),
+        _ => refused(format!("command {path:?}: {error}")),
     })?;
     if meta.is_dir() {
-        return Err(format!("command {path:?} is a directory"));
+        return Err(refused(format!("command {path:?} is a directory")));
     }
     nix::unistd::access(&*path, nix::unistd::AccessFlags::X_OK)
-        .map_err(|_| format!("command {path:?}: permission denied (it is not executable for this user)"))
+        .map_err(|_| refused(format!("command {path:?}: permission denied (it is not executable for this user)")))
 }
 
-fn explain(path: &CStr, error: &io::Error) -> String {
+fn explain(path: &CStr, error: &io::Error) -> ProgramError {
     let path = path.to_string_lossy();
     match error.raw_os_error() {
-        Some(libc::ENOEXEC) => {
-            format!("command {path:?}: exec format error (not a program for this machine, or a script without #!)")
+        Some(libc::ENOEXEC) => refused(format!(
+            "command {path:?}: exec format error (not a program for this machine, or a script without #!)"
+        )),
+        Some(libc::ENOENT) => {
+            ProgramError::NotFound(format!("command {path:?}: its interpreter or loader is not in the image"))
         }
-        Some(libc::ENOENT) => format!("command {path:?}: its interpreter or loader is not in the image"),
-        Some(libc::EACCES) => format!("command {path:?}: permission denied"),
-        _ => format!("command {path:?}: {error}"),
+        Some(libc::EACCES) => refused(format!("command {path:?}: permission denied")),
+        _ => refused(format!("command {path:?}: {error}")),
     }
+}
+
+const fn refused(words: String) -> ProgramError {
+    ProgramError::NotExecutable(words)
 }

@@ -35,6 +35,21 @@ pub fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
     find(&file("etc/passwd")?, &file("etc/group")?, user)
 }
 
+/// The ids of further groups, by name or number.
+pub fn look_up_groups(root: &Path, names: &[String]) -> Result<Vec<u32>, UserError> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let text = read_file(root, "etc/group", LIMIT)?;
+    let text = text.map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned());
+    names.iter().map(|name| find_group(&text, name)).collect()
+}
+
+fn find_group(groups: &str, name: &str) -> Result<u32, UserError> {
+    let listed = lines(groups, 4).find(|e| e[0] == name).and_then(|e| id(e[2]));
+    listed.or_else(|| id(name)).ok_or_else(|| UserError::NoGroup { name: name.to_owned() })
+}
+
 fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
     let (user, group) = user.split_once(':').map_or((user, None), |(u, g)| (u, Some(g)));
     let user = if user.is_empty() { "0" } else { user };
@@ -55,8 +70,7 @@ fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
         let further = lines(groups, 4).filter(member).filter_map(|e| id(e[2])).take(MAX_GROUPS).collect();
         return Ok(Identity { uid, gid: own_gid, groups: further, home });
     };
-    let gid = lines(groups, 4).find(|e| e[0] == group).and_then(|e| id(e[2])).or_else(|| id(group));
-    let gid = gid.ok_or_else(|| UserError::NoGroup { name: group.to_owned() })?;
+    let gid = find_group(groups, group)?;
     Ok(Identity { uid, gid, groups: Vec::new(), home })
 }
 

@@ -1,2 +1,34 @@
-//! Short single-threaded helper calls that must not run in the daemon (entering a running container forks). None is needed yet: a
-//! container is started and followed by its [`shim`](crate::shim), and ended by descriptor and cgroup.
+//! Short single-threaded helper calls that must not run in the daemon: `longshore runtime exec` enters a running container, which
+//! forks. (A container is started and followed by its [`shim`](crate::shim), and ended by descriptor and cgroup.)
+//!
+//! ```text
+//! helper         order ─▶ the container's init, held ─▶ child ────────────────▶ streams, Started ─▶ waits, signals ─▶ Ended
+//! its child       └ cgroups, limits ─▶ namespaces, all at once ─▶ sibling, ends
+//! the sibling                          └ session, user, streams, folder ─▶ confined ─▶ the command
+//! ```
+//! The helper itself stays outside: nothing in the container can reach it, and it lives to tell how the command ended. What enters
+//! holds no descriptor of the host but the socket to the helper, cannot be traced, and is a read-only clone of our program.
+//!
+//! | file | what |
+//! |---|---|
+//! | `exec` | the helper's own life |
+//! | `target` | which process, which namespaces, which cgroups |
+//! | `job` | what is executed, by the container's record and its runtime's configuration |
+//! | `inside` | the steps of the two who enter |
+
+mod cgroups;
+mod exec;
+mod inside;
+mod job;
+mod target;
+
+use std::process::ExitCode;
+
+/// The role. `args` are those after `runtime`.
+#[must_use]
+pub fn main(args: &[String]) -> ExitCode {
+    match args.first().map(String::as_str) {
+        Some("exec") => exec::main(),
+        _ => ExitCode::FAILURE,
+    }
+}
