@@ -4,6 +4,8 @@
 
 #[path = "api_http/client.rs"]
 mod client;
+#[path = "api_http/exec.rs"]
+mod exec;
 #[path = "api_http/image_client.rs"]
 mod image_client;
 #[path = "api_http/images.rs"]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ImageDoor, LogSource, Metric, RegistryDoor};
+use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, RegistryDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 
@@ -17,6 +17,8 @@ pub struct Doors {
     pub events: Events,
     /// The output of the containers.
     pub logs: Arc<dyn LogSource>,
+    /// Commands in containers.
+    pub execs: Arc<dyn ExecDoor>,
     /// The images, and what can be done with them.
     pub images: Arc<dyn ImageDoor>,
     /// The logins at registries.

@@ -15,6 +15,8 @@ pub(super) enum ApiError {
     Method { path: String },
     #[error("no container or service is called {name:?}")]
     NoContainer { name: String },
+    #[error("{name:?} has no container{}", index.map_or_else(String::new, |n| format!(" with the number {n}")))]
+    NoReplica { name: String, index: Option<u32> },
     #[error("{name:?} could be {}", candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
     #[error("{message}")]
@@ -27,6 +29,14 @@ pub(super) enum ApiError {
     ForeignOrigin { origin: String },
     #[error("{message}")]
     Refused { message: String },
+    #[error("container {name:?} does not run{}", state.as_ref().map_or_else(String::new, |s| format!(": {s}")))]
+    NotRunning { name: String, state: Option<String> },
+    #[error("{message}")]
+    NotExecuted { message: String, exit_code: u8 },
+    #[error("this answers with a stream, which the request did not ask for")]
+    NoUpgrade,
+    #[error("{message}")]
+    Failed { message: String },
     #[error("{message}")]
     Unavailable { message: String },
     #[error("{message}")]
@@ -49,12 +59,17 @@ impl ApiError {
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NoContainer { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
+            Self::NoReplica { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
             Self::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
             Self::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::ForeignHost { .. } => (StatusCode::FORBIDDEN, "foreign_host"),
             Self::ForeignOrigin { .. } => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::Refused { .. } => (StatusCode::CONFLICT, "refused"),
+            Self::NotRunning { .. } => (StatusCode::CONFLICT, "not_running"),
+            Self::NotExecuted { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "not_executed"),
+            Self::NoUpgrade => (StatusCode::UPGRADE_REQUIRED, "upgrade_required"),
+            Self::Failed { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::LoginDenied { .. } => (StatusCode::FORBIDDEN, "login_denied"),
             Self::LoginFailed { .. } => (StatusCode::BAD_GATEWAY, "login_failed"),
@@ -73,12 +88,19 @@ impl ApiError {
             Self::NoContainer { .. } => Some("GET /api/v1/containers lists them; services are written project/service"),
             Self::Ambiguous { .. } => Some("write the full name, more digits of the id, or project/service"),
             Self::ForeignHost { .. } => Some("use 127.0.0.1, [::1] or localhost with the port it listens on"),
+            Self::NotRunning { .. } => Some("`longshore ps -a` shows what became of it"),
+            Self::NoUpgrade => {
+                Some("send `Connection: Upgrade` and `Upgrade: longshore-exec`, or ask with \"detach\": true")
+            }
             Self::Image(refusal) => refusal.hint.as_deref(),
+            Self::NoReplica { .. } => Some("`longshore ps -a` lists the containers"),
             Self::Method { .. }
             | Self::BadRequest { .. }
             | Self::TooLarge { .. }
             | Self::ForeignOrigin { .. }
             | Self::Refused { .. }
+            | Self::NotExecuted { .. }
+            | Self::Failed { .. }
             | Self::Unavailable { .. }
             | Self::LoginDenied { .. }
             | Self::LoginFailed { .. } => None,
@@ -90,6 +112,10 @@ impl ApiError {
             code: self.kind().1.to_owned(),
             message: self.to_string(),
             hint: self.hint().map(str::to_owned),
+            exit_code: match self {
+                Self::NotExecuted { exit_code, .. } => Some(*exit_code),
+                _ => None,
+            },
         };
         ErrorBody { error: facts }
     }

@@ -1,7 +1,7 @@
 //! Which container or service a name means.
 
 use super::error::ApiError;
-use crate::reconcile::view::{ContainerView, ServiceView, View};
+use crate::reconcile::view::{ContainerStateView, ContainerView, ServiceView, View};
 
 /// The one container with this name, id, or unique beginning of an id.
 pub(super) fn container<'v>(view: &'v View, name: &str) -> Result<&'v ContainerView, ApiError> {
@@ -30,6 +30,19 @@ pub(super) fn outputs<'v>(view: &'v View, name: &str) -> Result<Vec<&'v Containe
         [(_, service)] => Ok(service.containers.iter().collect()),
         many => Err(ambiguous(name, many.iter().map(|(project, s)| format!("{project}/{}", s.name)))),
     }
+}
+
+/// The container that `name` means; of a service the replica with this number, else the first one that runs.
+pub(super) fn replica<'v>(view: &'v View, name: &str, index: Option<u32>) -> Result<&'v ContainerView, ApiError> {
+    let found = outputs(view, name)?;
+    let missing = || ApiError::NoReplica { name: shorten(name), index };
+    let runs = |c: &&ContainerView| matches!(c.state, ContainerStateView::Running { .. });
+    let one = match index {
+        Some(index) => found.into_iter().find(|c| c.number == index),
+        // Those that run come first.
+        None => found.into_iter().min_by_key(|c| (!runs(c), c.number)),
+    };
+    one.ok_or_else(missing)
 }
 
 /// All containers, by project, service and number.

@@ -11,6 +11,7 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `exec/` | commands in containers, and their streams |
 //! | `images/` | images, and long work on them |
 //! | `wire/` | the formats |
 //!
@@ -21,6 +22,7 @@ mod containers;
 mod doors;
 mod error;
 mod events;
+mod exec;
 mod feed;
 mod find;
 mod guard;
@@ -43,6 +45,7 @@ pub mod wire;
 
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
+pub use exec::{ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession};
 pub use images::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
 pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};

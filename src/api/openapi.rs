@@ -86,6 +86,16 @@ fn operations() -> Vec<Operation> {
             LOGS,
             Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
         ),
+        post(
+            "/api/v1/containers/{name}/exec",
+            "Executes a command in a container, or in a replica of a service (project%2Fservice). With `Connection: Upgrade` and \
+             `Upgrade: longshore-exec` it answers 101, then frames go both ways: type (1 byte), length (4 bytes, big-endian), at \
+             most 64 KiB. Client: 0 stdin, 1 end of stdin, 2 size (rows and columns, 2 bytes each), 3 signal (1 byte). Server: 16 \
+             stdout, 17 stderr, 18 exit (JSON: code, signal, reason) or 19 error (JSON) as the last one, 20 taken (4 bytes: so \
+             many of stdin; at most 256 KiB may be on the way). With detach: 200 once it runs",
+            Ask::Json(of::<wire::ExecAsk>),
+            Answer::Json(of::<wire::ExecStarted>),
+        ),
         get(
             "/api/v1/services/{project}/{service}/logs",
             "The output of all containers of a service",

@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, feed, health, images, logs, metrics, openapi, plan, registries, status, system,
+    Doors, commands, containers, exec, feed, health, images, logs, metrics, openapi, plan, registries, status, system,
     version,
 };
 
@@ -20,6 +20,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/containers", get(containers::list)),
         ("/api/v1/containers/{name}", get(containers::show)),
         ("/api/v1/containers/{name}/logs", get(logs::of_name)),
+        ("/api/v1/containers/{name}/exec", post(exec::start)),
         ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
         ("/api/v1/events", get(feed::listen)),
         ("/api/v1/version", get(version::show)),

@@ -21,6 +21,11 @@ impl<I> Stall<I> {
         Self { io, patience, stalled: None }
     }
 
+    /// What it stands before.
+    pub(super) fn into_inner(self) -> I {
+        self.io
+    }
+
     fn bound<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;

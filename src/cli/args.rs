@@ -22,7 +22,8 @@ pub(super) struct Arguments {
 const EXIT_CODES: &str = "Exit codes:
   0  all is well; check and plan: nothing to do
   1  an error; status --wait: not everything is applied
-  2  check and plan: there are changes";
+  2  check and plan: there are changes
+exec ends with the code of its command: 126 where that cannot be executed, 127 where it is not found";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -34,6 +35,8 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Print the output of containers
     Logs(LogsArgs),
+    /// Execute a command in a container
+    Exec(ExecArgs),
     /// Show what is being done and what waits for what
     Plan(PlanArgs),
     /// Check a folder of state files, or one file, without a daemon
@@ -124,6 +127,47 @@ pub(super) struct LogsArgs {
     /// Containers, services as project/service, or unique service names
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
+}
+
+/// As `docker exec` has it.
+#[derive(Debug, Args)]
+pub(super) struct ExecArgs {
+    /// Pass standard input on
+    #[arg(short, long)]
+    pub(super) interactive: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(super) tty: bool,
+    /// No terminal: as it is without -t
+    #[arg(short = 'T', hide = true, conflicts_with = "tty")]
+    pub(super) no_tty: bool,
+    /// As whom: a name or a number of the container, with a group where one is given [default: as the container's command]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub(super) user: Option<String>,
+    /// Where, absolute [default: where the container's command began]
+    #[arg(short, long, value_name = "DIR")]
+    pub(super) workdir: Option<String>,
+    /// A variable; without a value the one that it has here
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub(super) env: Vec<String>,
+    /// A file of variables, one per line
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Vec<PathBuf>,
+    /// With all capabilities and without seccomp
+    #[arg(long)]
+    pub(super) privileged: bool,
+    /// Do not wait for it, and leave it alone
+    #[arg(short, long)]
+    pub(super) detach: bool,
+    /// Which replica of a service [default: the first that runs]
+    #[arg(long, value_name = "N")]
+    pub(super) index: Option<u32>,
+    /// A container by name or id, or a service as project/service or by its unique name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// What to execute
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub(super) command: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +280,7 @@ mod tests {
           status   Show projects, services and problems
           ps       List containers
           logs     Print the output of containers
+          exec     Execute a command in a container
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON
@@ -257,7 +302,21 @@ mod tests {
           0  all is well; check and plan: nothing to do
           1  an error; status --wait: not everything is applied
           2  check and plan: there are changes
+        exec ends with the code of its command: 126 where that cannot be executed, 127 where it is not found
         ");
+    }
+
+    #[test]
+    fn what_comes_after_the_name_is_the_commands() {
+        let args = ["longshore", "exec", "-it", "-eA=1", "-u", "web:logs", "web", "sh", "-c", "ls -l", "-t"];
+        let Command::Exec(exec) = Arguments::try_parse_from(args).unwrap().command else { panic!("not exec") };
+        assert!(exec.interactive && exec.tty && !exec.detach);
+        assert_eq!((exec.name.as_str(), exec.user.as_deref()), ("web", Some("web:logs")));
+        assert_eq!(
+            (exec.env, exec.command),
+            (vec!["A=1".to_owned()], ["sh", "-c", "ls -l", "-t"].map(str::to_owned).to_vec())
+        );
+        assert!(Arguments::try_parse_from(["longshore", "exec", "web"]).is_err());
     }
 
     #[test]

@@ -10,8 +10,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, Response};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
+use hyper::upgrade::Upgraded;
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 use crate::api::wire::ErrorBody;
+use crate::api::wire::frame::PROTOCOL;
 
 const DEFAULT_SOCKET: &str = "/run/longshore/longshore.sock";
 /// The local daemon answers at once, or something is wrong.
@@ -31,24 +33,28 @@ const LONGEST_LINE: usize = 16 * 1024 * 1024;
 /// A daemon that works on something long says so every few seconds.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// A connection that speaks frames.
+pub(super) type Connection = TokioIo<Upgraded>;
+
 /// The body of a request.
 struct Outgoing {
     kind: Option<HeaderValue>,
+    frames: bool,
     bytes: UnsyncBoxBody<Bytes, io::Error>,
 }
 
 impl Outgoing {
     fn nothing() -> Self {
-        Self { kind: None, bytes: Empty::new().map_err(|never| match never {}).boxed_unsync() }
+        Self { kind: None, frames: false, bytes: Empty::new().map_err(|never| match never {}).boxed_unsync() }
     }
     fn json(value: &impl Serialize) -> Result<Self, Failure> {
         let bytes = serde_json::to_vec(value).map_err(|err| Failure::Output(err.into()))?;
         let bytes = Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync();
-        Ok(Self { kind: Some(HeaderValue::from_static("application/json")), bytes })
+        Ok(Self { kind: Some(HeaderValue::from_static("application/json")), frames: false, bytes })
     }
     fn stream(bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         let bytes = StreamBody::new(bytes.map(|bytes| bytes.map(Frame::data))).boxed_unsync();
-        Self { kind: Some(HeaderValue::from_static("application/x-tar")), bytes }
+        Self { kind: Some(HeaderValue::from_static("application/x-tar")), frames: false, bytes }
     }
 }
 
@@ -85,6 +91,21 @@ impl Client {
         wait: Duration,
     ) -> Result<T, Failure> {
         self.whole(self.ask(Method::POST, path, Outgoing::json(what)?, wait).await?).await
+    }
+
+    /// Tells, and goes on with frames on the same connection.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+        what: &impl Serialize,
+        wait: Duration,
+    ) -> Result<Connection, Failure> {
+        let body = Outgoing { frames: true, ..Outgoing::json(what)? };
+        let response = self.ask(Method::POST, path, body, wait).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.strange(format!("it answered {}", response.status())));
+        }
+        hyper::upgrade::on(response).await.map(TokioIo::new).map_err(|err| Failure::Broken { err })
     }
 
     /// Tells, and hands out the answer line by line.
@@ -126,7 +147,7 @@ impl Client {
     ) -> Result<Response<Incoming>, Failure> {
         let silent = |_| Failure::Silent { path: self.socket.clone(), seconds: wait.as_secs() };
         let response = timeout(wait, self.send(method, path, body)).await.map_err(silent)??;
-        if response.status().is_success() {
+        if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let status = response.status();
@@ -142,10 +163,14 @@ impl Client {
         let stream = UnixStream::connect(&self.socket).await.map_err(|err| self.unreachable(err))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the connection; what goes wrong on it is seen by the one who reads the answer.
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         let request = Request::builder().method(method).uri(path).header(HOST, "longshore").body(body.bytes);
         let mut request = request.map_err(|err| self.strange(err.to_string()))?;
         request.headers_mut().extend(body.kind.map(|kind| (CONTENT_TYPE, kind)));
+        if body.frames {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            request.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+        }
         sender.send_request(request).await.map_err(broken)
     }
 

@@ -36,6 +36,14 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// What the program ends with.
+    pub(super) const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { facts: ErrorFacts { exit_code: Some(code), .. } } => *code,
+            _ => 1,
+        }
+    }
+
     /// Whether the reader of the output went away, as `head` does: no error, and nobody to tell.
     pub(super) fn reader_left(&self) -> bool {
         matches!(self, Self::Output(err) if err.kind() == io::ErrorKind::BrokenPipe)

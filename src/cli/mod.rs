@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod confirm;
 mod events;
+mod exec;
 mod failure;
 mod image;
 mod inspect;
@@ -62,6 +63,8 @@ enum Exit {
     Error,
     /// `check` and `plan`: there are changes.
     Changes,
+    /// `exec`: as its command.
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -70,6 +73,7 @@ impl From<Exit> for ExitCode {
             Exit::Fine => Self::SUCCESS,
             Exit::Error => Self::from(1),
             Exit::Changes => Self::from(2),
+            Exit::Command(code) => Self::from(code),
         }
     }
 }
@@ -88,7 +92,7 @@ pub fn main(argv: impl IntoIterator<Item = OsString>, rooms: Rooms) -> ExitCode 
         Err(failure) if failure.reader_left() => ExitCode::SUCCESS,
         Err(failure) => {
             out.complain(&failure.to_string());
-            Exit::Error.into()
+            failure.exit_code().into()
         }
     }
 }
@@ -112,6 +116,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Status(args) => wait_for(status::run(&Client::new(socket), &args, out)),
         Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
         Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
+        Command::Exec(args) => wait_for(exec::run(&Client::new(socket), args, out)),
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
         Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
         Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),

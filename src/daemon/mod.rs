@@ -7,6 +7,7 @@
 //! ```
 
 mod config;
+mod exec;
 mod images;
 mod images_settings;
 mod listen;

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::config::{Config, Flags};
+use super::exec::Execs;
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
@@ -248,6 +249,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
+        execs: Arc::new(Execs::new(Arc::clone(host))),
         images: Arc::new(work),
         registries: Arc::new(Registries(images)),
         commands: asked,

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::container::Containers;
+use crate::container::{Containers, Exec, ExecAsk, ExecError};
 use crate::image::Images;
 use crate::model::{Action, ContainerId, ImageReference};
 use crate::plan::Observed;
@@ -72,6 +72,11 @@ impl LinuxHost {
     #[must_use]
     pub fn log_dir(&self, id: &ContainerId) -> PathBuf {
         self.containers.log_dir(id)
+    }
+
+    /// Executes a command in a container that runs.
+    pub async fn exec(&self, id: &ContainerId, ask: ExecAsk) -> Result<Exec, ExecError> {
+        self.containers.exec(id, ask).await
     }
 
     fn pulls(&self) -> std::sync::MutexGuard<'_, BTreeMap<ImageReference, images::Running>> {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use longshore::api::wire::{LoggedIn, LoggedOut};
+use longshore::api::wire::{ExecAsk, LoggedIn, LoggedOut};
 use longshore::api::{
-    Command, Doors, Events, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
-    RegistryDoor, Release, Secret, Stream, router, serve_unix,
+    Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, Limits, LogLine, LogRequest,
+    LogSource, LogStream, LoginRefusal, Metric, MetricKind, RegistryDoor, Release, Secret, Stream, router, serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
@@ -130,8 +130,58 @@ pub(crate) fn line(time: u64, stream: Stream, bytes: &[u8]) -> LogLine {
     LogLine { time, stream, sequence: time, bytes: bytes.to_vec(), partial: false, unterminated: false }
 }
 
-/// A registry that knows one user.
+/// A registry that knows one user, and a container that knows one command.
 struct Toy;
+
+/// Whose sizes and signals are heard by who reads its errors.
+struct Told(mpsc::UnboundedSender<String>);
+
+impl ExecControl for Told {
+    fn signal(&self, number: u8) {
+        self.0.send(format!("signal {number}\n")).unwrap();
+    }
+    fn resize(&self, rows: u16, columns: u16) {
+        self.0.send(format!("size {rows} {columns}\n")).unwrap();
+    }
+}
+
+impl ExecDoor for Toy {
+    /// `cat` copies; `stall` reads nothing and writes without an end; anything else is not there.
+    fn exec(&self, _: &ContainerId, ask: ExecAsk) -> BoxFuture<'static, Result<ExecSession, ExecRefusal>> {
+        let command = ask.command[0].clone();
+        if command != "cat" && command != "stall" {
+            return Box::pin(std::future::ready(Err(ExecRefusal::NotFound(format!("no {command}")))));
+        }
+        let (stdin, mut input) = tokio::io::duplex(1024);
+        let (stdout, mut output) = tokio::io::duplex(1024);
+        let (stderr, mut errors) = tokio::io::duplex(1024);
+        let (told, mut hear) = mpsc::unbounded_channel::<String>();
+        tokio::spawn(async move {
+            while let Some(line) = hear.recv().await {
+                errors.write_all(line.as_bytes()).await.unwrap();
+            }
+        });
+        let code = async move {
+            if command == "cat" {
+                tokio::io::copy(&mut input, &mut output).await.unwrap();
+                return Ok(ExecEnd { code: 7, signal: None, container_ended: false });
+            }
+            while output.write_all(&[0; 512]).await.is_ok() {}
+            drop(input);
+            Err("it was cut".to_owned())
+        };
+        let (done, ended) = oneshot::channel();
+        tokio::spawn(async move { done.send(code.await) });
+        let session = ExecSession {
+            stdin: Some(Box::new(stdin)),
+            stdout: Some(Box::new(stdout)),
+            stderr: Some(Box::new(stderr)),
+            control: Box::new(Told(told)),
+            ended: Box::pin(async move { ended.await.unwrap() }),
+        };
+        Box::pin(std::future::ready(Ok(session)))
+    }
+}
 
 impl RegistryDoor for Toy {
     fn login(
@@ -176,6 +226,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         view,
         events: Events::new(),
         logs,
+        execs: Arc::new(Toy),
         images,
         registries: Arc::new(Toy),
         commands,

@@ -19,4 +19,7 @@ pub struct ErrorFacts {
     pub message: String,
     /// What can be done about it.
     pub hint: Option<String>,
+    /// What a command that fails by it ends with, where that is not 1: 126 or 127, as of a shell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<u8>,
 }

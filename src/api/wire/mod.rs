@@ -5,6 +5,8 @@ mod container;
 mod disk;
 mod error;
 mod event;
+mod exec;
+pub mod frame;
 mod health;
 mod image;
 mod image_asks;
@@ -21,6 +23,7 @@ pub use container::{Container, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
+pub use exec::{ExecAsk, ExecExit, ExecStarted, TerminalSize};
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
 pub use image_asks::{
