@@ -87,7 +87,7 @@ async fn it_is_confined_as_the_container_is() {
     assert_eq!(lines[..lines.len() / 2], lines[lines.len() / 2..]);
     // From outside, too.
     let sleeper = place.exec(&idle, ask(&["sleep", "77"])).await.expect("runs");
-    let pid = pid_of(&place, &idle, "sleep\077").await;
+    let pid = pid_of(&place, &idle, "sleep\x0077").await;
     let of = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("alive");
     assert_eq!(of(pid), of(init));
     let limits = |pid: i32| fs::read_to_string(format!("/proc/{pid}/limits")).expect("alive");
@@ -232,23 +232,23 @@ async fn it_ends_with_who_asked_for_it_and_with_its_container() {
         let mut sleep = ask(&["sleep", "78"]);
         sleep.streams = streams;
         let exec = place.exec(&idle, sleep).await.expect("runs");
-        let pid = pid_of(&place, &idle, "sleep\078").await;
+        let pid = pid_of(&place, &idle, "sleep\x0078").await;
         drop(exec);
         until("it is hung up", || !Path::new(&format!("/proc/{pid}")).exists()).await;
     }
     // A signal reaches its whole group.
     let exec = place.exec(&idle, sh("sleep 79; true")).await.expect("runs");
-    pid_of(&place, &idle, "sleep\079").await;
+    pid_of(&place, &idle, "sleep\x0079").await;
     exec.control.signal(15).expect("sent");
     assert_eq!(finish(exec).await.2.signal, Some(15));
     // One on its own does not mind, and ends with the container.
     let mut alone = ask(&["sleep", "80"]);
     alone.streams = ExecStreams::None;
     drop(place.exec(&idle, alone).await.expect("runs"));
-    let alone = pid_of(&place, &idle, "sleep\080").await;
+    let alone = pid_of(&place, &idle, "sleep\x0080").await;
     let helper = parent(alone);
     let exec = place.exec(&idle, ask(&["sleep", "81"])).await.expect("runs");
-    pid_of(&place, &idle, "sleep\081").await;
+    pid_of(&place, &idle, "sleep\x0081").await;
     place.all().stop(&idle.id, None, 100).await.expect("stopped");
     let (_, _, end) = finish(exec).await;
     assert!(end.container_ended && end.signal == Some(9), "{end:?}");
@@ -263,7 +263,7 @@ async fn a_helper_that_is_killed_takes_its_command_along() {
     let mut web = ask(&["sleep", "82"]);
     web.user = Some("web".into());
     let exec = place.exec(&idle, web).await.expect("runs");
-    let pid = pid_of(&place, &idle, "sleep\082").await;
+    let pid = pid_of(&place, &idle, "sleep\x0082").await;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent(pid)), nix::sys::signal::Signal::SIGKILL).expect("alive");
     assert!(tokio::time::timeout(LIMIT, exec.ending.ended()).await.expect("in time").is_err());
     until("the command is gone", || !Path::new(&format!("/proc/{pid}")).exists()).await;

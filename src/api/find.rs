@@ -36,13 +36,13 @@ pub(super) fn outputs<'v>(view: &'v View, name: &str) -> Result<Vec<&'v Containe
 pub(super) fn replica<'v>(view: &'v View, name: &str, index: Option<u32>) -> Result<&'v ContainerView, ApiError> {
     let found = outputs(view, name)?;
     let missing = || ApiError::NoReplica { name: shorten(name), index };
-    match index {
-        Some(index) => found.into_iter().find(|c| c.number == index).ok_or_else(missing),
-        None => {
-            let runs = |c: &&&ContainerView| matches!(c.state, ContainerStateView::Running { .. });
-            found.iter().find(runs).or(found.first()).copied().ok_or_else(missing)
-        }
-    }
+    let runs = |c: &&ContainerView| matches!(c.state, ContainerStateView::Running { .. });
+    let one = match index {
+        Some(index) => found.into_iter().find(|c| c.number == index),
+        // Those that run come first.
+        None => found.into_iter().min_by_key(|c| (!runs(c), c.number)),
+    };
+    one.ok_or_else(missing)
 }
 
 /// All containers, by project, service and number.

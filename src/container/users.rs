@@ -36,19 +36,19 @@ pub fn look_up(root: &Path, user: &str) -> Result<Identity, UserError> {
     find(&file("etc/passwd")?, &file("etc/group")?, user)
 }
 
-/// Finds groups by name or number, as `group_add` has them.
-pub fn groups(root: &Path, names: &[String]) -> Result<Vec<u32>, UserError> {
+/// The ids of further groups, by name or number.
+pub fn look_up_groups(root: &Path, names: &[String]) -> Result<Vec<u32>, UserError> {
     if names.is_empty() {
         return Ok(Vec::new());
     }
-    let text =
-        read_file(root, "etc/group", LIMIT)?.map_or_else(String::new, |b| String::from_utf8_lossy(&b).into_owned());
-    names.iter().map(|name| group(&text, name)).collect()
+    let text = read_file(root, "etc/group", LIMIT)?;
+    let text = text.map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned());
+    names.iter().map(|name| find_group(&text, name)).collect()
 }
 
-fn group(groups: &str, name: &str) -> Result<u32, UserError> {
-    let found = lines(groups, 4).find(|e| e[0] == name).and_then(|e| id(e[2])).or_else(|| id(name));
-    found.ok_or_else(|| UserError::NoGroup { name: name.to_owned() })
+fn find_group(groups: &str, name: &str) -> Result<u32, UserError> {
+    let listed = lines(groups, 4).find(|e| e[0] == name).and_then(|e| id(e[2]));
+    listed.or_else(|| id(name)).ok_or_else(|| UserError::NoGroup { name: name.to_owned() })
 }
 
 fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
@@ -72,7 +72,7 @@ fn find(passwd: &str, groups: &str, user: &str) -> Result<Identity, UserError> {
         let groups = std::iter::once(own_gid).chain(further).take(MAX_GROUPS).collect();
         return Ok(Identity { uid, gid: own_gid, groups, home });
     };
-    let gid = self::group(groups, group)?;
+    let gid = find_group(groups, group)?;
     Ok(Identity { uid, gid, groups: vec![gid], home })
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn further_groups_are_found_by_name_and_number() {
-        let seen = |name| group(GROUP, name).map_err(|e| e.to_string());
+        let seen = |name| find_group(GROUP, name).map_err(|e| e.to_string());
         assert_eq!((seen("log"), seen("4711")), (Ok(4), Ok(4711)));
         for name in ["nobody", "-1", "4294967295", ""] {
             assert_eq!(seen(name), Err(format!("no group {name:?} in /etc/group of the image")));

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::{Command, Output, Stdio};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::Signal;
 use nix::unistd::setsid;
@@ -142,9 +143,12 @@ fn it_ends_with_its_container_its_client_and_its_daemon() {
             (lab.pids_of(&a).iter().filter(|p| sleeps(p)).count() == count).then_some(())
         });
     };
+    // Its word has come all the way: everybody knows that it runs.
     let sleep = |lab: &Lab| {
-        let mut client = lab.client(&["exec", "a-a-1", "sleep", "1000"]);
-        client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        let mut client = lab.client(&["exec", "a-a-1", "sh", "-c", "echo up; exec sleep 1000"]);
+        let mut client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        client.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
+        client
     };
     // Ctrl+C is passed on.
     let client = sleep(&lab);
@@ -168,7 +172,7 @@ fn it_ends_with_its_container_its_client_and_its_daemon() {
     lab.start();
     lab.wait_for("nobody to be left", |_| (!host::alive(helper) && !host::alive(command)).then_some(()));
     lab.still("a-a-1", &a);
-    let client = lab.client(&["exec", "a-a-1", "sleep", "1000"]).stderr(Stdio::piped()).spawn().unwrap();
+    let client = sleep(&lab);
     inside(&lab, 1);
     lab.put("a.yaml", &file(&[with("a", IDLE, &["scale: 0"])]));
     let output = ended(client);
@@ -190,7 +194,7 @@ fn a_terminal_is_a_terminal_all_the_way() {
         "a-a-1",
         "sh",
         "-c",
-        "stty size; trap 'stty size' WINCH; read x; echo \"<$x>\"; tty; exit 6",
+        "stty size; until stty size | grep '41 57'; do sleep 0.05; done; read x; echo \"<$x>\"; tty; exit 6",
     ]);
     let slave = || Stdio::from(pty.slave.try_clone().unwrap());
     command.stdin(slave()).stdout(slave()).stderr(slave());
@@ -201,6 +205,8 @@ fn a_terminal_is_a_terminal_all_the_way() {
     let mut read_until = |master: &mut std::fs::File, word: &str| {
         let mut buffer = [0; 1024];
         while !seen.contains(word) {
+            let mut polled = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut polled, PollTimeout::from(30_000_u16)), Ok(1), "{word:?} in {seen:?}");
             let count = master.read(&mut buffer).unwrap();
             seen.push_str(&text(&buffer[..count]));
         }
