@@ -238,6 +238,27 @@ async fn a_fork_bomb_stops_at_the_limit_and_is_ended_in_time() {
     assert_eq!(place.pids(&bomb), 0);
 }
 
+/// Each of them once read who else was there: for thousands that took minutes.
+#[tokio::test]
+async fn thousands_of_processes_are_ended_in_time() {
+    let place = Place::new("");
+    for host_pids in [false, true] {
+        let bomb = with(&["work", "forkbomb"], |s| {
+            s.resources.pids = Some(Ceiling::At(3000));
+            if host_pids {
+                s.name = longshore::model::ServiceName::parse("host").expect("a name");
+                s.isolation.pid = longshore::model::Namespace::Host;
+            }
+        });
+        place.run(&bomb).await;
+        place.says(&bomb, "forked 2999 errno 11").await;
+        let before = std::time::Instant::now();
+        place.all().stop(&bomb.id, None, 0).await.expect("stopped");
+        assert!(before.elapsed() < Duration::from_secs(15), "{:?}", before.elapsed());
+        assert_eq!(place.pids(&bomb), 0);
+    }
+}
+
 #[tokio::test]
 async fn open_files_end_at_the_limit() {
     let place = Place::new("");

@@ -337,7 +337,10 @@ impl Containers {
         };
         if let Some(init) = init {
             init.signal(signal.number());
-            ended(&init, grace).await;
+            if !ended(&init, grace).await {
+                // With it the kernel ends all of its pid namespace at once.
+                init.signal(Signal::KILL.number());
+            }
         }
         let (inner, ending) = (Arc::clone(&self.0), id.clone());
         let killed = tokio::task::spawn_blocking(move || inner.cgroups.kill(&ending, KILL_LIMIT)).await;

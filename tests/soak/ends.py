@@ -43,6 +43,7 @@ def hard(daemon, image, options, failures):
     for name, limit, command, ready, count in cases:
         file = 'p%d.yaml' % len(name)
         daemon.put(file, HARD % (image, limit, command))
+        wait_for('%s runs' % name, 60, lambda: daemon.pids() or name.endswith('left'))
         wait_for('%s is ready' % name, 120, lambda: any(ready in open(log).read() for log in glob.glob(daemon.data + '/containers/*/logs/log')), 0.05)
         pids = usage(daemon)
         begun = time.monotonic()
