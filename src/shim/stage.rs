@@ -147,7 +147,7 @@ fn write_config(
     let root = parts.root.as_path();
     let ids = order.ids.map(IdRange::from);
     let mut who = users::look_up(root, process.user.as_deref().unwrap_or(&image.user))?;
-    for group in users::groups(root, &isolation.groups)?.iter().chain(&asked.edits.groups) {
+    for group in users::look_up_groups(root, &isolation.groups)?.iter().chain(&asked.edits.groups) {
         if !who.groups.contains(group) {
             who.groups.push(*group);
         }
