@@ -10,6 +10,7 @@ use super::report::{Change, CheckReport, CheckedService};
 use super::words::printable;
 use super::{Exit, problems, status};
 use crate::api::wire::{Container, Loosening, Problem, Project, Status};
+use crate::model::Settings;
 
 #[derive(Serialize)]
 struct Record {
@@ -64,6 +65,8 @@ fn changes(report: &CheckReport, status: &Status) -> Vec<Change> {
                 changes.push(change("replace", what, "its specification differs from what runs"));
             } else if here != wanted {
                 changes.push(change("scale", what, &format!("{here} here, {wanted} asked for")));
+            } else if let Some(changed) = containers.iter().filter(of_service).find_map(|c| given(c, service)) {
+                changes.push(change("update", what, &changed));
             }
         }
     }
@@ -73,6 +76,13 @@ fn changes(report: &CheckReport, status: &Status) -> Vec<Change> {
         changes.extend(gone.map(|p| change("remove", p.name.clone(), "the folder does not name it")));
     }
     changes
+}
+
+/// What the container would be given as it is, in words. A daemon of before does not say what it was given.
+fn given(container: &Container, service: &CheckedService) -> Option<String> {
+    let had = Settings::told(container.settings.clone());
+    let changed = had.changes_to(&service.settings);
+    (had != Settings::default() && !changed.is_empty()).then(|| changed.join(", "))
 }
 
 fn record(report: &CheckReport) -> Record {
@@ -135,7 +145,7 @@ mod tests {
 
     fn service(name: &str) -> CheckedService {
         let (name, hash) = (ServiceName::parse(name).unwrap(), SpecHash::of(name.as_bytes()));
-        CheckedService { name, hash, replicas: 1, loosenings: Vec::new() }
+        CheckedService { name, hash, replicas: 1, settings: Settings::default(), loosenings: Vec::new() }
     }
 
     fn report() -> CheckReport {

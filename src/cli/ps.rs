@@ -76,6 +76,7 @@ mod tests {
             image: "docker.io/library/nginx:latest".into(),
             image_digest: String::new(),
             hash: String::new(),
+            settings: Default::default(),
             state,
             restarts: 2,
             reason: String::new(),

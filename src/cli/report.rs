@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::model::{Loosening, Problem, ProjectName, ServiceName, SpecHash};
+use crate::model::{Loosening, Problem, ProjectName, ServiceName, Settings, SpecHash};
 
 /// What was found in a folder or a file.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +37,8 @@ pub struct CheckedService {
     pub hash: SpecHash,
     /// How many there would be; none for one that would be held.
     pub replicas: u32,
+    /// What its containers are given as they are.
+    pub settings: Settings,
     /// What makes it less confined than the defaults.
     pub loosenings: Vec<Loosening>,
 }

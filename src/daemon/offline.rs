@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::config::{Config, Flags};
 use crate::cli::{Change, CheckReport, CheckedProject, CheckedService};
-use crate::model::{Location, Problem, Service, Timestamp};
+use crate::model::{Location, Problem, Service, Settings, Timestamp};
 use crate::plan::{Limits, Memory};
 use crate::reconcile::{Ledger, Reconciler};
 use crate::source::{DOCKER_HUB, GoodFile, Look, Looker, Read};
@@ -64,6 +64,7 @@ fn report(look: &Look, only: Option<&Path>) -> CheckReport {
             name: service.name.clone(),
             hash: service.hash.clone(),
             replicas: if service.holds.is_empty() { service.replicas } else { 0 },
+            settings: Settings::of(service),
             loosenings: service.loosenings.clone(),
         };
         let services = project.services.values().map(checked).collect();

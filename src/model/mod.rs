@@ -14,6 +14,7 @@ mod problem;
 mod resources;
 mod sentence;
 mod service;
+mod settings;
 
 pub use action::{Action, Key};
 pub use capability::{Capability, CapabilitySet};
@@ -34,6 +35,7 @@ pub use service::{
     EnvVar, Hold, Loosening, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,
     Wish,
 };
+pub use settings::Settings;
 
 /// Milliseconds since the Unix epoch. The model is handed time, it never asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -10,8 +10,8 @@ use super::view::{
     StepView, StoreView, View, WaitView,
 };
 use crate::model::{
-    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName, Slot,
-    Timestamp,
+    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
+    Settings, Slot, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
 
@@ -246,6 +246,7 @@ impl Reconciler {
             image: spec.image.clone(),
             image_digest: spec.image_digest.clone(),
             hash: spec.service.hash.to_string(),
+            settings: Settings::of(&spec.service),
             state: state_view(container),
             restarts: self.memory.restarts.get(&spec.id).map_or(0, |r| r.total),
             reason,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Loosening, Problem, ProjectName,
-    ServiceName, Timestamp,
+    ServiceName, Settings, Timestamp,
 };
 
 /// The whole status at one moment.
@@ -155,6 +155,8 @@ pub struct ContainerView {
     pub image_digest: Digest,
     /// The specification's hash.
     pub hash: String,
+    /// What it was given and can be given anew as it is.
+    pub settings: Settings,
     /// What it does.
     pub state: ContainerStateView,
     /// How often it was started again since it was made.

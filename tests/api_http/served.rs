@@ -57,6 +57,7 @@ pub(crate) fn container(service: &str, number: u32) -> ContainerView {
         image: ImageReference::parse("nginx").unwrap(),
         image_digest: digest(),
         hash: "0".repeat(64),
+        settings: Default::default(),
         state: ContainerStateView::Running { pid: 10, shim: 9, since: Timestamp(1_800_000_000_000) },
         restarts: 3,
         reason: "wanted".into(),

@@ -23,9 +23,16 @@ fn limits_labels_and_policies_change_on_a_container_that_runs() {
     let (before, sibling) = (lab.running("a-a-1"), lab.running("a-b-1"));
     let other =
         ["mem_limit: 128m", "pids_limit: 50", "labels: {tier: back}", "restart: on-failure:2", "stop_grace_period: 3s"];
-    lab.put("a.yaml", &file(&[with("a", IDLE, &other), service("b", IDLE)]));
-    let reason = "update: mem_limit changed from 64 MiB to 128 MiB, pids_limit changed from none to 50, label tier changed, restart \
-                  changed from always to on-failure:2, stop_grace_period changed from 10000 ms to 3000 ms";
+    let edited = file(&[with("a", IDLE, &other), service("b", IDLE)]);
+    let draft = lab.dir.join("a.yaml");
+    fs::write(&draft, &edited).unwrap();
+    let checked = lab.cli(&["check", draft.to_str().unwrap()]);
+    let said = String::from_utf8(checked.stdout).unwrap();
+    assert!(said.contains("mem_limit changed from 64 MiB to 128 MiB"), "{said}");
+    assert_eq!(checked.status.code(), Some(2), "{said}");
+    lab.put("a.yaml", &edited);
+    let reason = "update: label tier changed, mem_limit changed from 64 MiB to 128 MiB, pids_limit changed from none to 50, \
+                  restart changed from always to on-failure:2, stop_grace_period changed from 10000 ms to 3000 ms";
     lab.wait_for("the update", |s| {
         (s["settled"] == true && container(s, "a-a-1")?["reason"].as_str()? == reason).then_some(())
     });

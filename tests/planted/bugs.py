@@ -7,7 +7,7 @@ import os, pathlib, shutil, subprocess, sys, tempfile
 
 SLOT, MOD, MEM = "src/plan/slot.rs", "src/plan/mod.rs", "src/plan/memory.rs"
 IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
-LIVE, UNMET = "src/plan/live.rs", "src/plan/unmet.rs"
+LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 BUGS = [
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
@@ -62,8 +62,8 @@ BUGS = [
     ("does not say that an update failed", SLOT, "    if let Some(blocked) = failed {", "    if let Some(blocked) = failed.filter(|_| false) {"),
     ("an update makes a failed start forget its back-off", MEM, "Action::Update { spec } => drop(self.updates.insert(spec.id.clone(), failure)),", "Action::Update { .. } => drop(self.failures.insert(key, failure)),"),
     ("a start makes a failed update forget its back-off", MEM, "            other => drop(self.failures.remove(&other.key())),", "            other => { if let Key::Container(id) = other.key() { self.updates.remove(&id); } self.failures.remove(&other.key()); }"),
-    ("updates for ever what is not recorded", LIVE, "    if changed.is_empty() {", "    if changed.is_empty() && service.loosenings.is_empty() {"),
-    ("does not see that a label changed", LIVE, "    all.labels(&made.labels, &asked.labels);", "    let _unseen = |all: &mut Differences| all.labels(&made.labels, &asked.labels);"),
+    ("updates for ever what is not recorded", LIVE, "    if Settings::same(made, service) {", "    if Settings::same(made, service) && service.loosenings.is_empty() {"),
+    ("does not see that a label changed", SETTINGS, " && one.labels == other.labels", ""),
     ("gives the container of another image", LIVE, "..container.spec.clone() });", "image_digest: planner.facts.observed.images.values().next().map_or(container.spec.image_digest.clone(), |i| i.digest.clone()), ..container.spec.clone() });"),
     ("updates an orphan", SLOT, "let given = if orphaned { ControlFlow::Continue(None) } else {", "let given = if orphaned && service.replicas > 9 { ControlFlow::Continue(None) } else {"),
     ("runs without what protects", UNMET, "wish.needed && lacks.contains_key(&wish.ability)", "wish.needed && lacks.len() > 1 && lacks.contains_key(&wish.ability)"),

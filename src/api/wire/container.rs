@@ -1,5 +1,7 @@
 //! One container.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,9 @@ pub struct Container {
     pub image_digest: String,
     /// The hash of its specification.
     pub hash: String,
+    /// What it was given and can be given anew as it is: limits, labels and policies, by key, in words.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
     /// What it does.
     pub state: ContainerState,
     /// How often it was started again since it was made.
@@ -113,6 +118,7 @@ impl From<&ContainerView> for Container {
             image: view.image.to_string(),
             image_digest: view.image_digest.to_string(),
             hash: view.hash.clone(),
+            settings: view.settings.by_key().clone(),
             state: (&view.state).into(),
             restarts: view.restarts,
             reason: view.reason.clone(),

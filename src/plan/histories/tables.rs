@@ -121,7 +121,7 @@ fn what_changes_live_is_given_to_what_runs_and_told_by_its_keys() {
     let before = if memory { "64 MiB" } else { "none" };
     let gone = if had > 0 { "label l0 removed, " } else { "" };
     let reason = format!(
-        "mem_limit changed from {before} to 128 MiB, {gone}label tier added, restart changed from always to on-failure:3"
+        "{gone}label tier added, mem_limit changed from {before} to 128 MiB, restart changed from always to on-failure:3"
     );
     assert_eq!(plan.steps[0].reason, reason);
     world.finish(&Key::Container(id.clone()), Outcome::Succeeds);
