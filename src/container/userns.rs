@@ -139,6 +139,7 @@ mod tests {
         let types = |config: &Value| named(config).iter().map(|n| n["type"].clone()).collect::<Vec<_>>();
         assert_eq!(types(&own), ["pid", "ipc", "user", "network"]);
         assert_eq!(own["mounts"][1]["type"], "sysfs");
+        adapt(&mut host, range, false, false);
         assert_eq!(types(&host), ["pid", "ipc", "user"]);
         assert_eq!((&host["mounts"][1]["source"], &host["mounts"][1]["destination"]), (&json!("/sys"), &json!("/sys")));
         assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "ro"]));
