@@ -115,7 +115,8 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
         let _ = fs::write(stage::OOM_SCORE, score.trim());
     }
     let init = started.pid();
-    let record = record(&order, init).and_then(|record| started.start(&order).map(|()| record));
+    let record = stage.limit(&order).and_then(|()| record(&order, init));
+    let record = record.and_then(|record| started.start(&order).map(|()| record));
     let record = record.inspect_err(|_| {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
         let _ = fs::remove_file(order.folder.join(START));

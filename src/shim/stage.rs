@@ -15,7 +15,7 @@ use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::users;
-use crate::model::{ContainerSpec, NetworkMode};
+use crate::model::{ContainerSpec, NetworkMode, Resources};
 use crate::rootfs::{Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
@@ -39,6 +39,16 @@ impl Stage {
         let etc = write_etc(order, &spec)?;
         let bundle = write_config(order, &spec, &record.image_defaults, &root, &etc)?;
         Ok(Self { spec, bundle })
+    }
+
+    /// Writes the limits to the cgroups that the runtime has made: runtimes leave some out (libcontainer `oom_kill_disable`, weights
+    /// of devices, and on v2 every weight of block I/O, which it gets wrong), or understand others in their own way.
+    pub(super) fn limit(&self, order: &Order) -> Result<(), ShimError> {
+        let wanted = &self.spec.service.resources;
+        if *wanted != Resources::default() {
+            resources::write(&order.machine, &order.cgroup, None, wanted)?;
+        }
+        Ok(())
     }
 }
 
