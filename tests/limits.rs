@@ -91,7 +91,10 @@ async fn limits_of_a_container_that_runs_are_changed() {
     } else {
         assert_eq!(place.read(&one, "memory.max"), "max");
         assert_eq!(place.read(&one, "cpu.max"), "max 100000");
+        assert_eq!(place.read(&one, "cpu.weight"), "100");
+        assert_eq!(place.read(&one, "memory.swap.max"), "max");
     }
+    assert_ne!(place.read(&one, "cpuset.cpus"), "0", "all again");
     assert_eq!(place.running(&one), (init, shim), "it was not started again");
     assert_eq!(place.all().observe()[&one.id].spec, one);
 }
@@ -147,12 +150,17 @@ async fn block_devices_are_limited_by_their_numbers() {
     if v1 {
         assert_eq!(place.read(&one, "blkio.throttle.read_bps_device"), line("1048576"));
         assert_eq!(place.read(&one, "blkio.throttle.write_iops_device"), line("100"));
+        let weight = place.read(&one, "blkio.bfq.weight");
+        assert_eq!(weight.lines().next().and_then(|line| line.split(' ').next_back()), Some("300"), "{weight}");
     } else {
         assert_eq!(place.read(&one, "io.max"), line("rbps=1048576 wbps=max riops=max wiops=100"));
+        assert_eq!(place.read(&one, "io.weight").lines().next(), Some("default 2930"));
     }
     one.service.resources.block = BlockIo::default();
     place.all().update(&one).await.expect("updated");
-    let left = if v1 { "blkio.throttle.read_bps_device" } else { "io.max" };
+    let (left, weight) =
+        if v1 { ("blkio.throttle.read_bps_device", "blkio.bfq.weight") } else { ("io.max", "io.weight") };
+    assert!(place.read(&one, weight).ends_with("100"), "{weight}");
     assert_eq!(place.read(&one, left), "");
 }
 

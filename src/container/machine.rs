@@ -141,12 +141,14 @@ impl Machine {
         self.features.contains(&feature)
     }
 
-    /// Whether a controller has this file: in its root on v1, in some cgroup below on v2 (the root has few of them).
-    fn has(&self, controller: Controller, one: &str, two: &str) -> bool {
+    /// Whether a controller has this file: in its root on v1; on v2 in a cgroup below for which it is switched on, since the root
+    /// has few of them. Where it is on for none yet, it is taken to have what every kernel of v2 has (`usual`).
+    fn has(&self, controller: Controller, one: &str, two: &str, usual: bool) -> bool {
         match self.controller(controller) {
             Some((Version::One, mount)) => mount.join(one).exists(),
             Some((Version::Two, mount)) => {
-                !two.is_empty() && (mount.join(two).exists() || samples(mount).any(|below| below.join(two).exists()))
+                let name = controller.name(Version::Two);
+                samples(mount, name).next().map_or(usual, |on| !two.is_empty() && on.join(two).exists())
             }
             None => false,
         }
@@ -156,24 +158,31 @@ impl Machine {
 /// Each feature, and how it is seen.
 type Seen = fn(&Machine) -> bool;
 const FEATURES: [(Feature, Seen); 8] = [
-    (Feature::Swap, |m| m.has(Controller::Memory, "memory.memsw.limit_in_bytes", "memory.swap.max")),
-    (Feature::Swappiness, |m| m.has(Controller::Memory, "memory.swappiness", "")),
-    (Feature::OomKillDisable, |m| m.has(Controller::Memory, "memory.oom_control", "")),
-    (Feature::CpuQuota, |m| m.has(Controller::Cpu, "cpu.cfs_quota_us", "cpu.max")),
-    (Feature::RealTime, |m| m.has(Controller::Cpu, "cpu.rt_runtime_us", "")),
+    (Feature::Swap, |m| m.has(Controller::Memory, "memory.memsw.limit_in_bytes", "memory.swap.max", true)),
+    (Feature::Swappiness, |m| m.has(Controller::Memory, "memory.swappiness", "", false)),
+    (Feature::OomKillDisable, |m| m.has(Controller::Memory, "memory.oom_control", "", false)),
+    (Feature::CpuQuota, |m| m.has(Controller::Cpu, "cpu.cfs_quota_us", "cpu.max", true)),
+    (Feature::RealTime, |m| m.has(Controller::Cpu, "cpu.rt_runtime_us", "", false)),
     // The root has no weight; these come with it.
-    (Feature::BfqWeight, |m| m.has(Controller::Block, "blkio.bfq.io_service_bytes", "io.bfq.weight")),
-    (Feature::Weight, |m| m.has(Controller::Block, "blkio.weight", "io.weight")),
-    (Feature::BlockLimit, |m| m.has(Controller::Block, "blkio.throttle.read_bps_device", "io.max")),
+    (Feature::BfqWeight, |m| m.has(Controller::Block, "blkio.bfq.io_service_bytes", "io.bfq.weight", false)),
+    (Feature::Weight, |m| {
+        let by_cost = m.unified.as_deref().is_some_and(|unified| unified.join("io.cost.qos").exists());
+        m.has(Controller::Block, "blkio.weight", "io.weight", by_cost)
+    }),
+    (Feature::BlockLimit, |m| m.has(Controller::Block, "blkio.throttle.read_bps_device", "io.max", true)),
 ];
 
-/// Cgroups to look into: our own, and those directly below the root. (With none at all nothing is known of v2, as on a machine
-/// on which nothing runs; there is always init's.)
-fn samples(mount: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+/// Cgroups to look into: our own, and those directly below the root; as far as the controller is switched on for them.
+fn samples(mount: &Path, controller: &'static str) -> impl Iterator<Item = PathBuf> + use<> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/").map(|path| mount.join(path)));
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/").filter(|p| !p.is_empty()).map(|p| mount.join(p)));
     let below = fs::read_dir(mount).into_iter().flatten().flatten();
-    own.into_iter().chain(below.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()))
+    let below = below.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path());
+    let on = move |folder: &PathBuf| {
+        let controllers = fs::read_to_string(folder.join("cgroup.controllers")).unwrap_or_default();
+        controllers.split_whitespace().any(|name| name == controller)
+    };
+    own.into_iter().chain(below).filter(on)
 }
 
 #[cfg(test)]

@@ -18,9 +18,7 @@ use super::{ShimError, doing};
 use crate::container::confine::Confinement;
 use crate::container::link::Order;
 use crate::container::privileges::Privileges;
-use crate::container::resources;
 use crate::container::seccomp;
-use crate::model::Resources;
 
 /// A container that was created and waits for its start.
 pub(super) enum Created {
@@ -95,24 +93,7 @@ pub(super) fn create(stage: &Stage, order: &Order, streams: &mut Streams) -> Res
         Err(error) => return Err(errors.said()?.map_or_else(|| fail(error), ShimError::Runtime)),
     };
     let pid = container.pid().ok_or_else(|| ShimError::Runtime("the runtime gave no process".into()))?;
-    let pid = Pid::from_raw(pid.as_raw());
-    limit(stage, order, pid)?;
-    Ok(Created::Embedded { pid, container: Box::new(container), errors })
-}
-
-/// libcontainer leaves some limits out (`oom_kill_disable`, weights of devices on v1); so all are written once more.
-fn limit(stage: &Stage, order: &Order, init: Pid) -> Result<(), ShimError> {
-    let wanted = &stage.spec.service.resources;
-    if *wanted == Resources::default() {
-        return Ok(());
-    }
-    match resources::write(&order.machine, &order.cgroup, None, wanted) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
-            Err(error.into())
-        }
-    }
+    Ok(Created::Embedded { pid: Pid::from_raw(pid.as_raw()), container: Box::new(container), errors })
 }
 
 impl Errors {

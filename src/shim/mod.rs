@@ -129,6 +129,7 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
     }
     let init = started.pid();
     let record = guard::refuse_devices(&order, &stage.device_rules)
+        .and_then(|()| stage.limit(&order))
         .and_then(|()| stage.join_network(init))
         .and_then(|()| record(&order, init));
     let record = record.and_then(|record| started.start(&order).map(|()| record));

@@ -22,7 +22,7 @@ use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::{userns, users};
-use crate::model::{Capability, ContainerSpec, DeviceRule, NetworkMode};
+use crate::model::{Capability, ContainerSpec, DeviceRule, NetworkMode, Resources};
 use crate::rootfs::{IdRange, Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
@@ -102,6 +102,16 @@ impl Stage {
         for (name, value) in &self.network_sysctls {
             fs::write(sysctl_path(name), value)
                 .map_err(|error| ShimError::Runtime(format!("sysctls: {name} cannot be set to {value:?}: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the limits to the cgroups that the runtime has made: runtimes leave some out (libcontainer `oom_kill_disable`, weights
+    /// of devices, and on v2 every weight of block I/O, which it gets wrong), or understand others in their own way.
+    pub(super) fn limit(&self, order: &Order) -> Result<(), ShimError> {
+        let wanted = &self.spec.service.resources;
+        if *wanted != Resources::default() {
+            resources::write(&order.machine, &order.cgroup, None, wanted)?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 
 use serde_json::{Map, Value, json};
 
-use super::machine::{Controller, Feature, Machine};
+use super::machine::{Controller, Feature, Machine, Version};
 use crate::model::{BlockIo, Ceiling, Resources, bytes};
 
 pub use settings::{Knob, Settings, settings};
@@ -168,7 +168,9 @@ fn cpu(resources: &Resources, machine: &Machine) -> Value {
 }
 
 fn block_io(block: &BlockIo, machine: &Machine, blocks: &Blocks) -> Value {
-    let weighs = machine.offers(Feature::BfqWeight) || machine.offers(Feature::Weight);
+    // On v2 the scale is another one, and libcontainer's sum for it overflows; there they are only written by ourselves.
+    let scaled = matches!(machine.controller(Controller::Block), Some((Version::Two, _)));
+    let weighs = !scaled && (machine.offers(Feature::BfqWeight) || machine.offers(Feature::Weight));
     let weights: Vec<Value> = block
         .device_weights
         .iter()
@@ -211,7 +213,6 @@ fn ceiling(ceiling: Ceiling) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::machine::Version;
     use crate::container::machine::tests::complete;
     use crate::model::CpuQuota;
 
@@ -252,6 +253,8 @@ mod tests {
             "what v2 does not have is left out"
         );
         assert_eq!(two["cpu"], json!({"shares": 512, "quota": 25_000, "period": 100_000, "cpus": "0-1"}));
+        assert_eq!((&two["blockIO"]["weight"], &two["blockIO"]["weightDevice"]), (&Value::Null, &Value::Null));
+        assert_eq!(two["blockIO"]["throttleReadBpsDevice"], json!([{"major": 8, "minor": 0, "rate": 1_048_576}]));
         let defaults = oci(&Resources::default(), &complete(Version::Two), &Blocks::default(), json!([]));
         assert_eq!(defaults, json!({"devices": [], "pids": {"limit": 4096}}));
         assert_eq!(oci(&resources, &Machine::default(), &blocks, json!([])), json!({"devices": []}));

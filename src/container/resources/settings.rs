@@ -56,13 +56,9 @@ pub fn settings(resources: &Resources, machine: &Machine, blocks: &Blocks) -> Se
         Some(Version::Two) => cpu_two(resources, machine, &mut set),
         None => {}
     }
-    if let Some(version) = version(Controller::Cpuset) {
-        // On v1 it must never be empty; on v2 empty means "as above".
-        let reset = match version {
-            Version::One => None,
-            Version::Two => Some("\n"),
-        };
-        set(Controller::Cpuset, "cpuset.cpus", "cpuset", reset, resources.cpuset.clone());
+    if version(Controller::Cpuset).is_some() {
+        // Of neither version may it be emptied while somebody is in there.
+        set(Controller::Cpuset, "cpuset.cpus", "cpuset", None, resources.cpuset.clone());
     }
     if version(Controller::Pids).is_some() {
         let most = resources.pids.unwrap_or(Ceiling::At(PIDS));

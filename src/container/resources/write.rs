@@ -63,10 +63,7 @@ fn changes(machine: &Machine, cgroup: &Path, old: &Settings, new: &Settings) -> 
     let place = |(knob, value): (&Knob, Option<&String>)| {
         let (_, folder) = machine.folder(knob.controller, cgroup)?;
         let path = folder.join(knob.file);
-        let reset = || {
-            let above = || folder.parent().and_then(|above| fs::read_to_string(above.join(knob.file)).ok());
-            knob.reset.map_or_else(|| above().unwrap_or_default().trim().to_owned(), str::to_owned)
-        };
+        let reset = || knob.reset.map_or_else(|| above(&folder, knob.file), str::to_owned);
         let new = value.cloned().unwrap_or_else(reset);
         let now = match knob.device {
             // One line for each device; by our own words.
@@ -78,9 +75,17 @@ fn changes(machine: &Machine, cgroup: &Path, old: &Settings, new: &Settings) -> 
                 _ => text.trim().to_owned(),
             }),
         };
+        let now = now.filter(|now| knob.file != "cpuset.cpus" || !now.is_empty());
         Some(Change { knob: knob.clone(), path, new, old: now.unwrap_or_else(reset) })
     };
     differs.chain(gone).filter_map(place).collect()
+}
+
+/// What the cgroup above has. On v2 `cpuset.cpus` is what was asked for there, and may be nothing; what is in force is beside it.
+fn above(folder: &Path, file: &str) -> String {
+    let read = |file: &str| folder.parent().and_then(|above| fs::read_to_string(above.join(file)).ok());
+    let found = |file: &str| read(file).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    found(file).or_else(|| found(&format!("{file}.effective"))).unwrap_or_default()
 }
 
 /// Memory and swap together come before memory where they grow, after it where they shrink. A real-time period comes before its
