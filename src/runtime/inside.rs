@@ -10,6 +10,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::prctl;
 use nix::sys::resource::setrlimit;
@@ -119,8 +120,10 @@ fn become_command(target: &Target, job: &Job, voice: &Voice, proc: OwnedFd) -> R
 
 fn be(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    if !groups.is_empty() {
-        setgroups(&groups.iter().map(|group| Gid::from_raw(*group)).collect::<Vec<_>>())?;
+    match setgroups(&groups.iter().map(|group| Gid::from_raw(*group)).collect::<Vec<_>>()) {
+        // A user namespace may forbid further groups; its own one it has anyway.
+        Err(Errno::EPERM) if groups.iter().all(|group| *group == gid.as_raw()) => {}
+        done => done?,
     }
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)
@@ -218,7 +221,7 @@ fn label(proc: &OwnedFd, labels: &[String]) -> Result<(), ExecFailure> {
             &["self/attr/exec"]
         };
         let opened = files.iter().map(|file| openat(proc, *file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()));
-        let opened = opened.reduce(Result::or).unwrap_or(Err(nix::errno::Errno::ENOENT));
+        let opened = opened.reduce(Result::or).unwrap_or(Err(Errno::ENOENT));
         let said = opened.map_err(io::Error::from).and_then(|file| {
             use io::Write as _;
             File::from(file).write_all(label.as_bytes())
