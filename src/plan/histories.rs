@@ -116,12 +116,27 @@ fn edit(world: &mut World, chance: &mut Chance) {
         entry.services.remove(&name);
         return world.forget();
     }
-    let version = chance.below(4);
-    entry.services.insert(name.clone(), service(name, version, chance));
+    match entry.services.get_mut(&name).filter(|_| chance.one_in(3)) {
+        Some(service) => change_live(service, chance),
+        None => {
+            let version = chance.below(4);
+            entry.services.insert(name.clone(), service(name, version, chance));
+        }
+    }
     let edited: Vec<_> = entry.services.keys().map(|name| (project.clone(), name.clone())).collect();
     for of in edited {
         world.memory.edited.insert(of.clone(), world.now);
         world.edited.insert(of, world.now);
+    }
+}
+
+/// An edit of one thing that a container is given as it is.
+fn change_live(service: &mut Service, chance: &mut Chance) {
+    match chance.below(4) {
+        0 => service.resources.memory = [None, Some(64 << 20), Some(128 << 20)][chance.below(3)],
+        1 => service.labels = (0..chance.below(3)).map(|n| (format!("l{n}"), String::new())).collect(),
+        2 => service.stop.grace_ms = [1_000, 10_000][chance.below(2)],
+        _ => service.restart = [RestartPolicy::Always, RestartPolicy::No][chance.below(2)],
     }
 }
 
