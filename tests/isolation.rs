@@ -9,12 +9,12 @@ use std::fs;
 use isolation_support::{Facts, Place, differences, facts, print};
 use longshore::container::{Runtime, Settings};
 use longshore::model::{
-    Capability, CapabilitySet, Device, DeviceAccess, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode,
-    Seccomp, Service, Tmpfs,
+    Capability, CapabilitySet, Device, DeviceAccess, DeviceKind, DeviceRule, Ipc, Isolation, Limit, LimitRange,
+    Namespace, NetworkMode, Seccomp, Service, Tmpfs,
 };
 
 /// Ours, where it differs from Docker 20.10's, and why. A value that begins with `<` is a rule.
-const DIFFERENT: [(&str, &str, &str); 29] = [
+const DIFFERENT: [(&str, &str, &str); 54] = [
     ("CapBnd", "00000000800405fb", "podman's eleven: not AUDIT_WRITE, MKNOD, NET_RAW"),
     ("CapEff", "00000000800405fb", "the same"),
     ("CapPrm", "00000000800405fb", "the same"),
@@ -29,7 +29,7 @@ const DIFFERENT: [(&str, &str, &str); 29] = [
     ("namespace time", "<time>", "its own where the kernel has them and the runtime knows of it"),
     ("namespace time_for_children", "<time>", "the same"),
     ("open fds", "0->/dev/null 1->pipe 2->pipe", "the stored answer is an earlier probe's, which counted its own"),
-    ("pids.max v1", "4096", "a limit by default"),
+    ("pids.max v1", "<version>", "a limit by default"),
     (
         "process_vm_readv",
         "ALLOWED",
@@ -41,14 +41,39 @@ const DIFFERENT: [(&str, &str, &str); 29] = [
     ("sock_raw_icmp", "EPERM", "no CAP_NET_RAW"),
     ("sock_vsock", "EPERM", "refused by the current profile: it leads to the hypervisor"),
     // What the machine decides, by rule.
+    ("/dev", "<core>", "/dev/core, where the kernel has the (masked) file that it leads to"),
     ("limit Max processes", "<host>", "inherited"),
     ("limit Max pending signals", "<host>", "inherited"),
     ("limit Max locked memory", "<host>", "inherited"),
     ("limit Max core file size", "<host>", "inherited"),
     ("limit Max stack size", "<host>", "inherited"),
     ("read /proc/config.gz", "<kernel>", "a file that this kernel may not have"),
-    ("read /proc/modules", "<kernel>", "the same"),
-    ("read /proc/acpi", "<kernel>", "the same; masked where it is"),
+    ("read /proc/modules", "<kernel>", "a file that this kernel may not have"),
+    ("read /sys/class/dmi/id", "<kernel>", "the same"),
+    ("read /proc/acpi", "<masked>", "masked, or not there"),
+    ("read /proc/asound", "<masked>", "masked, or not there"),
+    ("read /proc/kcore", "<masked>", "masked, or not there"),
+    ("read /proc/latency_stats", "<masked>", "masked, or not there"),
+    ("read /proc/sched_debug", "<masked>", "masked, or not there"),
+    ("read /proc/scsi", "<masked>", "masked, or not there"),
+    ("read /proc/keys", "<masked>", "masked, or not there"),
+    ("read /proc/timer_list", "<masked>", "masked, or not there"),
+    ("read /sys/devices/virtual/powercap", "<masked>", "masked, or not there"),
+    ("read /sys/devices/system/cpu/cpu0/thermal_throttle", "<masked>", "masked, or not there"),
+    ("read /sys/firmware", "<masked>", "masked, or not there"),
+    ("write /proc/sysrq-trigger", "<closed>", "refused, or not there"),
+    ("write /proc/sys/kernel/modprobe", "<closed>", "refused, or not there"),
+    ("write /sys/kernel/uevent_helper", "<closed>", "refused, or not there"),
+    ("write /proc/mtrr", "<closed>", "refused, or not there"),
+    ("write /sys/power/state", "<closed>", "refused, or not there"),
+    ("write /proc/bus/pci", "<closed>", "refused, or not there"),
+    ("write /sys/fs/cgroup/cgroup.procs", "<closed>", "refused, or not there"),
+    ("write /sys/fs/cgroup/memory/cgroup.procs", "<closed>", "refused, or not there"),
+    ("write /sys/fs/cgroup/memory/release_agent", "<closed>", "refused, or not there"),
+    ("write /sys/fs/cgroup/devices/devices.allow", "<closed>", "refused, or not there"),
+    ("memory.limit v1", "<version>", "by the version of cgroups"),
+    ("memory.max v2", "<version>", "by the version of cgroups"),
+    ("pids.max v2", "<version>", "by the version of cgroups"),
 ];
 
 /// Mounts that may be written to, or hold no data: everything else must be read-only.
@@ -66,6 +91,10 @@ fn may_be_written(mount: &str) -> bool {
     own.contains(&mount) || mount.starts_with("/dev/") || masked.contains(&mount)
 }
 
+fn version_2() -> bool {
+    fs::metadata("/sys/fs/cgroup/cgroup.controllers").is_ok()
+}
+
 fn host_limit(name: &str) -> String {
     let text = fs::read_to_string("/proc/self/limits").expect("limits");
     let line = text.lines().find(|line| line.starts_with(name)).expect("a limit");
@@ -75,7 +104,19 @@ fn host_limit(name: &str) -> String {
 fn follows(rule: &str, key: &str, docker: &str, ours: &str, runtime: &Runtime) -> bool {
     match rule {
         "<roots>" => ours.lines().all(|line| line.ends_with(":/")),
+        "<without tun>" if version_2() => ours == "ENOENT",
         "<without tun>" => ours == docker.replace("c 10:200 rwm, ", ""),
+        "<version>" => {
+            let there = key.ends_with("v2") == version_2();
+            match key.split(' ').next() {
+                _ if !there => ours == "ENOENT",
+                Some("pids.max") => ours == "4096",
+                _ => matches!(ours, "max" | "9223372036854771712"),
+            }
+        }
+        "<core>" => ours == format!("core {docker}"),
+        "<masked>" => matches!(ours, "ENOENT" | "null" | "empty dir"),
+        "<closed>" => matches!(ours, "ENOENT" | "EROFS" | "EPERM" | "EACCES" | "EISDIR"),
         "<1024 to 524288>" => {
             let hard: u64 =
                 host_limit("Max open files").split(' ').nth(1).and_then(|n| n.parse().ok()).expect("a number");
@@ -149,14 +190,23 @@ impl Switches {
         Self { place, base }
     }
 
-    /// Exactly these lines change, to these values (`*`: to anything else).
+    /// Exactly these lines change, to these values (`*`: to anything else; `?`: or not, as the kernel was built).
     async fn change(&self, title: &str, change: impl FnOnce(&mut Service), wanted: &[(&str, &str)]) {
         let changed = differences(&self.base, &self.place.facts(change).await);
         print(title, &changed);
-        let keys: BTreeSet<&str> = changed.keys().map(String::as_str).collect();
-        let expected: BTreeSet<&str> = wanted.iter().map(|(key, _)| *key).collect();
+        // What this machine does not have cannot change.
+        let absent = |key: &str| {
+            self.base.get(key).is_some_and(|value| value == "ENOENT")
+                && ["devices.list", "write /sys/fs/cgroup", "write /proc", "read /proc"]
+                    .iter()
+                    .any(|p| key.starts_with(p))
+        };
+        let wanted: Vec<_> = wanted.iter().filter(|(key, _)| !absent(key)).collect();
+        let may: BTreeSet<&str> = wanted.iter().filter(|(_, value)| *value == "?").map(|(key, _)| *key).collect();
+        let keys: BTreeSet<&str> = changed.keys().map(String::as_str).filter(|key| !may.contains(key)).collect();
+        let expected: BTreeSet<&str> = wanted.iter().map(|(key, _)| *key).filter(|key| !may.contains(key)).collect();
         assert_eq!(keys, expected, "{title}");
-        for (key, value) in wanted.iter().filter(|(_, value)| *value != "*") {
+        for (key, value) in wanted.iter().filter(|(_, value)| !matches!(*value, "*" | "?")) {
             assert_eq!(changed[*key].1, *value, "{title}: {key}");
         }
     }
@@ -244,28 +294,28 @@ const SECCOMP_OFF: [(&str, &str); 30] = [
     ("add_key", "ALLOWED"),
     ("clone3", "EINVAL"),
     ("clone_newuser", "ALLOWED"),
-    ("delete_module", "*"),
-    ("finit_module", "*"),
-    ("init_module", "*"),
-    ("io_uring", "*"),
-    ("ioperm", "*"),
-    ("iopl", "*"),
+    ("delete_module", "?"),
+    ("finit_module", "?"),
+    ("init_module", "?"),
+    ("io_uring", "?"),
+    ("ioperm", "?"),
+    ("iopl", "?"),
     ("kcmp", "ALLOWED"),
-    ("kexec_load", "*"),
+    ("kexec_load", "?"),
     ("keyctl", "ALLOWED"),
-    ("lookup_dcookie", "*"),
+    ("lookup_dcookie", "?"),
     ("move_pages", "ALLOWED"),
-    ("open_by_handle_at", "*"),
-    ("perf", "*"),
+    ("open_by_handle_at", "?"),
+    ("perf", "?"),
     ("personality_norandom", "ALLOWED"),
     ("pidfd_getfd", "EBADF"),
-    ("quotactl", "*"),
+    ("quotactl", "?"),
     ("request_key", "ENOKEY"),
     ("set_mempolicy", "ALLOWED"),
-    ("sock_alg", "*"),
-    ("sock_vsock", "*"),
-    ("sysfs", "ALLOWED"),
-    ("umount_proc_kcore", "*"),
+    ("sock_alg", "?"),
+    ("sock_vsock", "?"),
+    ("sysfs", "?"),
+    ("umount_proc_kcore", "?"),
     ("unshare_user", "ALLOWED"),
     ("userns_mount", "ALLOWED"),
     ("ustat", "EINVAL"),
@@ -295,11 +345,8 @@ async fn seccomp_changes_its_own_lines() {
     assert!(error.contains("SCMP_ACT_NOTIFY"), "{error}");
     let runc = Place::new(Runtime::External("/usr/sbin/runc".into()));
     let base = runc.facts(|_| {}).await;
-    let changed = differences(&base, &runc.facts(|s| s.isolation.seccomp = Seccomp::Profile(own.into())).await);
-    let changed: BTreeMap<&str, &str> = changed.iter().map(|(key, (_, now))| (key.as_str(), now.as_str())).collect();
-    print("seccomp=FILE by runc", &differences(&base, &base));
-    assert_eq!(changed.keys().copied().collect::<Vec<_>>(), wanted.iter().map(|(key, _)| *key).collect::<Vec<_>>());
-    assert_eq!((changed["keyctl"], changed["add_key"]), ("EOPNOTSUPP", "SIGNAL 31"));
+    let by_runc = Switches { place: runc, base };
+    by_runc.isolation("seccomp=FILE by runc", seccomp(Seccomp::Profile(own.into())), &wanted).await;
 }
 
 #[tokio::test]
@@ -407,6 +454,13 @@ async fn devices_limits_and_controls_change_their_own_lines() {
     };
     assert!(error("/dev/no-such").await.contains("/dev/no-such of the host cannot be used"));
     assert!(error("/etc/hostname").await.contains("/etc/hostname is not a device"));
+    let elsewhere = Device { source: "/dev/zero".into(), target: "/srv/zero".into(), access };
+    let elsewhere = Isolation { devices: vec![elsewhere], ..Isolation::default() };
+    switches.isolation("devices: /dev/zero:/srv/zero", elsewhere, &[("mount /srv/zero", "*")]).await;
+    let rule = DeviceRule { kind: DeviceKind::Block, major: Some(8), minor: None, access };
+    let rules = Isolation { device_rules: vec![rule], ..Isolation::default() };
+    let list = switches.base["devices.list"].replace("b *:* m, ", "b *:* m, b 8:* rw, ");
+    switches.isolation("device_cgroup_rules: b 8:* rw", rules, &[("devices.list", list.as_str())]).await;
     let limits = |limit, soft, hard| Isolation {
         limits: BTreeMap::from([(limit, LimitRange { soft, hard })]),
         ..Isolation::default()
@@ -419,6 +473,13 @@ async fn devices_limits_and_controls_change_their_own_lines() {
     let beyond: u64 = nr_open.trim().parse::<u64>().expect("a number") + 1;
     let error = switches.place.error(|s| s.isolation = limits(Limit::Nofile, 1, beyond)).await;
     assert!(error.contains("ulimits: nofile") && error.contains(nr_open.trim()), "{error}");
+    let held = longshore::container::held_back().iter().any(|note| note.contains("open"));
+    let between =
+        host_limit("Max open files").split(' ').nth(1).and_then(|n| n.parse::<u64>().ok()).map(|hard| hard + 1);
+    if let (true, Some(between)) = (held, between) {
+        let error = switches.place.error(|s| s.isolation = limits(Limit::Nofile, 1, between)).await;
+        assert!(error.contains(&format!("nofile of {between} is beyond")) && error.contains("SYS_RESOURCE"), "{error}");
+    }
     let controls = |name: &str, value: &str| Isolation {
         sysctls: BTreeMap::from([(name.to_owned(), value.to_owned())]),
         ..Isolation::default()
@@ -600,4 +661,29 @@ fn a_seccomp_program_is_compiled_once() {
     println!("{} instructions: compile {compile} µs, read {read} µs, load {} µs", fresh.len(), median(loads));
     let files: Vec<_> = fs::read_dir(folder.path()).expect("there").collect();
     assert_eq!(files.len(), 1, "one profile, one file");
+}
+
+#[tokio::test]
+async fn the_configuration_changes_the_defaults() {
+    let place = Place::with(Runtime::Embedded, |settings: &mut Settings| {
+        settings.defaults.capabilities = CapabilitySet::DOCKER;
+        settings.defaults.no_new_privileges = true;
+    });
+    let docker = facts(include_str!("fixtures/probe-docker20.json"));
+    let ours = place.facts(|_| {}).await;
+    assert_eq!(ours["NoNewPrivs"], "1");
+    for key in [
+        "CapBnd",
+        "CapEff",
+        "CapPrm",
+        "mknod_null",
+        "mknod_null_open",
+        "mknod_mem_open",
+        "sock_packet",
+        "sock_raw_icmp",
+    ] {
+        assert_eq!(ours[key], docker[key], "{key}");
+    }
+    let changed = differences(&ours, &place.facts(|s| s.isolation.no_new_privileges = Some(false)).await);
+    assert_eq!(changed.into_iter().collect::<Vec<_>>(), [("NoNewPrivs".into(), ("1".into(), "0".into()))]);
 }

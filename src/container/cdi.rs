@@ -61,6 +61,9 @@ pub enum CdiError {
         "the CDI device {0} has hooks, which are not run here; a file without them is needed (nvidia-ctk cdi generate --disable-hook=all)"
     )]
     Hooks(String),
+    /// What is not done here.
+    #[error("the CDI device {0} asks for {1}, which is not given here")]
+    Unable(String, &'static str),
     /// Its device file.
     #[error("the CDI device {0}")]
     Device(String, #[source] DeviceError),
@@ -94,6 +97,8 @@ struct Changes {
     device_nodes: Vec<Node>,
     mounts: Vec<Mount>,
     hooks: Vec<serde_json::Value>,
+    net_devices: Vec<serde_json::Value>,
+    intel_rdt: Option<serde_json::Value>,
     #[serde(rename = "additionalGids")]
     groups: Vec<u32>,
 }
@@ -238,6 +243,12 @@ impl Edits {
         if !changes.hooks.is_empty() {
             return Err(CdiError::Hooks(what.to_owned()));
         }
+        if !changes.net_devices.is_empty() {
+            return Err(CdiError::Unable(what.to_owned(), "network devices"));
+        }
+        if changes.intel_rdt.is_some() {
+            return Err(CdiError::Unable(what.to_owned(), "a share of the processor's cache (intelRdt)"));
+        }
         self.environment.extend(changes.env.iter().cloned());
         self.groups.extend(&changes.groups);
         self.mounts.extend(changes.mounts.iter().map(|mount| Bind {
@@ -280,6 +291,8 @@ devices:
     containerEdits: { deviceNodes: [{ path: /dev/gpu1, hostPath: /dev/zero }] }
   - name: bad
     containerEdits: { hooks: [{ hookName: createContainer, path: /bin/true }] }
+  - name: net
+    containerEdits: { netDevices: [{ hostInterfaceName: eth0, name: eth1 }] }
   - name: gone
     containerEdits: { deviceNodes: [{ path: /dev/no-such-gpu }] }
 ";
@@ -309,6 +322,7 @@ devices:
         named(error("nvidia", Which::Count(9)), &["9 devices", "describe 2", &place]);
         named(error("vendor.com/net", Which::All), &["any device of vendor.com/net", &place]);
         named(error("nvidia", Which::Ids(vec!["bad".into()])), &["hooks", "nvidia.com/gpu=bad"]);
+        named(error("nvidia", Which::Ids(vec!["net".into()])), &["nvidia.com/gpu=net", "network devices"]);
         named(error("nvidia", Which::Ids(vec!["gone".into()])), &["nvidia.com/gpu=gone", "/dev/no-such-gpu"]);
         named(error("nvidia", Which::All), &["hooks"]);
         fs::write(folder.path().join("odd.json"), "[").expect("written");
