@@ -367,12 +367,11 @@ async fn a_log_is_bounded_ordered_and_can_be_followed() {
 async fn containers_outlive_the_daemon_and_are_taken_over() {
     let mut place = Place::new();
     let (runs, ends, fails) = (shell("echo up; sleep 600"), shell("sleep 2; exit 5"), spec(service(&["nope"])));
-    place.run(&runs).await;
-    place.run(&ends).await;
     place.create(&fails).await;
     assert!(place.all().start(&fails.id).await.is_err());
-    let before = place.running(&runs);
-    let (_, shim) = place.running(&ends);
+    place.run(&runs).await;
+    place.run(&ends).await;
+    let (before, (_, shim)) = (place.running(&runs), place.running(&ends));
     place.containers = None;
     until("it ends while nobody looks", || {
         longshore::container::process::Process::open(shim).is_ok_and(|p| p.is_none())

@@ -79,6 +79,38 @@ for controller in cpu cpuset io memory pids; do
 done
 cgroup=$(cgroup_of "$pid")
 
+say "a service with users of its own, in a slice, with limits"
+echo longshore:524288:16777216 | tee -a /etc/subuid >> /etc/subgid
+# Who gives ids to containers is looked up when the daemon starts.
+run systemctl restart longshore
+wait_for 60 "the daemon" up
+mkdir "$work/own"
+cat > "$work/own/compose.yaml" <<YAML
+services:
+  web:
+    image: $image
+    network_mode: none
+    userns_mode: auto
+    cgroup_parent: shop.slice
+    mem_limit: 64m
+    pids_limit: 100
+    command: sleep 100000
+YAML
+mv "$work/own" /etc/longshore/state/own
+run longshore status --wait --timeout 120s
+own=$(pid_of own-web-1)
+cat "/proc/$own/cgroup" "/proc/$own/uid_map"
+is "its root on the host" 524288 "$(stat -c %u "/proc/$own")"
+is "its slice" /shop.slice/ "$(cgroup_of "$own" | grep -o '^/shop.slice/')"
+is "its memory limit" 67108864 "$(limit_of "$own" memory.max)"
+is "its pids limit" 100 "$(limit_of "$own" pids.max)"
+run longshore exec own/web cat /proc/self/uid_map
+is "its root to what is executed" "0 524288 65536" "$(longshore exec own/web cat /proc/self/uid_map | tr -s ' ' | sed 's/^ //')"
+run systemctl daemon-reload
+is "its memory limit" 67108864 "$(limit_of "$own" memory.max)"
+run rm -r /etc/longshore/state/own
+wait_for 60 "its end" ends "$own"
+
 say "the daemon is killed"
 daemon=$(main_pid)
 run kill -9 "$daemon"

@@ -127,12 +127,19 @@ impl Unit {
     pub(super) fn retire(&self, mount: &Path) {
         let folder = self.folder(mount);
         let in_use = super::children(&folder).iter().any(|child| !child.ends_with(SHIMS));
-        // Nobody is harmed by a unit that is left: the next container is put into it.
-        if in_use || !folder.is_dir() || !systemctl(&["stop", &self.name]) {
+        if in_use {
             return;
         }
+        // Nobody is harmed by what is left: the next container is put into it. Where the keeper was killed systemd does not know the
+        // unit any more; then its folders are ours to remove, if it did not.
+        if folder.is_dir() {
+            let _ = systemctl(&["stop", &self.name]);
+            for path in [folder.join(SHIMS), folder.clone()] {
+                let _ = fs::remove_dir(path);
+            }
+        }
         // Our own slice goes where it is empty; others are their owner's.
-        let slice = folder.parent().filter(|_| self.slice == SLICE);
+        let slice = folder.parent().filter(|slice| self.slice == SLICE && slice.is_dir());
         if slice.is_some_and(|slice| super::children(slice).is_empty()) {
             let _ = systemctl(&["stop", &self.slice]);
         }
