@@ -216,7 +216,7 @@ async fn memory_beyond_the_limit_is_said_to_be_that() {
     });
     place.run(&on).await;
     place.says(&on, "on").await;
-    assert_eq!(place.all().stats(&[on.id.clone()])[&on.id].memory.map(|m| m.oom_kills), Some(1));
+    assert_eq!(place.all().stats(std::slice::from_ref(&on.id))[&on.id].memory.map(|m| m.oom_kills), Some(1));
     let ends = with(&["/bin/sh", "-c", "work mem 64; exit 3"], |s| s.resources = alone.service.resources.clone());
     place.run(&ends).await;
     assert_eq!(place.exit(&ends).await, ExitStatus::AfterOom(3));
@@ -311,7 +311,7 @@ async fn what_a_container_uses_is_told() {
         s.resources = Resources { memory: Some(64 * MIB), pids: Some(Ceiling::At(50)), ..Resources::default() };
     });
     place.create(&one).await;
-    let stats = || place.all().stats(&[one.id.clone()]).remove(&one.id);
+    let stats = || place.all().stats(std::slice::from_ref(&one.id)).remove(&one.id);
     assert_eq!(stats(), None, "it does not run");
     // Twice: the files of the last run are of no use for the next one.
     for _ in 0..2 {
@@ -334,7 +334,7 @@ async fn what_a_container_uses_is_told() {
     let spin = with(&["work", "spin"], |s| s.network = longshore::model::NetworkMode::Host);
     place.run(&spin).await;
     let used = || {
-        let all = place.all().stats(&[spin.id.clone()]);
+        let all = place.all().stats(std::slice::from_ref(&spin.id));
         assert_eq!(all[&spin.id].network, None, "the host's network is not its own");
         (all[&spin.id].cpu.expect("known").usage_ns, all[&spin.id].uptime_us)
     };
