@@ -110,7 +110,7 @@ fn spawn(inner: &Inner, id: &ContainerId) -> io::Result<Child> {
         device_guard: matches!(settings.runtime, Runtime::External(_)) || inner.cgroups.guard_devices(),
         run: inner.folders.run(id),
         cgroup: inner.cgroups.path(id),
-        machine: inner.machine.clone(),
+        machine: inner.sight.machine.clone(),
         oom_counter: inner.cgroups.oom_counter(id),
         runtime: match &settings.runtime {
             Runtime::Embedded => None,

@@ -52,11 +52,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::model::{
-    Ability, BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
+    BootId, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
 };
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
-use machine::Machine;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -210,9 +209,7 @@ struct Inner {
     settings: Settings,
     folders: Folders,
     cgroups: Cgroups,
-    machine: Machine,
-    lacks: BTreeMap<Ability, String>,
-    reader: stats::Reader,
+    sight: abilities::Sight,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -233,9 +230,7 @@ impl Containers {
         let folders = Folders::open(&settings.data_dir, &settings.run_dir)?;
         let follower = folders.write_follower()?;
         let cgroups = Cgroups::find(&settings.instance).map_err(OpenError::Cgroups)?;
-        let machine = Machine::look().map_err(OpenError::Cgroups)?;
-        let lacks = abilities::lacks(&machine);
-        let reader = stats::Reader::new();
+        let sight = abilities::Sight::look().map_err(OpenError::Cgroups)?;
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
@@ -253,8 +248,7 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all =
-            Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, reader, exe, follower, known, changed }));
+        let all = Self(Arc::new(Inner { settings, folders, cgroups, sight, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }
@@ -365,10 +359,9 @@ impl Containers {
         };
         if let Some(init) = init {
             init.signal(signal.number());
-            if !ended(&init, grace).await {
-                // With it the kernel ends all of its pid namespace at once.
-                init.signal(Signal::KILL.number());
-            }
+            // With it the kernel ends all of its pid namespace at once.
+            let kill = |_| init.signal(Signal::KILL.number());
+            tokio::time::timeout(grace, init.ended()).await.unwrap_or_else(kill);
         }
         let (inner, ending) = (Arc::clone(&self.0), id.clone());
         let killed = tokio::task::spawn_blocking(move || inner.cgroups.kill(&ending, KILL_LIMIT)).await;
