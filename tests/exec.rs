@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use longshore::container::{ExecError, ExecStreams};
+use longshore::model::{Capability, CapabilitySet, Limit, LimitRange, Seccomp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 #[path = "exec/namespaced.rs"]
@@ -316,4 +317,29 @@ fn parent(pid: i32) -> i32 {
 /// A zombie has ended.
 fn gone(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "))
+}
+
+#[tokio::test]
+async fn what_the_file_widens_and_narrows_holds_for_it_too() {
+    let place = Place::new();
+    let one = |name| CapabilitySet::NONE.with(Capability::parse(name).expect("a name"));
+    let profile =
+        r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#;
+    let idle = place
+        .idle(|s| {
+            s.isolation.no_new_privileges = Some(true);
+            s.isolation.cap_add = one("NET_ADMIN");
+            s.isolation.cap_drop = one("CHOWN");
+            s.isolation.seccomp = Seccomp::Profile(profile.into());
+            s.isolation.limits.insert(Limit::Nofile, LimitRange { soft: 77, hard: 88 });
+        })
+        .await;
+    let init = place.init(&idle).pid;
+    let seen = confinement(&place.says(&idle, "cat /proc/self/status").await);
+    assert_eq!(seen, confinement(&fs::read_to_string(format!("/proc/{init}/status")).expect("alive")));
+    for line in ["NoNewPrivs:\t1", "CapEff:\t00000000800415fa", "Seccomp:\t2"] {
+        assert!(seen.iter().any(|l| l == line), "{line} in {seen:?}");
+    }
+    let said = place.says(&idle, "ulimit -Sn; ulimit -Hn; busybox mkdir /tmp/x 2>&1; true").await;
+    assert!(said.starts_with("77\n88\n") && said.contains("not permitted"), "{said}");
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use super::Containers;
 use super::machine::{Controller, Feature, Machine, Version};
+use super::stats::Reader;
 use crate::model::Ability;
 
 impl Containers {
@@ -13,12 +15,26 @@ impl Containers {
     /// Looked at when they were opened.
     #[must_use]
     pub fn lacks(&self) -> BTreeMap<Ability, String> {
-        self.0.lacks.clone()
+        self.0.sight.lacks.clone()
     }
 }
 
-/// Looks; what is lacking for user namespaces is for [`userns`](super::userns) to say.
-pub(super) fn lacks(machine: &Machine, user_namespaces: Option<String>) -> BTreeMap<Ability, String> {
+/// What is known of the machine, and what reads numbers of it.
+pub(super) struct Sight {
+    pub(super) machine: Machine,
+    pub(super) lacks: BTreeMap<Ability, String>,
+    pub(super) reader: Reader,
+}
+
+impl Sight {
+    /// Looks; what is lacking for user namespaces is for [`userns`](super::userns) to say.
+    pub(super) fn look(user_namespaces: Option<String>) -> io::Result<Self> {
+        let machine = Machine::look()?;
+        Ok(Self { lacks: lacks(&machine, user_namespaces), machine, reader: Reader::new() })
+    }
+}
+
+fn lacks(machine: &Machine, user_namespaces: Option<String>) -> BTreeMap<Ability, String> {
     let mut lacks = BTreeMap::new();
     let mut note = |ability, reason: Option<String>| {
         if let Some(reason) = reason {

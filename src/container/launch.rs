@@ -163,7 +163,7 @@ pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given) -> Result<Ord
         default_capabilities: settings.defaults.capabilities.mask(),
         no_new_privileges: settings.defaults.no_new_privileges,
         run: inner.folders.run(id),
-        machine: inner.machine.clone(),
+        machine: inner.sight.machine.clone(),
         oom_counter: inner.cgroups.oom_counter(id),
         cgroup: given.cgroup,
         ids: given.ids,

@@ -61,13 +61,12 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{Ability, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use held_back::held_back;
-use machine::Machine;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -177,9 +176,7 @@ struct Inner {
     settings: Settings,
     folders: Folders,
     cgroups: Cgroups,
-    machine: Machine,
-    lacks: BTreeMap<Ability, String>,
-    reader: stats::Reader,
+    sight: abilities::Sight,
     exe: OwnExe,
     follower: PathBuf,
     known: Mutex<BTreeMap<ContainerId, Known>>,
@@ -202,14 +199,13 @@ impl Containers {
         let (cgroups, warning) =
             Cgroups::find(&settings.instance, settings.cgroup_driver, &follower).map_err(OpenError::Cgroups)?;
         warnings.extend(warning.map(Warning));
-        let machine = Machine::look().map_err(|e| OpenError::Cgroups(e.into()))?;
-        let reader = stats::Reader::new();
         let (exe, problem) = OwnExe::hold(&settings.exe);
         if let Some(problem) = problem {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let lacks = abilities::lacks(&machine, userns::lacking_here(&settings, exe.path()));
+        let sight = abilities::Sight::look(userns::lacking_here(&settings, exe.path()))
+            .map_err(|error| OpenError::Cgroups(error.into()))?;
         let found = folders.scan(|id| state::runs(&cgroups, &folders, &settings.boot_id, id), &mut warnings)?;
         adopt::remember(&cgroups, &found);
         for stranger in cgroups.strangers(|id| folders.holds(id)) {
@@ -223,8 +219,7 @@ impl Containers {
         }
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
-        let all =
-            Self(Arc::new(Inner { settings, folders, cgroups, machine, lacks, reader, exe, follower, known, changed }));
+        let all = Self(Arc::new(Inner { settings, folders, cgroups, sight, exe, follower, known, changed }));
         for found in found {
             all.adopt(found, &mut warnings)?;
         }
@@ -337,10 +332,9 @@ impl Containers {
         };
         if let Some(init) = init {
             init.signal(signal.number());
-            if !ended(&init, grace).await {
-                // With it the kernel ends all of its pid namespace at once.
-                init.signal(Signal::KILL.number());
-            }
+            // With it the kernel ends all of its pid namespace at once.
+            let kill = |_| init.signal(Signal::KILL.number());
+            tokio::time::timeout(grace, init.ended()).await.unwrap_or_else(kill);
         }
         let (inner, ending) = (Arc::clone(&self.0), id.clone());
         let killed = tokio::task::spawn_blocking(move || inner.cgroups.kill(&ending, KILL_LIMIT)).await;

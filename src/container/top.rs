@@ -50,7 +50,7 @@ impl Containers {
         };
         let users = fs::read_to_string(format!("/proc/{init}/uid_map")).unwrap_or_default();
         let users = ranges(&users);
-        let mut rows: Vec<Row> = pids(&self.0.machine, &self.0.cgroups.path(id), init)
+        let mut rows: Vec<Row> = pids(&self.0.sight.machine, &self.0.cgroups.path(id), init)
             .into_iter()
             .filter_map(|pid| row(Path::new(&format!("/proc/{pid}")), &users))
             .collect();

@@ -44,8 +44,8 @@ impl Containers {
 /// `running`: what one that runs was made from.
 fn update(inner: &Inner, running: Option<&ContainerSpec>, new: &ContainerSpec) -> Result<(), UpdateError> {
     let before = running.map(|spec| &spec.service.resources).filter(|before| **before != new.service.resources);
-    let written =
-        before.map(|before| write(&inner.machine, &inner.cgroups.path(&new.id), Some(before), &new.service.resources));
+    let written = before
+        .map(|before| write(&inner.sight.machine, &inner.cgroups.path(&new.id), Some(before), &new.service.resources));
     let written = written.transpose()?;
     inner.folders.update(new).map_err(|error| {
         // What is not recorded would be undone by the next start, and seen by nobody.

@@ -78,11 +78,14 @@ impl Containers {
             });
             running.collect()
         };
-        self.0.reader.forget(|id, init| running.get(id).is_none_or(|(now, _)| *now != init));
+        self.0.sight.reader.forget(|id, init| running.get(id).is_none_or(|(now, _)| *now != init));
         let each = |id: &ContainerId| {
             let (init, network) = *running.get(id)?;
             let cgroup = self.0.cgroups.path(id);
-            Some((id.clone(), self.0.reader.read(&self.0.machine, &Running { id, init, cgroup: &cgroup, network })))
+            Some((
+                id.clone(),
+                self.0.sight.reader.read(&self.0.sight.machine, &Running { id, init, cgroup: &cgroup, network }),
+            ))
         };
         ids.iter().filter_map(each).collect()
     }
