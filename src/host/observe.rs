@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LinuxHost;
 use crate::image::{Images, LayerProgress, LayerState, Progress, PullWait, Snapshot, Stored};
-use crate::model::{Ability, ContainerId, ImageReference, ObservedContainer, Timestamp};
+use crate::model::{ContainerId, ImageReference, ObservedContainer, Timestamp};
 use crate::plan::{DiskUse, ImageFacts, Observed};
 use crate::reconcile::{Gauges, LayerTransfer, Transfer, TransferWait};
 
@@ -55,15 +55,10 @@ fn disk(path: &Path) -> Option<DiskUse> {
     Some(DiskUse { path: path.to_owned(), total: bytes(used.saturating_add(seen.f_bavail)), used: bytes(used) })
 }
 
-/// What this machine lacks of what services may ask for, and why.
-fn lacks() -> BTreeMap<Ability, String> {
-    BTreeMap::new()
-}
-
 impl LinuxHost {
     pub(super) fn look(&self) -> Observed {
         let disk = self.images_dir.as_deref().and_then(disk);
-        Observed { disk, lacks: lacks(), ..join(self.images.all(), self.containers.observe()) }
+        Observed { disk, lacks: self.containers.lacks(), ..join(self.images.all(), self.containers.observe()) }
     }
 
     pub(super) fn measure(&self) -> Gauges {
