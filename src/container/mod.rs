@@ -310,6 +310,7 @@ impl Containers {
                 stranger.short()
             )));
         }
+        cgroups.sweep();
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
         let all =
