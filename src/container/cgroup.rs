@@ -232,6 +232,16 @@ impl Cgroups {
         self.places.remember(id, None);
     }
 
+    /// Takes away units that nobody is in: a daemon that was killed while it removed a container left one.
+    pub fn sweep(&self) {
+        if let (Driver::Systemd, Some(mount)) = (self.places.driver, self.unified()) {
+            let _one = self.units.lock().unwrap_or_else(PoisonError::into_inner);
+            for unit in self.places.units() {
+                unit.retire(mount);
+            }
+        }
+    }
+
     fn folders(&self, id: &ContainerId) -> impl Iterator<Item = (&Hierarchy, PathBuf)> {
         let places = self.places.all(id);
         let each = move |h: &Hierarchy| places.iter().map(|path| below(&h.mount, path)).collect::<Vec<_>>();

@@ -217,6 +217,7 @@ impl Containers {
                 stranger.short()
             )));
         }
+        cgroups.sweep();
         let (changed, _) = watch::channel(0);
         let known = Mutex::new(BTreeMap::new());
         let all = Self(Arc::new(Inner { settings, folders, cgroups, sight, exe, follower, known, changed }));

@@ -119,10 +119,18 @@ impl Place {
         }
     }
 
+    /// Where its cgroup is, by either driver.
+    fn own(&self, spec: &ContainerSpec) -> [PathBuf; 2] {
+        let instance = &self.settings.instance;
+        let unit = format!("longshore.slice/longshore-containers-{instance}.service");
+        [Path::new("longshore").join(instance), PathBuf::from(unit)].map(|place| place.join(spec.id.as_str()))
+    }
+
     /// The cgroups of the container, of every hierarchy.
     fn cgroups(&self, spec: &ContainerSpec) -> Vec<PathBuf> {
-        let own = Path::new("longshore").join(&self.settings.instance).join(spec.id.as_str());
-        mounts().into_iter().map(|mount| mount.join(&own)).filter(|path| path.exists()).collect()
+        let own = self.own(spec);
+        let each = mounts().into_iter().flat_map(|mount| own.clone().map(|own| mount.join(own)));
+        each.filter(|path| path.exists()).collect()
     }
 
     /// Whether this machine has a file of cgroup v1.
@@ -134,9 +142,10 @@ impl Place {
     /// What a file of its cgroup says.
     pub(crate) fn read(&self, spec: &ContainerSpec, file: &str) -> String {
         let controller = file.split('.').next().unwrap_or_default();
-        let own = Path::new("longshore").join(&self.settings.instance).join(spec.id.as_str());
+        let own = self.own(spec);
         let places = ["/sys/fs/cgroup".to_owned(), format!("/sys/fs/cgroup/{controller}")];
-        let found = places.iter().find_map(|place| fs::read_to_string(Path::new(place).join(&own).join(file)).ok());
+        let each = places.iter().flat_map(|place| own.clone().map(|own| Path::new(place).join(own).join(file)));
+        let found = each.into_iter().find_map(|path| fs::read_to_string(path).ok());
         found.unwrap_or_else(|| panic!("{file} is not there")).trim().to_owned()
     }
 

@@ -7,7 +7,7 @@ set -eu
 kit=$1; shift
 here=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$here"
-[ $# -gt 0 ] || set -- unit run_containers user_namespaces limits exec
+[ $# -gt 0 ] || set -- unit run_containers user_namespaces limits
 name=longshore-$$
 stage=$(mktemp -d /var/tmp/longshore-vm.XXXXXX)
 clean_up() { status=$?; trap - EXIT; "$kit" rm "$name" >/dev/null 2>&1 || true; rm -rf "$stage"; exit $status; }

@@ -110,6 +110,8 @@ run systemctl daemon-reload
 is "its memory limit" 67108864 "$(limit_of "$own" memory.max)"
 run rm -r /etc/longshore/state/own
 wait_for 60 "its end" ends "$own"
+retired() { ! systemctl list-units --plain --no-legend 'longshore-containers-*' | grep -q -- -shop.service; }
+wait_for 60 "the end of its unit" retired
 
 say "the daemon is killed"
 daemon=$(main_pid)

@@ -61,6 +61,20 @@ impl Unit {
         Ok(Self { name: format!("longshore-containers-{instance}-{stem}.service"), slice: slice.to_owned() })
     }
 
+    /// All that systemd has of an instance.
+    pub(super) fn all(instance: &str) -> Vec<Self> {
+        let begins = format!("longshore-containers-{instance}");
+        let output = ask("systemctl").args(["list-units", "--plain", "--no-legend", &format!("{begins}*")]).output();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let names = text.lines().filter_map(|line| line.split_whitespace().next());
+        let slices = names.filter_map(|name| name.strip_prefix(&begins)?.strip_suffix(".service"));
+        let of = |stem: &str| match stem.strip_prefix('-') {
+            Some(slice) => Self::of(instance, Some(&format!("{slice}.slice"))),
+            None => Self::of(instance, None),
+        };
+        slices.filter_map(|stem| of(stem).ok()).collect()
+    }
+
     /// `a-b.slice` is in `a.slice`, and `-.slice` is the root.
     pub(super) fn path(&self) -> PathBuf {
         let stem = self.slice.trim_end_matches(".slice");

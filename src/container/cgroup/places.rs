@@ -71,6 +71,11 @@ impl Places {
         Unit::of(&self.instance, self.parent(id).as_deref())
     }
 
+    /// All units of ours that there are.
+    pub(super) fn units(&self) -> Vec<Unit> {
+        Unit::all(&self.instance)
+    }
+
     /// Where it is put by the driver in force.
     pub(super) fn next(&self, id: &ContainerId) -> Result<PathBuf, ParentError> {
         self.by(self.driver, id)
