@@ -5,28 +5,31 @@ use crate::reconcile::view::{ContainerStateView, ContainerView, ServiceView, Vie
 
 /// The one container with this name, id, or unique beginning of an id.
 pub(super) fn container<'v>(view: &'v View, name: &str) -> Result<&'v ContainerView, ApiError> {
-    let exact = containers(view).find(|c| c.name.as_str() == name || c.id.as_str() == name);
-    if let Some(found) = exact {
-        return Ok(found);
-    }
-    let by_id: Vec<_> = containers(view).filter(|c| is_prefix(name) && c.id.as_str().starts_with(name)).collect();
-    match by_id.as_slice() {
+    exact(view, name).map_or_else(|| by_id(view, name), Ok)
+}
+
+fn exact<'v>(view: &'v View, name: &str) -> Option<&'v ContainerView> {
+    containers(view).find(|c| c.name.as_str() == name || c.id.as_str() == name)
+}
+
+fn by_id<'v>(view: &'v View, name: &str) -> Result<&'v ContainerView, ApiError> {
+    let found: Vec<_> = containers(view).filter(|c| is_prefix(name) && c.id.as_str().starts_with(name)).collect();
+    match found.as_slice() {
         [] => Err(ApiError::NoContainer { name: shorten(name) }),
         [one] => Ok(one),
         many => Err(ambiguous(name, many.iter().map(|c| format!("{} ({})", c.name, c.id.short())))),
     }
 }
 
-/// The containers that a name means: one by name or id, or all of `project/service`, or of the only service of that name.
+/// The containers that a name means: one by name or id, or all of `project/service`, or of the only service of that name. The
+/// beginning of an id comes last: a service may be called `db` while a container's id begins so.
 pub(super) fn outputs<'v>(view: &'v View, name: &str) -> Result<Vec<&'v ContainerView>, ApiError> {
-    let missing = match container(view, name) {
-        Ok(one) => return Ok(vec![one]),
-        Err(err @ ApiError::Ambiguous { .. }) => return Err(err),
-        Err(err) => err,
-    };
+    if let Some(one) = exact(view, name) {
+        return Ok(vec![one]);
+    }
     let found: Vec<_> = services(view).filter(|(project, s)| names(name, project, s)).collect();
     match found.as_slice() {
-        [] => Err(missing),
+        [] => Ok(vec![by_id(view, name)?]),
         [(_, service)] => Ok(service.containers.iter().collect()),
         many => Err(ambiguous(name, many.iter().map(|(project, s)| format!("{project}/{}", s.name)))),
     }

@@ -94,3 +94,17 @@ fn logs_are_chosen_by_tail_time_and_several_names() {
     assert!(both.contains("a-a-1 | 1\n") && both.contains("a-b-1 | hello\n"), "{both}");
     lab.finish();
 }
+
+#[test]
+fn a_service_named_like_the_beginning_of_an_id_is_itself() {
+    let lab = Lab::new();
+    lab.put("a.yaml", &file(&[service("a", "[echo, wrong]")]));
+    assert_eq!(lab.exited("a-a-1"), 0);
+    let shown: serde_json::Value = serde_json::from_slice(&lab.cli(&["inspect", "a-a-1"]).stdout).unwrap();
+    let name = &shown["id"].as_str().unwrap()[..2];
+    lab.put("b.yaml", &file(&[service(name, "[echo, right]")]));
+    assert_eq!(lab.exited(&format!("b-{name}-1")), 0);
+    let said = |name: &str| String::from_utf8(lab.cli(&["logs", name]).stdout).unwrap();
+    assert_eq!((said(name), said(&shown["id"].as_str().unwrap()[..6])), ("right\n".into(), "wrong\n".into()));
+    lab.finish();
+}
