@@ -1,6 +1,6 @@
 //! The cgroups of the containers: who is in them, ending everybody, taking them away. Both versions, and both at once.
 //!
-//! The runtimes make them, below a folder that is made here where systemd owns the tree ([`delegation`]); here they are looked at,
+//! The runtimes make them, below a folder that is made here where systemd owns the tree (`delegation`); here they are looked at,
 //! emptied and removed.
 
 mod delegation;
