@@ -29,8 +29,16 @@ if [ -n "$tests" ]; then
 fi
 # The machine has no compiler; what the tests build there is built here.
 mkdir "$stage/bin"
-gcc -static -O1 -w -o "$stage/work" tests/fixtures/work.c
-printf '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nexec cp /host/work "$2"\n' > "$stage/bin/gcc"
+for fixture in work probe; do gcc -static -O1 -w -o "$stage/$fixture" "tests/fixtures/$fixture.c"; done
+cat > "$stage/bin/gcc" <<'STUB'
+#!/bin/sh
+for word; do
+  case $word in *.c) fixture=$(basename "$word" .c) ;; esac
+  [ "${before:-}" = -o ] && out=$word
+  before=$word
+done
+exec cp "/host/$fixture" "$out"
+STUB
 chmod +x "$stage/bin/gcc"
 strip -o "$stage/longshore" "${LONGSHORE:-$program}" 2>/dev/null || cp "${LONGSHORE:-$program}" "$stage/longshore"
 cp tests/tools/*.sh tests/vm/unit.sh examples/longshore.service "$stage/"
