@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use longshore::container::privileges::Defaults;
 use longshore::container::{ExecError, ExecStreams};
 use longshore::model::{Capability, CapabilitySet, Limit, LimitRange, Seccomp};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -342,4 +343,18 @@ async fn what_the_file_widens_and_narrows_holds_for_it_too() {
     }
     let said = place.says(&idle, "ulimit -Sn; ulimit -Hn; busybox mkdir /tmp/x 2>&1; true").await;
     assert!(said.starts_with("77\n88\n") && said.contains("not permitted"), "{said}");
+}
+
+#[tokio::test]
+async fn it_has_what_its_container_was_started_with_whatever_is_configured_by_now() {
+    let mut place = Place::new();
+    place.reopen(|settings| settings.defaults.no_new_privileges = true);
+    let idle = place.idle(|_| {}).await;
+    place.reopen(|settings| {
+        settings.defaults = Defaults { capabilities: CapabilitySet::DOCKER, no_new_privileges: false };
+    });
+    let seen = confinement(&place.says(&idle, "cat /proc/self/status").await);
+    for line in ["NoNewPrivs:\t1", "CapBnd:\t00000000800405fb"] {
+        assert!(seen.iter().any(|l| l == line), "{line} in {seen:?}");
+    }
 }

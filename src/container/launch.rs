@@ -140,7 +140,7 @@ async fn ended(shim: &mut Child) -> String {
 /// With an empty environment: nothing of the daemon's is to reach a container, and a backtrace would only cost time.
 fn spawn(inner: &Inner, id: &ContainerId, given: Given) -> Result<Child, StartError> {
     let fail = |source| StartError::Io { step: "the shim was not started", source };
-    let order = order(inner, id, given)?;
+    let order = order(inner, id, given, inner.runtime(id)?);
     let stderr = std::fs::File::create(order.run.join("shim.err")).map_err(fail)?;
     let mut command = Command::new(inner.exe.path());
     command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order).map_err(|e| fail(e.into()))?);
@@ -150,11 +150,10 @@ fn spawn(inner: &Inner, id: &ContainerId, given: Given) -> Result<Child, StartEr
 }
 
 /// What a shim of this container is told, and whoever else enters it.
-pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given) -> Result<Order, StartError> {
+pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given, runtime: Runtime) -> Order {
     let settings = &inner.settings;
-    let runtime = inner.runtime(id)?;
     let device_cgroup = inner.cgroups.devices(id);
-    Ok(Order {
+    Order {
         folder: inner.folders.container(id),
         device_guard: matches!(runtime, Runtime::External(_)) || device_cgroup.is_some(),
         device_cgroup,
@@ -176,7 +175,7 @@ pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given) -> Result<Ord
         log_bytes: settings.log_bytes,
         log_files: settings.log_files,
         boot_id: settings.boot_id.0.clone(),
-    })
+    }
 }
 
 impl Inner {

@@ -86,6 +86,19 @@ impl From<IdsRecord> for IdRange {
     }
 }
 
+/// What a container was given when it was started, beside its configuration: for who enters it later, whatever the defaults are by
+/// then.
+pub const GIVEN: &str = "given.json";
+
+/// [`GIVEN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenRecord {
+    /// Its capabilities, as a bit mask.
+    pub capabilities: u64,
+    /// `no_new_privs`.
+    pub no_new_privileges: bool,
+}
+
 /// The cgroup of a container that knows about devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceCgroup {

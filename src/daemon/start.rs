@@ -179,6 +179,10 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     let (containers, warnings) = Containers::open(container_settings(config)?)
         .map_err(|error| StartError::Containers { dir: config.data_dir.join("containers"), error })?;
     loosenings.extend(warnings.into_iter().map(|warning| warning.0));
+    if config.file.default_capabilities == DefaultCapabilities::Docker {
+        let words = "containers have Docker's fourteen capabilities and not eleven (default-capabilities: docker)";
+        loosenings.push(words.to_owned());
+    }
     // Not a loosening, so not in the status: said once.
     for warning in images.warnings().iter().chain(&loosenings).chain(&container::held_back()) {
         tracing::warn!("{warning}");

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::container::confine::{Confinement, bounding};
 use crate::container::exec::link::{ExecAsk, ExecFailure, ExecOrder, ExecStreams};
-use crate::container::link::{CONTAINER, Order};
+use crate::container::link::{CONTAINER, GIVEN, GivenRecord, Order};
 use crate::container::privileges::{self, Privileges};
 use crate::container::record::ContainerRecord;
 use crate::container::seccomp;
@@ -24,7 +24,7 @@ pub(super) struct Job {
     pub(super) own_home: bool,
     pub(super) working_dir: String,
     pub(super) user: String,
-    /// `group_add`.
+    /// `group_add`, and where it is the container's own user, those that it was started with.
     pub(super) groups: Vec<String>,
     pub(super) limits: Vec<(Resource, u64, u64)>,
     pub(super) oom_score: i64,
@@ -48,13 +48,29 @@ impl Job {
         let wished = spec.service.process;
         let named = image.environment.iter().any(|v| named(v) == "HOME");
         let own_home = !named && !wished.environment.iter().any(|v| v.name == "HOME");
-        let confinement = confinement(&isolation, &container, ask.privileged)?;
+        let given = fs::read(container.run.join("bundle").join(GIVEN)).ok();
+        let given = given.and_then(|json| serde_json::from_slice::<GivenRecord>(&json).ok());
+        // Nothing is written down of one that an earlier version started.
+        let privileges = given.map_or_else(
+            || privileges::granted(&isolation, &container, bounding()),
+            |given| Privileges {
+                capabilities: CapabilitySet::from_mask(given.capabilities),
+                no_new_privileges: given.no_new_privileges,
+            },
+        );
+        let confinement = confinement(&isolation, &container, privileges, ask.privileged)?;
+        let mut groups = isolation.groups;
+        if ask.user.is_none() {
+            // Those of its devices, which no file names.
+            let more = process["user"]["additionalGids"].as_array().into_iter().flatten();
+            groups.extend(more.filter_map(Value::as_u64).map(|gid| gid.to_string()));
+        }
         Ok(Self {
             own_home: own_home && !ask.environment.iter().any(|v| self::named(v) == "HOME"),
             environment: environment(texts(&process["env"]), &ask),
             working_dir: ask.working_dir.unwrap_or_else(|| process["cwd"].as_str().unwrap_or("/").to_owned()),
             user: ask.user.or(wished.user).unwrap_or(image.user),
-            groups: isolation.groups,
+            groups,
             limits: process["rlimits"].as_array().into_iter().flatten().filter_map(limit).collect(),
             oom_score: process["oomScoreAdj"].as_i64().unwrap_or(0),
             confinement,
@@ -66,8 +82,13 @@ impl Job {
 }
 
 /// What the container's own command may do; all of it where that is asked for by name.
-fn confinement(isolation: &Isolation, container: &Order, privileged: bool) -> Result<Confinement, ExecFailure> {
-    let Privileges { capabilities, no_new_privileges } = privileges::granted(isolation, container, bounding());
+fn confinement(
+    isolation: &Isolation,
+    container: &Order,
+    privileges: Privileges,
+    privileged: bool,
+) -> Result<Confinement, ExecFailure> {
+    let Privileges { capabilities, no_new_privileges } = privileges;
     if privileged {
         return Ok(Confinement { program: None, capabilities: CapabilitySet::ALL.mask(), no_new_privileges });
     }

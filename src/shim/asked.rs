@@ -13,7 +13,7 @@ use crate::container::host_device::{self, DeviceError, HostDevice};
 use crate::container::link::Order;
 use crate::container::oci::{Labels, unknown_option};
 use crate::model::{
-    Capability, CapabilitySet, ContainerSpec, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode,
+    Capability, CapabilitySet, ContainerSpec, DeviceAccess, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode,
 };
 
 /// What was found.
@@ -64,6 +64,10 @@ pub(super) enum AskedError {
     NoSeLinux(String),
     #[error("label={0:?} is not known: it is disable, user:…, role:…, type:…, level:… or filetype:…")]
     Label(String),
+    #[error(
+        "{0}: nothing on this machine can refuse a container devices (no devices controller of cgroup v1, no cgroup v2 alone)"
+    )]
+    NoGuard(&'static str),
     #[error("storage_opt: size: the writable layer of a container cannot be limited here")]
     RootQuota,
 }
@@ -71,7 +75,7 @@ pub(super) enum AskedError {
 impl Asked {
     pub(super) fn gather(order: &Order, spec: &ContainerSpec) -> Result<Self, AskedError> {
         let isolation = &spec.service.isolation;
-        check(spec)?;
+        check(order, spec)?;
         let mut devices = if isolation.privileged { host_device::all()? } else { Vec::new() };
         for device in &isolation.devices {
             devices.extend(host_device::find(device)?);
@@ -98,7 +102,7 @@ impl Asked {
 }
 
 /// What can be told without looking for anything.
-fn check(spec: &ContainerSpec) -> Result<(), AskedError> {
+fn check(order: &Order, spec: &ContainerSpec) -> Result<(), AskedError> {
     let isolation = &spec.service.isolation;
     let host = bounding();
     if isolation.cap_add != CapabilitySet::ALL
@@ -106,6 +110,9 @@ fn check(spec: &ContainerSpec) -> Result<(), AskedError> {
         && let Some(missing) = isolation.cap_add.minus(host).iter().next()
     {
         return Err(AskedError::Capability(missing.name()));
+    }
+    if !order.device_guard {
+        check_unguarded(isolation)?;
     }
     for (limit, range) in &isolation.limits {
         check_limit(*limit, *range, host)?;
@@ -131,6 +138,21 @@ fn check(spec: &ContainerSpec) -> Result<(), AskedError> {
     }
     if isolation.root_bytes.is_some() {
         return Err(AskedError::RootQuota);
+    }
+    Ok(())
+}
+
+/// What cannot be granted in part is not granted as a whole.
+fn check_unguarded(isolation: &Isolation) -> Result<(), AskedError> {
+    let makes = |set: CapabilitySet| Capability::parse("MKNOD").is_some_and(|makes| set.contains(makes));
+    if isolation.devices.iter().any(|device| device.access != DeviceAccess::ALL) {
+        return Err(AskedError::NoGuard("devices, with less than rwm"));
+    }
+    if !isolation.device_rules.is_empty() {
+        return Err(AskedError::NoGuard("device_cgroup_rules"));
+    }
+    if isolation.cap_add != CapabilitySet::ALL && makes(isolation.cap_add) {
+        return Err(AskedError::NoGuard("cap_add: MKNOD"));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use super::userns::{Gathered, raise_limits};
 use super::{ShimError, doing, etc, net};
 use crate::container::confine::bounding;
 use crate::container::device_filter;
-use crate::container::link::{CONTAINER, Order};
+use crate::container::link::{CONTAINER, GIVEN, GivenRecord, Order};
 use crate::container::oci::{self, Surroundings};
 use crate::container::privileges::{self, Privileges};
 use crate::container::record::{ContainerRecord, ImageDefaults};
@@ -211,6 +211,10 @@ fn write_config(
     let bundle = order.run.join("bundle");
     fs::create_dir_all(&bundle).map_err(doing("making the bundle"))?;
     fs::write(bundle.join("config.json"), config.to_string()).map_err(doing("writing the configuration"))?;
+    let given =
+        GivenRecord { capabilities: privileges.capabilities.mask(), no_new_privileges: privileges.no_new_privileges };
+    let given = serde_json::to_vec(&given).map_err(|e| ShimError::Runtime(e.to_string()))?;
+    fs::write(bundle.join(GIVEN), given).map_err(doing("writing what it is given"))?;
     Ok((bundle, owner))
 }
 

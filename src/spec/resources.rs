@@ -124,6 +124,8 @@ fn swappiness(scope: &mut Scope<'_, '_, '_>) -> Option<u8> {
 fn oom_kill_disable(memory: Option<u64>, scope: &mut Scope<'_, '_, '_>) -> bool {
     let disabled = scope.flag("oom_kill_disable");
     if disabled {
+        let what = "nothing of it is killed when its memory is used up: it hangs (oom_kill_disable)";
+        scope.loosen(scope.place("oom_kill_disable"), "oom_kill_disable", what);
         scope.wish("oom_kill_disable", Ability::OomKillDisable);
         if memory.is_none() {
             let message =

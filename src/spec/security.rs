@@ -63,7 +63,14 @@ fn unknown(text: &str, name: &str, at: Span, scope: &mut Scope<'_, '_, '_>) {
 fn no_new_privileges(value: Option<&str>, at: Span, scope: &mut Scope<'_, '_, '_>) -> Option<bool> {
     match value {
         None | Some("true") => Some(true),
-        Some("false") => Some(false),
+        Some("false") => {
+            scope.loosen(
+                at,
+                KEY,
+                "programs with the set-user-id bit gain by it, whatever is configured (no-new-privileges:false)",
+            );
+            Some(false)
+        }
         Some(other) => {
             let message = format!("no-new-privileges is {other:?}: expected true or false");
             scope.error(at, KEY, message, "write `no-new-privileges:true`");

@@ -50,6 +50,9 @@ pub(super) fn read(scope: &mut Scope<'_, '_, '_>) -> Vec<Tmpfs> {
         for option in options.iter().filter(|option| !known(option)) {
             scope.error(at, KEY, format!("{option:?} is not an option of a tmpfs"), &meant(option));
         }
+        for option in options.iter().filter(|option| matches!(option.as_str(), "exec" | "suid" | "dev")) {
+            scope.loosen(at, KEY, format!("its {target} in memory is mounted with {option}"));
+        }
         // The last one counts, as in Docker.
         all.retain(|known| known.target != target);
         all.push(Tmpfs { target, options });

@@ -19,6 +19,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// A data directory of its own.
 pub(crate) struct Place {
     pub(crate) dir: tempfile::TempDir,
+    settings: Settings,
     containers: Containers,
 }
 
@@ -46,8 +47,14 @@ impl Place {
         fs::create_dir_all(dir.path().join("data")).expect("data");
         let mut settings = Settings::new(dir.path().join("data"), dir.path().join("run")).expect("settings");
         settings.exe = PathBuf::from(env!("CARGO_BIN_EXE_longshore"));
-        let (containers, _) = Containers::open(settings).expect("opens");
-        Self { dir, containers }
+        let (containers, _) = Containers::open(settings.clone()).expect("opens");
+        Self { dir, settings, containers }
+    }
+
+    /// As a daemon that was started again with other settings.
+    pub(crate) fn reopen(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.containers = Containers::open(self.settings.clone()).expect("opens").0;
     }
 
     pub(crate) fn all(&self) -> &Containers {

@@ -128,8 +128,9 @@ impl Containers {
         // One without streams takes a place only while it is started.
         let place = ROOM.try_acquire().map_err(|_| ExecError::TooMany)?;
         let streams = ask.streams;
-        let container = launch::order(&self.0, id, launch::Given::of_running(&self.0, id))
-            .map_err(|error| ExecError::NotStarted(launch::text(&error)))?;
+        // Which program made it does not matter any more.
+        let runtime = self.0.settings.runtime.clone();
+        let container = launch::order(&self.0, id, launch::Given::of_running(&self.0, id), runtime);
         let order = ExecOrder { container, init: init.into(), ask };
         let (mut helper, mut socket) = self.helper()?;
         let started = tokio::time::timeout(LIMIT, start(&mut socket, &order)).await;

@@ -34,7 +34,7 @@ const ALLOWED: &str = "
     sendfile64 sendmmsg sendmsg sendto setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups setgroups32
     setitimer setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid setreuid32
     setrlimit set_robust_list setsid setsockopt set_thread_area set_tid_address setuid setuid32 setxattr setxattrat
-    shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 sigprocmask sigreturn socketcall socketpair
+    shmat shmctl shmdt shmget shutdown sigaltstack signalfd signalfd4 sigprocmask sigreturn socketpair
     splice stat stat64 statfs statfs64 statmount statx symlink symlinkat sync sync_file_range syncfs sysinfo tee
     tgkill time timer_create timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime timer_settime64
     timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64 times tkill truncate truncate64
@@ -62,8 +62,10 @@ const CONDITIONAL: [(&str, &[Test]); 3] = [
     ("clone", &[low(0, Is::Masked { mask: 0x7e02_0000, value: 0 })]),
 ];
 
-/// Answered with ENOSYS, so that the C library falls back to `clone`, whose flags can be looked at.
-const UNKNOWN: &str = "clone3";
+/// Answered with ENOSYS, so that the C library falls back to calls whose arguments can be looked at: `clone`, and `socket` and its
+/// like. `socketcall` of 32-bit programs takes its arguments in memory: with it AF_ALG and AF_VSOCK would be had after all. (Docker
+/// allows it where AppArmor or SELinux refuse those families.)
+const UNKNOWN: [&str; 2] = ["clone3", "socketcall"];
 
 /// Allowed with a capability (its number), whatever the arguments.
 const WITH_CAPABILITY: [(u8, &str); 12] = [
@@ -105,8 +107,8 @@ pub(super) fn docker(aarch64: bool, capabilities: u64) -> Profile {
     let one = |name: &str, action, tests| Call { names: vec![name.to_owned()], action, tests };
     let free = |name: &str| allowed.contains(&name);
     let mut further = Vec::new();
-    if !free(UNKNOWN) {
-        further.push(one(UNKNOWN, Action::UNKNOWN, Vec::new()));
+    for name in UNKNOWN.iter().filter(|name| !free(name)) {
+        further.push(one(name, Action::UNKNOWN, Vec::new()));
     }
     for (name, tests) in CONDITIONAL.iter().filter(|(name, _)| !free(name)) {
         further.extend(tests.iter().map(|test| one(name, Action::Allow, vec![*test])));

@@ -56,6 +56,12 @@ fn arguments_are_looked_at() {
     assert_eq!(x64(personality, 0x40000), EPERM, "ADDR_NO_RANDOMIZE");
     assert_eq!(x64(425, 0), EPERM, "io_uring_setup");
     assert_eq!(x64(435, 0), ENOSYS, "clone3");
+    assert_eq!(
+        bpf::run(&program, AUDIT_X86, 102, [1, 0, 0, 0, 0, 0]),
+        ENOSYS,
+        "socketcall, whose arguments are in memory"
+    );
+    assert_eq!([2, 38].map(|family| bpf::run(&program, AUDIT_X86, 359, [family, 0, 0, 0, 0, 0])), [ALLOW, EPERM]);
     assert_eq!(x64(161, 0), ALLOW, "chroot, which CAP_SYS_CHROOT gives");
     let wide = bpf::compile(&tables(&profile::docker(false, CapabilitySet::ALL.mask())));
     assert_eq!(bpf::run(&wide, AUDIT_X86_64, 435, [0; 6]), ALLOW, "clone3, which CAP_SYS_ADMIN gives");

@@ -84,7 +84,12 @@ pub(in crate::spec) static SERVICE: Table = Table {
         rule("configs", MOUNTED_FILES, Holds(SECRET, &[]), "Configuration files."),
         rule("secrets", MOUNTED_FILES, Holds(SECRET, &[]), "Secret files."),
         rule("shm_size", Shape::Size, Acts, "The size of /dev/shm; 64 MiB without it."),
-        rule("storage_opt", OPTIONS, Acts, "`size`: what the container's root may take."),
+        rule(
+            "storage_opt",
+            OPTIONS,
+            Acts,
+            "`size`: what the container's root may take. No quotas of file systems are used yet: a service with it is held.",
+        ),
         // Isolation.
         rule("privileged", Shape::Flag, Acts, "All capabilities and devices, no seccomp, nothing masked."),
         rule("cap_add", TEXTS, Acts, "Capabilities to add."),
