@@ -78,8 +78,8 @@ struct Printer {
 
 impl Printer {
     fn new(args: &LogsArgs, containers: &[Container], paint: Paint) -> Self {
-        let speakers: Vec<_> = containers.iter().filter(|c| args.names.iter().any(|n| means(n, c))).collect();
-        let widest = speakers.iter().map(|c| c.name.chars().count()).max().unwrap_or(0);
+        let speakers: HashSet<_> = args.names.iter().flat_map(|name| meant(name, containers)).collect();
+        let widest = speakers.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let names = (speakers.len() > 1).then_some(widest);
         Self { timestamps: args.timestamps, names, paint, open: HashSet::new() }
     }
@@ -124,9 +124,13 @@ impl Printer {
     }
 }
 
-/// Whether the daemon would count this container among those that `name` means.
-fn means(name: &str, c: &Container) -> bool {
-    name == c.name || name == c.service || c.id.starts_with(name) || name == format!("{}/{}", c.project, c.service)
+/// The names of those that the daemon takes `name` for: the beginning of an id only where it is nothing else.
+fn meant<'c>(name: &str, containers: &'c [Container]) -> Vec<&'c str> {
+    let those = |means: &dyn Fn(&Container) -> bool| -> Vec<&'c str> {
+        containers.iter().filter(|c| means(c)).map(|c| c.name.as_str()).collect()
+    };
+    let named = those(&|c| name == c.name || name == c.service || name == format!("{}/{}", c.project, c.service));
+    if named.is_empty() { those(&|c| c.id.starts_with(name)) } else { named }
 }
 
 /// A line that is no record says why there are no more.
