@@ -327,6 +327,33 @@ async fn a_range_is_kept_over_restarts_and_freed_with_the_container() {
 }
 
 #[tokio::test]
+async fn a_range_that_somebody_else_uses_meanwhile_is_not_taken_up_again() {
+    let place = Place::new(2);
+    let one = plain("one", "exec sleep 1000");
+    place.run(&one).await;
+    let (uid, gid) = place.range(&one);
+    place.all().stop(&one.id, None, 0).await.expect("stopped");
+    // Another engine, which knows nothing of our register.
+    let mut other = std::process::Command::new("unshare").args(["--user", "sleep", "1000"]).spawn().expect("unshare");
+    let proc = PathBuf::from(format!("/proc/{}", other.id()));
+    let namespace = |proc: &Path| fs::read_link(proc.join("ns/user")).expect("a namespace");
+    let until = std::time::Instant::now() + LIMIT;
+    while namespace(&proc) == namespace(Path::new("/proc/self")) {
+        assert!(std::time::Instant::now() < until, "it makes its namespace");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(proc.join("gid_map"), format!("0 {} 10", gid + 5)).expect("mapped");
+    fs::write(proc.join("uid_map"), format!("0 {} 10", uid + 5)).expect("mapped");
+    let started = place.all().start(&one.id).await;
+    other.kill().expect("killed");
+    other.wait().expect("ended");
+    started.expect("there is another range");
+    let (other_uid, other_gid) = place.range(&one);
+    assert!(other_uid.abs_diff(uid) >= SIZE || other_uid >= uid + 15, "{other_uid} {uid}");
+    assert!(other_gid.abs_diff(gid) >= SIZE || other_gid >= gid + 15, "{other_gid} {gid}");
+}
+
+#[tokio::test]
 async fn who_is_outside_of_the_range_is_told() {
     let place = Place::new(1);
     let far = spec("far", "id", |s| s.process.user = Some("far".into()));
