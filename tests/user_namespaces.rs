@@ -11,9 +11,9 @@ use futures_util::StreamExt as _;
 use longshore::container::{Containers, ExecAsk, ExecStreams, ImageDefaults, Runtime, Settings, StartError};
 use longshore::logs::{LogLine, Select};
 use longshore::model::{
-    Ability, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Ipc,
-    Namespace, NetworkMode, Process, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Slot, SpecHash,
-    StopPolicy, UserNamespace,
+    Ability, ContainerId, ContainerName, ContainerSpec, ContainerState, Device, DeviceAccess, Digest, ExitStatus,
+    ImageReference, Ipc, Namespace, NetworkMode, Process, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName,
+    Slot, SpecHash, StopPolicy, UserNamespace,
 };
 use tokio::io::AsyncReadExt as _;
 
@@ -351,6 +351,41 @@ async fn a_range_that_somebody_else_uses_meanwhile_is_not_taken_up_again() {
     let (other_uid, other_gid) = place.range(&one);
     assert!(other_uid.abs_diff(uid) >= SIZE || other_uid >= uid + 15, "{other_uid} {uid}");
     assert!(other_gid.abs_diff(gid) >= SIZE || other_gid >= gid + 15, "{other_gid} {gid}");
+}
+
+async fn devices(mut place: Place, runtime: Runtime) {
+    place.settings.runtime = runtime;
+    place.reopen();
+    let device = |source: &str, target: &str| Device {
+        source: source.into(),
+        target: target.into(),
+        access: DeviceAccess { read: true, write: true, make: false },
+    };
+    let script = "stat -c '%n %t:%T' /dev/mine /dev/full /dev/null /dev/null2 /srv/zero
+        busybox head -c 3 /dev/mine | busybox od -An -tx1; busybox head -c 3 /srv/zero | busybox od -An -tx1; echo x > /dev/full";
+    let asks = spec("asks", script, |s| {
+        let pairs = [("/dev/zero", "/dev/mine"), ("/dev/null", "/dev/null"), ("/dev/zero", "/srv/zero")];
+        s.isolation.devices = pairs.iter().map(|(source, target)| device(source, target)).collect();
+        s.isolation.devices.push(device("/dev/null", "/dev/null2"));
+    });
+    let seen = place.text(&asks).await;
+    let expected = "/dev/mine 1:5\n/dev/full 1:7\n/dev/null 1:3\n/dev/null2 1:3\n/srv/zero 1:5\n 00 00 00\n 00 00 00\n";
+    assert!(seen.starts_with(expected) && seen.contains("No space left"), "{seen}");
+    place.all().remove(&asks.id).await.expect("removed");
+    let other = spec("other", "true", |s| s.isolation.devices = vec![device("/dev/zero", "/dev/null")]);
+    place.create(&other).await;
+    let error = place.all().start(&other.id).await.expect_err("it would be the host's").to_string();
+    assert!(error.contains("give /dev/zero another name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_device_under_another_name_is_the_one_that_was_asked_for() {
+    devices(Place::new(1), Runtime::Embedded).await;
+}
+
+#[tokio::test]
+async fn a_device_under_another_name_is_the_same_with_runc() {
+    devices(Place::new(1), Runtime::External("/usr/sbin/runc".into())).await;
 }
 
 #[tokio::test]
