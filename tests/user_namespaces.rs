@@ -389,6 +389,13 @@ async fn a_device_under_another_name_is_the_same_with_runc() {
 }
 
 #[tokio::test]
+async fn a_domain_name_is_set() {
+    let place = Place::new(1);
+    let named = spec("named", "cat /proc/sys/kernel/domainname", |s| s.names.domain = Some("shop.example".into()));
+    assert_eq!(place.text(&named).await, "shop.example\n");
+}
+
+#[tokio::test]
 async fn who_is_outside_of_the_range_is_told() {
     let place = Place::new(1);
     let far = spec("far", "id", |s| s.process.user = Some("far".into()));

@@ -177,6 +177,10 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
     });
     if isolation.uts == Namespace::Private {
         config["hostname"] = host_name.into();
+        // Runtimes of before OCI 1.1 pass over it: others get a system control.
+        if let Some(domain) = spec.service.names.domain.as_deref().filter(|_| around.embedded) {
+            config["domainname"] = domain.into();
+        }
     }
     if !around.sysctls.is_empty() {
         config["linux"]["sysctl"] = json!(around.sysctls);

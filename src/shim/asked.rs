@@ -96,7 +96,9 @@ impl Asked {
         let copy = |(name, value): (&String, &String)| (name.clone(), value.clone());
         let mut sysctls: BTreeMap<String, String> =
             isolation.sysctls.iter().filter(|one| !network(one)).map(copy).collect();
-        if let Some(domain) = &spec.service.names.domain {
+        // The embedded one is told the name itself; its system controls are written with the rights of the container's root, who may
+        // not in a user namespace.
+        if let Some(domain) = spec.service.names.domain.as_ref().filter(|_| order.runtime.is_some()) {
             sysctls.insert("kernel.domainname".to_owned(), domain.clone());
         }
         let network_sysctls = isolation.sysctls.iter().filter(network).map(copy).collect();
