@@ -17,7 +17,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use super::places::ParentError;
 
@@ -27,6 +28,10 @@ const SHIMS: &str = "shims";
 const SLICE: &str = "longshore.slice";
 /// The follower's argument that makes it a keeper.
 const KEEPER: &str = "keep";
+/// systemd answers within this, or not at all: starts of containers wait for it.
+const ANSWER: Duration = Duration::from_secs(10);
+/// Between two looks at a program that has not ended.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Such a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,9 @@ pub enum DelegationError {
     /// systemd-run was not started.
     #[error("systemd-run was not started")]
     Program(#[source] io::Error),
+    /// It does not answer.
+    #[error("systemd was asked for the unit {unit} that containers are put into, and did not answer within {} s", ANSWER.as_secs())]
+    Silent { unit: String },
     /// It says why.
     #[error("systemd did not make the unit {unit} that containers are put into: {said}")]
     Refused { unit: String, said: String },
@@ -64,7 +72,9 @@ impl Unit {
     /// All that systemd has of an instance.
     pub(super) fn all(instance: &str) -> Vec<Self> {
         let begins = format!("longshore-containers-{instance}");
-        let output = ask("systemctl").args(["list-units", "--plain", "--no-legend", &format!("{begins}*")]).output();
+        let mut command = ask("systemctl");
+        command.args(["list-units", "--plain", "--no-legend", &format!("{begins}*")]);
+        let output = answer(&mut command, ANSWER);
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let names = text.lines().filter_map(|line| line.split_whitespace().next());
         let slices = names.filter_map(|name| name.strip_prefix(&begins)?.strip_suffix(".service"));
@@ -118,8 +128,15 @@ impl Unit {
 
     fn make(&self, keeper: &Path) -> Result<(), DelegationError> {
         // One whose keeper was killed may be known still.
+        let fail = |error: io::Error| match error.kind() {
+            io::ErrorKind::TimedOut => DelegationError::Silent { unit: self.name.clone() },
+            _ => DelegationError::Program(error),
+        };
         for verb in ["stop", "reset-failed"] {
-            let _ = systemctl(&[verb, &self.name]);
+            match systemctl(&[verb, &self.name]) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(fail(error)),
+                _ => {}
+            }
         }
         let mut command = ask("systemd-run");
         command.args(["--quiet", "--collect", "--service-type=exec"]);
@@ -129,7 +146,7 @@ impl Unit {
         for property in ["Delegate=yes", "KillMode=process", "TasksMax=infinity", "OOMScoreAdjust=-500"] {
             command.args(["-p", property]);
         }
-        let output = command.arg("--").arg(keeper).arg(KEEPER).output().map_err(DelegationError::Program)?;
+        let output = answer(command.arg("--").arg(keeper).arg(KEEPER), ANSWER).map_err(fail)?;
         if output.status.success() {
             return Ok(());
         }
@@ -167,9 +184,24 @@ fn ask(program: &str) -> Command {
     command
 }
 
-fn systemctl(args: &[&str]) -> bool {
-    let output = ask("systemctl").arg("--quiet").args(args).output();
-    output.is_ok_and(|output| output.status.success())
+fn systemctl(args: &[&str]) -> io::Result<Output> {
+    answer(ask("systemctl").arg("--quiet").args(args), ANSWER)
+}
+
+/// Runs it to its end, or ends it. What it says is short enough for a pipe.
+fn answer(command: &mut Command, limit: Duration) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let until = Instant::now() + limit;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > until {
+            let _ = child.kill();
+            child.wait()?;
+            let words = format!("{} did not answer within {} s", command.get_program().display(), limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    child.wait_with_output()
 }
 
 fn read(path: &Path) -> Result<String, DelegationError> {
@@ -202,9 +234,28 @@ pub(super) fn systemd_answers() -> Result<(), String> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err("systemd does not run on this machine".to_owned());
     }
-    match ask("systemctl").args(["show", "-p", "Version", "--value"]).output() {
+    match answer(ask("systemctl").args(["show", "-p", "Version", "--value"]), ANSWER) {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error.to_string()),
         Err(error) => Err(format!("systemctl was not started: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_that_does_not_answer_is_not_waited_for() {
+        let started = Instant::now();
+        let error = answer(Command::new("sleep").arg("60"), Duration::from_millis(50)).expect_err("it sleeps");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().starts_with("sleep did not answer") && started.elapsed() < Duration::from_secs(10));
+        let said = answer(Command::new("sh").args(["-c", "echo yes; echo no >&2; exit 3"]), ANSWER).expect("it ends");
+        assert_eq!(
+            (said.status.code(), &*said.stdout, &*said.stderr),
+            (Some(3), b"yes\n".as_slice(), b"no\n".as_slice())
+        );
     }
 }
