@@ -30,6 +30,8 @@ const SLICE: &str = "longshore.slice";
 const KEEPER: &str = "keep";
 /// systemd answers within this, or not at all: starts of containers wait for it.
 const ANSWER: Duration = Duration::from_secs(10);
+/// A shim whose container has ended is waited for so long.
+const ENDING: Duration = Duration::from_secs(1);
 /// Between two looks at a program that has not ended.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -161,6 +163,14 @@ impl Unit {
         if in_use {
             return;
         }
+        // A shim ends a moment after its container. Where it does not, its unit stays under it, for the next look.
+        let until = Instant::now() + ENDING;
+        while shim_in(&folder.join(SHIMS), Path::new("/proc")) {
+            if Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
         // Nobody is harmed by what is left: the next container is put into it. Where the keeper was killed systemd does not know the
         // unit any more; then its folders are ours to remove, if it did not.
         if folder.is_dir() {
@@ -175,6 +185,16 @@ impl Unit {
             let _ = systemctl(&["stop", &self.slice]);
         }
     }
+}
+
+/// Whether anybody but the keeper is there.
+fn shim_in(shims: &Path, proc: &Path) -> bool {
+    let pids = fs::read_to_string(shims.join("cgroup.procs")).unwrap_or_default();
+    pids.lines().any(|pid| match fs::read(proc.join(pid).join("cmdline")) {
+        Ok(line) => line.split(|byte| *byte == 0).nth(1) != Some(KEEPER.as_bytes()),
+        // It has ended meanwhile.
+        Err(_) => false,
+    })
 }
 
 /// A program of systemd's, which would take our own socket to systemd for its own.
@@ -245,6 +265,23 @@ pub(super) fn systemd_answers() -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_that_a_shim_is_in_is_in_use() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let process = |pid: &str, line: &str| {
+            fs::create_dir_all(dir.path().join(pid)).expect("made");
+            fs::write(dir.path().join(pid).join("cmdline"), line).expect("written");
+        };
+        let shim = |pids: &str| {
+            fs::write(dir.path().join("cgroup.procs"), pids).expect("written");
+            shim_in(dir.path(), dir.path())
+        };
+        process("7", "/data/bin/longshore-follower\0keep\0");
+        process("8", "longshore\0shim\0");
+        assert!(shim("7\n8\n") && shim("8\n"));
+        assert!(!shim("7\n") && !shim("") && !shim("7\n9\n"), "the keeper, and one that is gone");
+    }
 
     #[test]
     fn systemd_that_does_not_answer_is_not_waited_for() {
