@@ -427,7 +427,9 @@ async fn what_is_lacking_is_said() {
     place.reopen();
     let why = why(&place).expect("nobody has ids");
     assert!(why.contains("subgid gives longshore and containers no ids"), "{why}");
+    // Done as told: without another start of the daemon.
     fs::write(&place.settings.ids.subgid, "longshore:1:1").expect("written");
+    assert_eq!(place.all().lacks().get(&Ability::UserNamespace), None);
     // A file system that cannot: this one is too small a thing to have owners of its own.
     place.containers = None;
     let none = None::<&str>;

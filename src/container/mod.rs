@@ -204,8 +204,8 @@ impl Containers {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let sight = abilities::Sight::look(userns::lacking_here(&settings, exe.path()))
-            .map_err(|error| OpenError::Cgroups(error.into()))?;
+        let sight = abilities::Sight::look().map_err(|error| OpenError::Cgroups(error.into()))?;
+        sight.users.look(&settings, exe.path());
         let found = folders.scan(|id| state::runs(&cgroups, &folders, &settings.boot_id, id), &mut warnings)?;
         adopt::remember(&cgroups, &found);
         for (stranger, parent) in cgroups.strangers(|id| folders.holds(id)) {

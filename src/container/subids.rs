@@ -25,6 +25,9 @@ const USERS: [&str; 2] = ["longshore", "containers"];
 /// So long a process that has ended may still be seen.
 const REAPED: Duration = Duration::from_millis(300);
 
+/// Inode, size and time of change of a file that is there.
+pub type Stamp = Option<(u64, u64, i64, i64)>;
+
 /// Where ranges come from.
 #[derive(Debug, Clone)]
 pub struct Sources {
@@ -129,6 +132,15 @@ impl Sources {
     pub fn lacking(&self) -> Option<String> {
         let none = |file: &Path| self.given(file).err().map(|error| error.to_string());
         none(&self.subuid).or_else(|| none(&self.subgid))
+    }
+
+    /// What tells whether the files that give ids are the same as before.
+    #[must_use]
+    pub fn stamps(&self) -> [Stamp; 2] {
+        [&self.subuid, &self.subgid].map(|file| {
+            let meta = fs::metadata(file).ok()?;
+            Some((meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
+        })
     }
 
     fn lock(&self) -> Result<File, SubidError> {
