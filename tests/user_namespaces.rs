@@ -407,7 +407,7 @@ async fn who_is_outside_of_the_range_is_told() {
 #[tokio::test]
 async fn the_hosts_network_can_be_shared() {
     let place = Place::new(1);
-    let script = "ls /sys/class/net; touch /sys/x; cat /etc/hosts > /dev/null && echo read";
+    let script = "ls /sys/class/net; touch /sys/x; cat /etc/hosts > /dev/null && echo read; cat /proc/self/mountinfo";
     let seen = place.text(&spec("host", script, |s| s.network = NetworkMode::Host)).await;
     let links = fs::read_dir("/sys/class/net").expect("links").flatten().map(|e| e.file_name());
     for link in links {
@@ -415,6 +415,14 @@ async fn the_hosts_network_can_be_shared() {
         assert!(seen.lines().any(|line| line == link), "{link} in {seen}");
     }
     assert!(seen.contains("touch: /sys/x: Read-only file system") && seen.contains("read\n"), "{seen}");
+    // What is mounted in it is read-only too.
+    let host = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let parts = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    for mount in host.lines().map(parts).filter(|mount| Path::new(&mount[4]).starts_with("/sys")) {
+        let same = |line: &Vec<String>| line.len() > 5 && (&line[2], &line[4]) == (&mount[2], &mount[4]);
+        let read_only = |line: &Vec<String>| line[5].split(',').any(|option| option == "ro");
+        assert!(seen.lines().map(parts).filter(same).any(|line| read_only(&line)), "{mount:?} in {seen}");
+    }
 }
 
 #[tokio::test]

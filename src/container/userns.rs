@@ -42,7 +42,9 @@ pub fn adapt(config: &mut Value, range: IdRange, own_network: bool, mqueue: bool
         for (kind, source, _) in shared.iter().filter(|(_, _, shared)| *shared) {
             for mount in mounts.iter_mut().filter(|mount| mount["type"] == *kind) {
                 let mut options = vec![json!("rbind"), json!("rprivate")];
-                options.extend(mount["options"].as_array().cloned().unwrap_or_default());
+                // By itself `ro` is for the topmost mount alone.
+                let recursive = |option: &Value| if option == "ro" { json!("rro") } else { option.clone() };
+                options.extend(mount["options"].as_array().into_iter().flatten().map(recursive));
                 *mount = json!({
                     "type": "bind", "source": source, "destination": mount["destination"], "options": options,
                 });
@@ -165,7 +167,7 @@ mod tests {
         adapt(&mut host, range, false, false);
         assert_eq!(types(&host), ["pid", "ipc", "user"]);
         assert_eq!((&host["mounts"][1]["source"], &host["mounts"][1]["destination"]), (&json!("/sys"), &json!("/sys")));
-        assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "ro"]));
+        assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "rro"]));
         assert_eq!((&host["mounts"][0]["type"], &host["mounts"][2]["type"]), (&json!("proc"), &json!("mqueue")));
         let mut shares = whole;
         shares["linux"]["namespaces"] = json!([]);
