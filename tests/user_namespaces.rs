@@ -406,7 +406,17 @@ async fn who_is_outside_of_the_range_is_told() {
 
 #[tokio::test]
 async fn the_hosts_network_can_be_shared() {
-    let place = Place::new(1);
+    shares_network(Place::new(1), Runtime::Embedded).await;
+}
+
+#[tokio::test]
+async fn the_hosts_network_can_be_shared_with_runc() {
+    shares_network(Place::new(1), Runtime::External("/usr/sbin/runc".into())).await;
+}
+
+async fn shares_network(mut place: Place, runtime: Runtime) {
+    place.settings.runtime = runtime;
+    place.reopen();
     let script = "ls /sys/class/net; touch /sys/x; cat /etc/hosts > /dev/null && echo read; cat /proc/self/mountinfo";
     let seen = place.text(&spec("host", script, |s| s.network = NetworkMode::Host)).await;
     let links = fs::read_dir("/sys/class/net").expect("links").flatten().map(|e| e.file_name());
