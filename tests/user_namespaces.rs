@@ -11,9 +11,9 @@ use futures_util::StreamExt as _;
 use longshore::container::{Containers, ExecAsk, ExecStreams, ImageDefaults, Runtime, Settings, StartError};
 use longshore::logs::{LogLine, Select};
 use longshore::model::{
-    Ability, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Ipc,
-    Namespace, NetworkMode, Process, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName, Slot, SpecHash,
-    StopPolicy, UserNamespace,
+    Ability, ContainerId, ContainerName, ContainerSpec, ContainerState, Device, DeviceAccess, Digest, ExitStatus,
+    ImageReference, Ipc, Namespace, NetworkMode, Process, ProjectName, PullPolicy, RestartPolicy, Service, ServiceName,
+    Slot, SpecHash, StopPolicy, UserNamespace,
 };
 use tokio::io::AsyncReadExt as _;
 
@@ -327,6 +327,75 @@ async fn a_range_is_kept_over_restarts_and_freed_with_the_container() {
 }
 
 #[tokio::test]
+async fn a_range_that_somebody_else_uses_meanwhile_is_not_taken_up_again() {
+    let place = Place::new(2);
+    let one = plain("one", "exec sleep 1000");
+    place.run(&one).await;
+    let (uid, gid) = place.range(&one);
+    place.all().stop(&one.id, None, 0).await.expect("stopped");
+    // Another engine, which knows nothing of our register.
+    let mut other = std::process::Command::new("unshare").args(["--user", "sleep", "1000"]).spawn().expect("unshare");
+    let proc = PathBuf::from(format!("/proc/{}", other.id()));
+    let namespace = |proc: &Path| fs::read_link(proc.join("ns/user")).expect("a namespace");
+    let until = std::time::Instant::now() + LIMIT;
+    while namespace(&proc) == namespace(Path::new("/proc/self")) {
+        assert!(std::time::Instant::now() < until, "it makes its namespace");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::write(proc.join("gid_map"), format!("0 {} 10", gid + 5)).expect("mapped");
+    fs::write(proc.join("uid_map"), format!("0 {} 10", uid + 5)).expect("mapped");
+    let started = place.all().start(&one.id).await;
+    other.kill().expect("killed");
+    other.wait().expect("ended");
+    started.expect("there is another range");
+    let (other_uid, other_gid) = place.range(&one);
+    assert!(other_uid.abs_diff(uid) >= SIZE || other_uid >= uid + 15, "{other_uid} {uid}");
+    assert!(other_gid.abs_diff(gid) >= SIZE || other_gid >= gid + 15, "{other_gid} {gid}");
+}
+
+async fn devices(mut place: Place, runtime: Runtime) {
+    place.settings.runtime = runtime;
+    place.reopen();
+    let device = |source: &str, target: &str| Device {
+        source: source.into(),
+        target: target.into(),
+        access: DeviceAccess { read: true, write: true, make: false },
+    };
+    let script = "stat -c '%n %t:%T' /dev/mine /dev/full /dev/null /dev/null2 /srv/zero
+        busybox head -c 3 /dev/mine | busybox od -An -tx1; busybox head -c 3 /srv/zero | busybox od -An -tx1; echo x > /dev/full";
+    let asks = spec("asks", script, |s| {
+        let pairs = [("/dev/zero", "/dev/mine"), ("/dev/null", "/dev/null"), ("/dev/zero", "/srv/zero")];
+        s.isolation.devices = pairs.iter().map(|(source, target)| device(source, target)).collect();
+        s.isolation.devices.push(device("/dev/null", "/dev/null2"));
+    });
+    let seen = place.text(&asks).await;
+    let expected = "/dev/mine 1:5\n/dev/full 1:7\n/dev/null 1:3\n/dev/null2 1:3\n/srv/zero 1:5\n 00 00 00\n 00 00 00\n";
+    assert!(seen.starts_with(expected) && seen.contains("No space left"), "{seen}");
+    place.all().remove(&asks.id).await.expect("removed");
+    let other = spec("other", "true", |s| s.isolation.devices = vec![device("/dev/zero", "/dev/null")]);
+    place.create(&other).await;
+    let error = place.all().start(&other.id).await.expect_err("it would be the host's").to_string();
+    assert!(error.contains("give /dev/zero another name"), "{error}");
+}
+
+#[tokio::test]
+async fn a_device_under_another_name_is_the_one_that_was_asked_for() {
+    devices(Place::new(1), Runtime::Embedded).await;
+}
+
+#[tokio::test]
+async fn a_device_under_another_name_is_the_same_with_runc() {
+    devices(Place::new(1), Runtime::External("/usr/sbin/runc".into())).await;
+}
+
+#[tokio::test]
+async fn a_domain_name_is_set() {
+    let place = Place::new(1);
+    let named = spec("named", "cat /proc/sys/kernel/domainname", |s| s.names.domain = Some("shop.example".into()));
+    assert_eq!(place.text(&named).await, "shop.example\n");
+}
+
+#[tokio::test]
 async fn who_is_outside_of_the_range_is_told() {
     let place = Place::new(1);
     let far = spec("far", "id", |s| s.process.user = Some("far".into()));
@@ -337,8 +406,18 @@ async fn who_is_outside_of_the_range_is_told() {
 
 #[tokio::test]
 async fn the_hosts_network_can_be_shared() {
-    let place = Place::new(1);
-    let script = "ls /sys/class/net; touch /sys/x; cat /etc/hosts > /dev/null && echo read";
+    shares_network(Place::new(1), Runtime::Embedded).await;
+}
+
+#[tokio::test]
+async fn the_hosts_network_can_be_shared_with_runc() {
+    shares_network(Place::new(1), Runtime::External("/usr/sbin/runc".into())).await;
+}
+
+async fn shares_network(mut place: Place, runtime: Runtime) {
+    place.settings.runtime = runtime;
+    place.reopen();
+    let script = "ls /sys/class/net; touch /sys/x; cat /etc/hosts > /dev/null && echo read; cat /proc/self/mountinfo";
     let seen = place.text(&spec("host", script, |s| s.network = NetworkMode::Host)).await;
     let links = fs::read_dir("/sys/class/net").expect("links").flatten().map(|e| e.file_name());
     for link in links {
@@ -346,6 +425,14 @@ async fn the_hosts_network_can_be_shared() {
         assert!(seen.lines().any(|line| line == link), "{link} in {seen}");
     }
     assert!(seen.contains("touch: /sys/x: Read-only file system") && seen.contains("read\n"), "{seen}");
+    // What is mounted in it is read-only too.
+    let host = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let parts = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    for mount in host.lines().map(parts).filter(|mount| Path::new(&mount[4]).starts_with("/sys")) {
+        let same = |line: &Vec<String>| line.len() > 5 && (&line[2], &line[4]) == (&mount[2], &mount[4]);
+        let read_only = |line: &Vec<String>| line[5].split(',').any(|option| option == "ro");
+        assert!(seen.lines().map(parts).filter(same).any(|line| read_only(&line)), "{mount:?} in {seen}");
+    }
 }
 
 #[tokio::test]
@@ -358,7 +445,9 @@ async fn what_is_lacking_is_said() {
     place.reopen();
     let why = why(&place).expect("nobody has ids");
     assert!(why.contains("subgid gives longshore and containers no ids"), "{why}");
+    // Done as told: without another start of the daemon.
     fs::write(&place.settings.ids.subgid, "longshore:1:1").expect("written");
+    assert_eq!(place.all().lacks().get(&Ability::UserNamespace), None);
     // A file system that cannot: this one is too small a thing to have owners of its own.
     place.containers = None;
     let none = None::<&str>;

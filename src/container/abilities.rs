@@ -8,14 +8,18 @@ use std::path::Path;
 use super::Containers;
 use super::machine::{Controller, Feature, Machine, Version};
 use super::stats::Reader;
+use super::userns::LackingUsers;
 use crate::model::Ability;
 
 impl Containers {
     /// What this machine lacks, and why, in words that end a sentence like "mem_limit cannot be honoured: …".
-    /// Looked at when they were opened.
+    /// Looked at when they were opened; and for users of their own, when the files that give them ids have changed.
     #[must_use]
     pub fn lacks(&self) -> BTreeMap<Ability, String> {
-        self.0.sight.lacks.clone()
+        let mut lacks = self.0.sight.lacks.clone();
+        let users = self.0.sight.users.look(&self.0.settings, self.0.exe.path());
+        lacks.extend(users.map(|why| (Ability::UserNamespace, why)));
+        lacks
     }
 }
 
@@ -23,18 +27,19 @@ impl Containers {
 pub(super) struct Sight {
     pub(super) machine: Machine,
     pub(super) lacks: BTreeMap<Ability, String>,
+    pub(super) users: LackingUsers,
     pub(super) reader: Reader,
 }
 
 impl Sight {
-    /// Looks; what is lacking for user namespaces is for [`userns`](super::userns) to say.
-    pub(super) fn look(user_namespaces: Option<String>) -> io::Result<Self> {
+    /// Looks.
+    pub(super) fn look() -> io::Result<Self> {
         let machine = Machine::look()?;
-        Ok(Self { lacks: lacks(&machine, user_namespaces), machine, reader: Reader::new() })
+        Ok(Self { lacks: lacks(&machine), machine, users: LackingUsers::default(), reader: Reader::new() })
     }
 }
 
-fn lacks(machine: &Machine, user_namespaces: Option<String>) -> BTreeMap<Ability, String> {
+fn lacks(machine: &Machine) -> BTreeMap<Ability, String> {
     let mut lacks = BTreeMap::new();
     let mut note = |ability, reason: Option<String>| {
         if let Some(reason) = reason {
@@ -43,7 +48,6 @@ fn lacks(machine: &Machine, user_namespaces: Option<String>) -> BTreeMap<Ability
     };
     note(Ability::AppArmor, app_armor());
     note(Ability::SeLinux, se_linux());
-    note(Ability::UserNamespace, user_namespaces);
     let controllers = [
         (Ability::Memory, Controller::Memory),
         (Ability::Cpu, Controller::Cpu),
@@ -152,7 +156,7 @@ mod tests {
 
     #[test]
     fn each_version_lacks_what_it_does_not_have() {
-        let words = |machine: &Machine, ability| lacks(machine, None).get(&ability).cloned().unwrap_or_default();
+        let words = |machine: &Machine, ability| lacks(machine).get(&ability).cloned().unwrap_or_default();
         let (one, two) = (complete(Version::One), complete(Version::Two));
         for ability in [
             Ability::Memory,
@@ -175,7 +179,7 @@ mod tests {
         less.features.remove(&Feature::Swap);
         assert_eq!(words(&less, Ability::BlockLimit), "the controller io is not in /cg/cgroup.controllers");
         assert!(words(&less, Ability::Swap).contains("swapaccount=1"));
-        let none = lacks(&Machine::default(), None);
+        let none = lacks(&Machine::default());
         assert_eq!(none[&Ability::Pids], "the controller pids of cgroup v1 is not mounted");
     }
 }

@@ -7,6 +7,7 @@ mod delegation;
 mod places;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -147,13 +148,11 @@ impl Cgroups {
         self.pids(id).map_or(true, |pids| !pids.is_empty())
     }
 
-    /// Every folder below ours that is not one of these.
+    /// Every container's folder below ours that is not one of these, with the parent that it asked for.
     #[must_use]
-    pub fn strangers(&self, known: impl Fn(&ContainerId) -> bool) -> BTreeSet<ContainerId> {
-        let places = self.places.common();
-        let folders = self.hierarchies.iter().flat_map(|h| places.iter().map(|place| below(&h.mount, place)));
-        let names = folders.flat_map(|f| children(&f)).filter_map(|f| f.file_name()?.to_str().map(str::to_owned));
-        names.filter_map(|name| ContainerId::from_hex(&name)).filter(|id| !known(id)).collect()
+    pub fn strangers(&self, known: impl Fn(&ContainerId) -> bool) -> BTreeSet<(ContainerId, Option<String>)> {
+        let found = self.hierarchies.iter().flat_map(|h| self.places.found(&h.mount));
+        found.filter(|(id, _)| !known(id)).collect()
     }
 
     /// Ends every process in it, and waits until none is left.
@@ -212,10 +211,13 @@ impl Cgroups {
             remove_tree(&folder, Instant::now() + Duration::from_secs(2))?;
         }
         // What is ours above it goes with the last one; it cannot where others are left.
-        let own = &self.places.common()[0];
+        let (own, name) = (&self.places.common()[0], OsString::from(self.places.own_name()));
         let above =
             self.places.all(id).into_iter().flat_map(|p| p.ancestors().skip(1).map(Path::to_owned).collect::<Vec<_>>());
-        for path in above.filter(|path| path.starts_with(own) || own.parent() == Some(path)) {
+        let ours = |path: &PathBuf| {
+            path.starts_with(own) || own.parent() == Some(path) || path.file_name() == Some(name.as_os_str())
+        };
+        for path in above.filter(ours) {
             for hierarchy in &self.hierarchies {
                 let _ = fs::remove_dir(below(&hierarchy.mount, &path));
             }

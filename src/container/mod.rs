@@ -204,13 +204,15 @@ impl Containers {
             warnings
                 .push(Warning(format!("our own program is executed without protection from containers: {problem}")));
         }
-        let sight = abilities::Sight::look(userns::lacking_here(&settings, exe.path()))
-            .map_err(|error| OpenError::Cgroups(error.into()))?;
+        let sight = abilities::Sight::look().map_err(|error| OpenError::Cgroups(error.into()))?;
+        sight.users.look(&settings, exe.path());
         let found = folders.scan(|id| state::runs(&cgroups, &folders, &settings.boot_id, id), &mut warnings)?;
         adopt::remember(&cgroups, &found);
-        for stranger in cgroups.strangers(|id| folders.holds(id)) {
+        for (stranger, parent) in cgroups.strangers(|id| folders.holds(id)) {
+            cgroups.remember(&stranger, parent.as_deref());
             let cleared =
                 cgroups.kill(&stranger, KILL_LIMIT).map_err(io::Error::other).and_then(|()| cgroups.remove(&stranger));
+            cgroups.remember(&stranger, None);
             let outcome = cleared.map_or_else(|e| format!("could not be removed: {e}"), |()| "was removed".to_owned());
             warnings.push(Warning(format!(
                 "the cgroup of container {} that is not ours any more {outcome}",

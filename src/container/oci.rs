@@ -17,7 +17,7 @@ use super::resources::{self, Blocks};
 use crate::model::{
     Capability, CapabilitySet, ContainerSpec, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode, Process,
 };
-pub use mounts::unknown_option;
+pub use mounts::{is_everywhere, unknown_option};
 
 /// What the embedded runtime must still hold when our executor confines the command, beside what stays: for the seccomp program, and
 /// for dropping from the bounding set. The executor drops them.
@@ -67,6 +67,8 @@ pub struct Surroundings<'a> {
     pub nofile_hard: u64,
     /// The container's `oom_score_adj`: the file's, or 0, so that the daemon's protection does not reach it.
     pub oom_score: i32,
+    /// Whether it has a user namespace.
+    pub own_users: bool,
     /// Devices of the host that it gets, with those by CDI.
     pub devices: &'a [HostDevice],
     /// Files and folders of the host that it gets by CDI.
@@ -162,7 +164,7 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
         "linux": {
             "cgroupsPath": around.cgroup,
             "namespaces": namespaces(isolation, around.time_namespace),
-            "devices": around.devices.iter().filter(|d| mounts::in_dev(&d.path)).map(HostDevice::oci).collect::<Vec<_>>(),
+            "devices": around.devices.iter().filter(|d| mounts::made(d, around)).map(HostDevice::oci).collect::<Vec<_>>(),
             "resources": resources::oci(
                 &spec.service.resources,
                 around.machine,
@@ -175,6 +177,10 @@ pub fn config(spec: &ContainerSpec, image: &ImageDefaults, who: &Identity, aroun
     });
     if isolation.uts == Namespace::Private {
         config["hostname"] = host_name.into();
+        // Runtimes of before OCI 1.1 pass over it: others get a system control.
+        if let Some(domain) = spec.service.names.domain.as_deref().filter(|_| around.embedded) {
+            config["domainname"] = domain.into();
+        }
     }
     if !around.sysctls.is_empty() {
         config["linux"]["sysctl"] = json!(around.sysctls);
@@ -309,6 +315,7 @@ mod tests {
             cgroup_mounts: &["/sys/fs/cgroup".to_owned(), "/sys/fs/cgroup/pids".to_owned()],
             nofile_hard: 20_000,
             oom_score: 0,
+            own_users: false,
             devices: &[],
             binds: &[],
             variables: &[],

@@ -10,6 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,12 @@ use crate::rootfs::IdRange;
 pub const IDS: &str = "ids";
 /// Users whose ranges are taken where none is configured; the second is podman's.
 const USERS: [&str; 2] = ["longshore", "containers"];
+
+/// So long a process that has ended may still be seen.
+const REAPED: Duration = Duration::from_millis(300);
+
+/// Inode, size and time of change of a file that is there.
+pub type Stamp = Option<(u64, u64, i64, i64)>;
 
 /// Where ranges come from.
 #[derive(Debug, Clone)]
@@ -72,7 +79,7 @@ struct IdsRecord {
 }
 
 /// What is held by others.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Taken {
     uids: Vec<Range<u64>>,
     gids: Vec<Range<u64>>,
@@ -83,21 +90,30 @@ impl Sources {
     /// The range of the container in this folder: the one it has, else one that is free.
     pub fn range(&self, folder: &Path, size: u32) -> Result<IdRange, SubidError> {
         let _lock = self.lock()?;
+        let had = read(folder).filter(|had| had.size == size && self.still_given(*had));
         let others = self.others(folder)?;
-        let had = read(folder).filter(|had| had.size == size && others.leaves(*had) && self.still_given(*had));
-        let range = match had {
+        let had = had.filter(|had| others.leaves(*had));
+        let until = Instant::now() + REAPED;
+        // Nothing of the container runs, so whoever uses its ids is somebody else; but its last process may not be cleared away yet.
+        let mut taken = others.clone().and_live();
+        while had.is_some_and(|had| !taken.leaves(had)) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+            taken = others.clone().and_live();
+        }
+        let range = match had.filter(|had| taken.leaves(*had)) {
             Some(had) => had,
-            None => self.free(size, &others.and_live())?,
+            None => self.free(size, &taken)?,
         };
         self.write(folder, range)?;
         Ok(range)
     }
 
-    /// Says to other daemons what a container holds that was there before.
+    /// Says to other daemons what a container holds that was there before. Where another container has it by now, the other one
+    /// keeps it, and this one gets another range when it is started.
     pub fn keep(&self, folder: &Path) -> Result<(), SubidError> {
         let Some(range) = read(folder) else { return Ok(()) };
         let _lock = self.lock()?;
-        self.write(folder, range)
+        if self.others(folder)?.leaves(range) { self.write(folder, range) } else { Ok(()) }
     }
 
     /// After the container's removal.
@@ -116,6 +132,15 @@ impl Sources {
     pub fn lacking(&self) -> Option<String> {
         let none = |file: &Path| self.given(file).err().map(|error| error.to_string());
         none(&self.subuid).or_else(|| none(&self.subgid))
+    }
+
+    /// What tells whether the files that give ids are the same as before.
+    #[must_use]
+    pub fn stamps(&self) -> [Stamp; 2] {
+        [&self.subuid, &self.subgid].map(|file| {
+            let meta = fs::metadata(file).ok()?;
+            Some((meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
+        })
     }
 
     fn lock(&self) -> Result<File, SubidError> {
@@ -348,6 +373,23 @@ mod tests {
         fs::write(&place.sources.subuid, "containers:1000020000:100").expect("written");
         fs::write(&place.sources.subgid, "containers:1000030000:100").expect("written");
         assert_eq!(place.range("c", 100), Ok((1_000_020_000, 1_000_030_000)));
+    }
+
+    #[test]
+    fn what_another_has_since_a_reboot_is_not_said_to_be_ours() {
+        let place = place("longshore:1000060000:300\n");
+        assert_eq!(place.range("a", 100), Ok((1_000_060_000, 2_000_060_000)));
+        fs::remove_dir_all(&place.sources.register).expect("removed");
+        assert_eq!(place.range("b", 100), Ok((1_000_060_000, 2_000_060_000)));
+        place.sources.keep(&place.container("a")).expect("looked at");
+        let entry = fs::read_to_string(place.sources.register.join("1000060000-2000060000-100")).expect("an entry");
+        assert_eq!(Path::new(&entry), place.container("b"));
+        assert_eq!(place.range("a", 100), Ok((1_000_060_100, 2_000_060_100)));
+        assert_eq!(place.range("b", 100), Ok((1_000_060_000, 2_000_060_000)));
+        // One that overlaps is not ours either.
+        fs::write(place.container("c").join(IDS), r#"{"v":1,"uid":1000060150,"gid":1,"size":100}"#).expect("written");
+        place.sources.keep(&place.container("c")).expect("looked at");
+        assert!(!place.sources.register.join("1000060150-1-100").exists());
     }
 
     #[test]

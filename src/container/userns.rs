@@ -4,11 +4,13 @@ use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::Settings;
 use super::oci::Identity;
+use super::subids::Stamp;
 use crate::rootfs::IdRange;
 
 /// The shim's argument that makes it look whether a file system can show other owners.
@@ -40,7 +42,9 @@ pub fn adapt(config: &mut Value, range: IdRange, own_network: bool, mqueue: bool
         for (kind, source, _) in shared.iter().filter(|(_, _, shared)| *shared) {
             for mount in mounts.iter_mut().filter(|mount| mount["type"] == *kind) {
                 let mut options = vec![json!("rbind"), json!("rprivate")];
-                options.extend(mount["options"].as_array().cloned().unwrap_or_default());
+                // By itself `ro` is for the topmost mount alone.
+                let recursive = |option: &Value| if option == "ro" { json!("rro") } else { option.clone() };
+                options.extend(mount["options"].as_array().into_iter().flatten().map(recursive));
                 *mount = json!({
                     "type": "bind", "source": source, "destination": mount["destination"], "options": options,
                 });
@@ -82,16 +86,37 @@ pub fn lacking() -> Option<String> {
     })
 }
 
-/// Why there can be no container with users of its own here: the kernel, nobody's ids, the file system of the data directory. Blocks.
-pub(super) fn lacking_here(settings: &Settings, exe: &Path) -> Option<String> {
-    lacking().or_else(|| settings.ids.lacking()).or_else(|| {
-        let mut command = Command::new(exe);
-        match command.arg0("longshore").args(["shim", PROBE]).arg(&settings.data_dir).env_clear().output() {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
-            Err(error) => Some(format!("it cannot be tried whether files can be shown with other owners: {error}")),
+/// Why there can be no container with users of its own here: the kernel, nobody's ids, the file system of the data directory. Who is told
+/// to add a line to a file is believed once the file has changed.
+#[derive(Debug, Default)]
+pub(super) struct LackingUsers {
+    seen: Mutex<Option<([Stamp; 2], Option<String>)>>,
+    /// Does not change while we run.
+    disk: OnceLock<Option<String>>,
+}
+
+impl LackingUsers {
+    /// Why. Blocks the first time.
+    pub(super) fn look(&self, settings: &Settings, exe: &Path) -> Option<String> {
+        let now = settings.ids.stamps();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, why)) = seen.as_ref().filter(|(stamps, _)| *stamps == now) {
+            return why.clone();
         }
-    })
+        let disk = || self.disk.get_or_init(|| lacking_on_disk(&settings.data_dir, exe)).clone();
+        let why = lacking().or_else(|| settings.ids.lacking()).or_else(disk);
+        *seen = Some((now, why.clone()));
+        why
+    }
+}
+
+fn lacking_on_disk(data_dir: &Path, exe: &Path) -> Option<String> {
+    let mut command = Command::new(exe);
+    match command.arg0("longshore").args(["shim", PROBE]).arg(data_dir).env_clear().output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+        Err(error) => Some(format!("it cannot be tried whether files can be shown with other owners: {error}")),
+    }
 }
 
 fn version(release: &str) -> (u32, u32) {
@@ -142,7 +167,7 @@ mod tests {
         adapt(&mut host, range, false, false);
         assert_eq!(types(&host), ["pid", "ipc", "user"]);
         assert_eq!((&host["mounts"][1]["source"], &host["mounts"][1]["destination"]), (&json!("/sys"), &json!("/sys")));
-        assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "ro"]));
+        assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "rro"]));
         assert_eq!((&host["mounts"][0]["type"], &host["mounts"][2]["type"]), (&json!("proc"), &json!("mqueue")));
         let mut shares = whole;
         shares["linux"]["namespaces"] = json!([]);

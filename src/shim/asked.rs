@@ -11,7 +11,7 @@ use crate::container::cdi::{self, CdiError, Edits};
 use crate::container::confine::bounding;
 use crate::container::host_device::{self, DeviceError, HostDevice};
 use crate::container::link::Order;
-use crate::container::oci::{Labels, unknown_option};
+use crate::container::oci::{Labels, is_everywhere, unknown_option};
 use crate::model::{
     Capability, CapabilitySet, ContainerSpec, DeviceAccess, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode,
 };
@@ -44,6 +44,10 @@ pub(super) enum AskedError {
     Open { wanted: String, most: u64 },
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(
+        "devices: {0} is the host's {0} in every container with users of its own (userns_mode: auto); give {1} another name in it"
+    )]
+    Everywhere(String, String),
     #[error(transparent)]
     Cdi(#[from] CdiError),
     #[error("tmpfs {target}: {option:?} is no option of mount(8) for it")]
@@ -88,11 +92,17 @@ impl Asked {
             last.retain(|earlier| earlier.path != device.path);
             last.push(device);
         }
+        let unlike = |device: &&HostDevice| is_everywhere(&device.path) && device.source != Path::new(&device.path);
+        if let Some(device) = last.iter().find(unlike).filter(|_| order.ids.is_some()) {
+            return Err(AskedError::Everywhere(device.path.clone(), device.source.display().to_string()));
+        }
         let network = |(name, _): &(&String, &String)| name.starts_with("net.");
         let copy = |(name, value): (&String, &String)| (name.clone(), value.clone());
         let mut sysctls: BTreeMap<String, String> =
             isolation.sysctls.iter().filter(|one| !network(one)).map(copy).collect();
-        if let Some(domain) = &spec.service.names.domain {
+        // The embedded one is told the name itself; its system controls are written with the rights of the container's root, who may
+        // not in a user namespace.
+        if let Some(domain) = spec.service.names.domain.as_ref().filter(|_| order.runtime.is_some()) {
             sysctls.insert("kernel.domainname".to_owned(), domain.clone());
         }
         let network_sysctls = isolation.sysctls.iter().filter(network).map(copy).collect();

@@ -187,6 +187,7 @@ fn write_config(
             Some(score) => asked_oom_score(score)?,
             None => oom_score(),
         },
+        own_users: ids.is_some(),
         devices: &asked.devices,
         binds: &asked.edits.mounts,
         variables: &asked.edits.environment,

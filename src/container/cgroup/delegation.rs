@@ -17,7 +17,8 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use super::places::ParentError;
 
@@ -27,6 +28,12 @@ const SHIMS: &str = "shims";
 const SLICE: &str = "longshore.slice";
 /// The follower's argument that makes it a keeper.
 const KEEPER: &str = "keep";
+/// systemd answers within this, or not at all: starts of containers wait for it.
+const ANSWER: Duration = Duration::from_secs(10);
+/// A shim whose container has ended is waited for so long.
+const ENDING: Duration = Duration::from_secs(1);
+/// Between two looks at a program that has not ended.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Such a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +48,9 @@ pub enum DelegationError {
     /// systemd-run was not started.
     #[error("systemd-run was not started")]
     Program(#[source] io::Error),
+    /// It does not answer.
+    #[error("systemd was asked for the unit {unit} that containers are put into, and did not answer within {} s", ANSWER.as_secs())]
+    Silent { unit: String },
     /// It says why.
     #[error("systemd did not make the unit {unit} that containers are put into: {said}")]
     Refused { unit: String, said: String },
@@ -64,7 +74,9 @@ impl Unit {
     /// All that systemd has of an instance.
     pub(super) fn all(instance: &str) -> Vec<Self> {
         let begins = format!("longshore-containers-{instance}");
-        let output = ask("systemctl").args(["list-units", "--plain", "--no-legend", &format!("{begins}*")]).output();
+        let mut command = ask("systemctl");
+        command.args(["list-units", "--plain", "--no-legend", &format!("{begins}*")]);
+        let output = answer(&mut command, ANSWER);
         let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         let names = text.lines().filter_map(|line| line.split_whitespace().next());
         let slices = names.filter_map(|name| name.strip_prefix(&begins)?.strip_suffix(".service"));
@@ -118,8 +130,15 @@ impl Unit {
 
     fn make(&self, keeper: &Path) -> Result<(), DelegationError> {
         // One whose keeper was killed may be known still.
+        let fail = |error: io::Error| match error.kind() {
+            io::ErrorKind::TimedOut => DelegationError::Silent { unit: self.name.clone() },
+            _ => DelegationError::Program(error),
+        };
         for verb in ["stop", "reset-failed"] {
-            let _ = systemctl(&[verb, &self.name]);
+            match systemctl(&[verb, &self.name]) {
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(fail(error)),
+                _ => {}
+            }
         }
         let mut command = ask("systemd-run");
         command.args(["--quiet", "--collect", "--service-type=exec"]);
@@ -129,7 +148,7 @@ impl Unit {
         for property in ["Delegate=yes", "KillMode=process", "TasksMax=infinity", "OOMScoreAdjust=-500"] {
             command.args(["-p", property]);
         }
-        let output = command.arg("--").arg(keeper).arg(KEEPER).output().map_err(DelegationError::Program)?;
+        let output = answer(command.arg("--").arg(keeper).arg(KEEPER), ANSWER).map_err(fail)?;
         if output.status.success() {
             return Ok(());
         }
@@ -143,6 +162,14 @@ impl Unit {
         let in_use = super::children(&folder).iter().any(|child| !child.ends_with(SHIMS));
         if in_use {
             return;
+        }
+        // A shim ends a moment after its container. Where it does not, its unit stays under it, for the next look.
+        let until = Instant::now() + ENDING;
+        while shim_in(&folder.join(SHIMS), Path::new("/proc")) {
+            if Instant::now() > until {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
         // Nobody is harmed by what is left: the next container is put into it. Where the keeper was killed systemd does not know the
         // unit any more; then its folders are ours to remove, if it did not.
@@ -160,6 +187,16 @@ impl Unit {
     }
 }
 
+/// Whether anybody but the keeper is there.
+fn shim_in(shims: &Path, proc: &Path) -> bool {
+    let pids = fs::read_to_string(shims.join("cgroup.procs")).unwrap_or_default();
+    pids.lines().any(|pid| match fs::read(proc.join(pid).join("cmdline")) {
+        Ok(line) => line.split(|byte| *byte == 0).nth(1) != Some(KEEPER.as_bytes()),
+        // It has ended meanwhile.
+        Err(_) => false,
+    })
+}
+
 /// A program of systemd's, which would take our own socket to systemd for its own.
 fn ask(program: &str) -> Command {
     let mut command = Command::new(program);
@@ -167,9 +204,24 @@ fn ask(program: &str) -> Command {
     command
 }
 
-fn systemctl(args: &[&str]) -> bool {
-    let output = ask("systemctl").arg("--quiet").args(args).output();
-    output.is_ok_and(|output| output.status.success())
+fn systemctl(args: &[&str]) -> io::Result<Output> {
+    answer(ask("systemctl").arg("--quiet").args(args), ANSWER)
+}
+
+/// Runs it to its end, or ends it. What it says is short enough for a pipe.
+fn answer(command: &mut Command, limit: Duration) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let until = Instant::now() + limit;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > until {
+            let _ = child.kill();
+            child.wait()?;
+            let words = format!("{} did not answer within {} s", command.get_program().display(), limit.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    child.wait_with_output()
 }
 
 fn read(path: &Path) -> Result<String, DelegationError> {
@@ -202,9 +254,45 @@ pub(super) fn systemd_answers() -> Result<(), String> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err("systemd does not run on this machine".to_owned());
     }
-    match ask("systemctl").args(["show", "-p", "Version", "--value"]).output() {
+    match answer(ask("systemctl").args(["show", "-p", "Version", "--value"]), ANSWER) {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(error.to_string()),
         Err(error) => Err(format!("systemctl was not started: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_that_a_shim_is_in_is_in_use() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let process = |pid: &str, line: &str| {
+            fs::create_dir_all(dir.path().join(pid)).expect("made");
+            fs::write(dir.path().join(pid).join("cmdline"), line).expect("written");
+        };
+        let shim = |pids: &str| {
+            fs::write(dir.path().join("cgroup.procs"), pids).expect("written");
+            shim_in(dir.path(), dir.path())
+        };
+        process("7", "/data/bin/longshore-follower\0keep\0");
+        process("8", "longshore\0shim\0");
+        assert!(shim("7\n8\n") && shim("8\n"));
+        assert!(!shim("7\n") && !shim("") && !shim("7\n9\n"), "the keeper, and one that is gone");
+    }
+
+    #[test]
+    fn systemd_that_does_not_answer_is_not_waited_for() {
+        let started = Instant::now();
+        let error = answer(Command::new("sleep").arg("60"), Duration::from_millis(50)).expect_err("it sleeps");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert!(error.to_string().starts_with("sleep did not answer") && started.elapsed() < Duration::from_secs(10));
+        let said = answer(Command::new("sh").args(["-c", "echo yes; echo no >&2; exit 3"]), ANSWER).expect("it ends");
+        assert_eq!(
+            (said.status.code(), &*said.stdout, &*said.stderr),
+            (Some(3), b"yes\n".as_slice(), b"no\n".as_slice())
+        );
     }
 }

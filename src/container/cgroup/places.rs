@@ -1,6 +1,6 @@
 //! Where the cgroup of a container is: made from its id and its parent alone, so that a daemon that was started again finds it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -13,7 +13,7 @@ pub enum CgroupDriver {
     /// systemd, where it runs and cgroups are v2 alone; else we ourselves.
     #[default]
     Auto,
-    /// We ourselves: below `/longshore/INSTANCE`.
+    /// We ourselves: below `/longshore/INSTANCE`, or below `longshore-INSTANCE` in an absolute parent.
     Cgroupfs,
     /// systemd, as a unit that is delegated to us: in `longshore.slice`.
     Systemd,
@@ -100,17 +100,53 @@ impl Places {
         Path::new("/longshore").join(&self.instance)
     }
 
+    /// What is ours in a parent that others may be in too, such as another daemon's container of the same id.
+    pub(super) fn own_name(&self) -> String {
+        format!("longshore-{}", self.instance)
+    }
+
+    /// Every container's folder that there is below this mount, with the parent that it asked for. Absolute parents are known from
+    /// the containers that are known.
+    pub(super) fn found(&self, mount: &Path) -> Vec<(ContainerId, Option<String>)> {
+        let [own, unit] = self.common().map(|place| super::below(mount, &place));
+        let mut found = Vec::new();
+        look(&own, None, &mut found);
+        let ids = |folder: &Path| super::children(folder).into_iter().filter_map(|child| id_of(&child));
+        found.extend(ids(&unit).map(|id| (id, None)));
+        let parents = self.parents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        for parent in parents.values().filter(|parent| parent.starts_with('/')).collect::<BTreeSet<_>>() {
+            let folder = super::below(mount, Path::new(parent)).join(self.own_name());
+            found.extend(ids(&folder).map(|id| (id, Some(parent.clone()))));
+        }
+        found
+    }
+
     fn by(&self, driver: Driver, id: &ContainerId) -> Result<PathBuf, ParentError> {
         let folder = match driver {
             Driver::Systemd => self.unit(id)?.path(),
             Driver::Cgroupfs => match self.parent(id) {
                 None => self.own_tree(),
-                // An absolute one takes the place of ours.
+                Some(parent) if parent.starts_with('/') => plain(&parent)?.join(self.own_name()),
                 Some(parent) => self.own_tree().join(plain(&parent)?),
             },
         };
         Ok(folder.join(id.as_str()))
     }
+}
+
+/// Containers in our own tree, those with a parent in it too.
+fn look(folder: &Path, parent: Option<&Path>, found: &mut Vec<(ContainerId, Option<String>)>) {
+    for child in super::children(folder) {
+        match (id_of(&child), child.file_name()) {
+            (Some(id), _) => found.push((id, parent.and_then(Path::to_str).map(str::to_owned))),
+            (None, Some(name)) => look(&child, Some(&parent.unwrap_or(Path::new("")).join(name)), found),
+            (None, None) => {}
+        }
+    }
+}
+
+fn id_of(folder: &Path) -> Option<ContainerId> {
+    ContainerId::from_hex(folder.file_name()?.to_str()?)
 }
 
 fn plain(parent: &str) -> Result<&Path, ParentError> {
@@ -137,7 +173,7 @@ mod tests {
         let (own, unit) = (Driver::Cgroupfs, Driver::Systemd);
         let is = |text: &str| Ok::<_, String>(text.to_owned());
         assert_eq!(place(own, None), is("/longshore/1234abcd"));
-        assert_eq!(place(own, Some("/shop/web")), is("/shop/web"));
+        assert_eq!(place(own, Some("/shop/web")), is("/shop/web/longshore-1234abcd"));
         assert_eq!(place(own, Some("web")), is("/longshore/1234abcd/web"));
         assert!(place(own, Some("../x")).is_err_and(|e| e.contains("plain names")));
         assert!(place(own, Some("/")).is_err() && place(own, Some("")).is_err());
@@ -160,6 +196,44 @@ mod tests {
         assert_eq!(places.all(&id)[1], Path::new("/longshore/i").join(id.as_str()));
         // A path is nothing to systemd, but it may have been one to us.
         places.remember(&id, Some("/shop"));
-        assert_eq!(places.all(&id), [Path::new("/shop").join(id.as_str())]);
+        assert_eq!(places.all(&id), [Path::new("/shop/longshore-i").join(id.as_str())]);
+    }
+
+    #[test]
+    fn two_daemons_that_read_the_same_file_share_no_place() {
+        let id = ContainerId::from_hex(&"a".repeat(64)).expect("an id");
+        let place = |instance, parent| {
+            let places = Places::new(instance, Driver::Cgroupfs);
+            places.remember(&id, parent);
+            places.next(&id).expect("a place")
+        };
+        for parent in [None, Some("shop"), Some("/shop"), Some("/shop/web")] {
+            let (one, other) = (place("1234abcd", parent), place("5678abcd", parent));
+            assert!(!one.starts_with(&other) && !other.starts_with(&one), "{}", one.display());
+        }
+    }
+
+    #[test]
+    fn containers_are_found_below_their_parents() {
+        let mount = tempfile::tempdir().expect("a folder");
+        let id = |digit: &str| ContainerId::from_hex(&digit.repeat(64)).expect("an id");
+        let make = |folder: &str, digit: &str| {
+            let folder = mount.path().join(folder).join(id(digit).as_str());
+            std::fs::create_dir_all(folder.join("inside")).expect("made");
+        };
+        make("longshore/i", "a");
+        make("longshore/i/web", "b");
+        make("longshore/i/web/low", "c");
+        make("longshore/other", "d");
+        make("shop/longshore-i", "e");
+        make("shop/longshore-other", "f");
+        make("unknown/longshore-i", "0");
+        let places = Places::new("i", Driver::Cgroupfs);
+        places.remember(&id("9"), Some("/shop"));
+        let mut found = places.found(mount.path());
+        found.sort();
+        let text = |text: &str| Some(text.to_owned());
+        let all = [(id("a"), None), (id("b"), text("web")), (id("c"), text("web/low")), (id("e"), text("/shop"))];
+        assert_eq!(found, all);
     }
 }

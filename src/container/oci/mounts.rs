@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{INIT, Surroundings};
+use crate::container::host_device::HostDevice;
 use crate::model::{ContainerSpec, Ipc, Tmpfs};
 
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
@@ -50,7 +51,7 @@ pub(super) fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Val
         }
         mounts.push(bind(Path::new(&given.source), &given.target, &options));
     }
-    for device in around.devices.iter().filter(|device| !in_dev(&device.path)) {
+    for device in around.devices.iter().filter(|device| !made(device, around)) {
         mounts.push(bind(&device.source, &device.path, &texts(&["bind", "nosuid", "noexec"])));
     }
     if spec.service.process.init {
@@ -59,9 +60,16 @@ pub(super) fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Val
     mounts
 }
 
-/// Whether a device file can be made there; runtimes make them in /dev alone.
-pub(super) fn in_dev(path: &str) -> bool {
-    path.starts_with("/dev/")
+/// Whether the runtime makes its file: in /dev alone. Nobody makes any in a user namespace; there a runtime would show the host's file of
+/// the container's path, which may be another device.
+pub(super) fn made(device: &HostDevice, around: &Surroundings<'_>) -> bool {
+    device.path.starts_with("/dev/") && (!around.own_users || is_everywhere(&device.path))
+}
+
+/// Whether runtimes make the file unasked.
+#[must_use]
+pub fn is_everywhere(path: &str) -> bool {
+    ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/urandom", "/dev/random"].contains(&path)
 }
 
 fn mount(kind: &str, source: &str, at: &str, options: &[String]) -> Value {

@@ -139,15 +139,20 @@ fn lower_softly(change: &Change) -> Result<(), ResourceError> {
     let used = || fs::read_to_string(&current).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let fits = |limit: u64| used().is_none_or(|used| used <= limit);
     let Ok(limit) = change.new.parse::<u64>() else { return set(&change.new) };
-    if fits(limit) {
-        return set(&change.new);
-    }
     let high = change.path.with_file_name("memory.high");
     let before = fs::read_to_string(&high).map_or_else(|_| "max".to_owned(), |text| text.trim().to_owned());
+    if fits(limit) {
+        set(&change.new)?;
+        // Left by one of us who was killed between the lines below; it would throttle the container for ever.
+        let left = before.parse() == Ok(limit);
+        return if left { put_text(&high, "max").map_err(|source| refused(change, source)) } else { Ok(()) };
+    }
     let reclaimed = put_text(&high, &change.new);
     let outcome = if fits(limit) { set(&change.new) } else { Err(in_use(change, &current)) };
     if reclaimed.is_ok() {
-        put_text(&high, &before).map_err(|source| refused(change, source))?;
+        // No key sets it. What its owner set is kept where it can be told from what one of us left who was killed here.
+        let own = before.parse::<u64>().is_ok_and(|before| before > limit);
+        put_text(&high, if own { &before } else { "max" }).map_err(|source| refused(change, source))?;
     }
     outcome
 }
@@ -191,4 +196,39 @@ pub fn prepare(machine: &Machine, cgroup: &Path, wanted: &Resources) -> Result<(
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_throttles_a_container_for_ever_after_a_kill_while_its_limit_was_lowered() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| dir.path().join(name);
+        let machine = crate::container::machine::tests::complete(Version::Two);
+        let limited = Resources { memory: Some(50), ..Resources::default() };
+        let knobs = settings(&limited, &machine, &Blocks::default());
+        let knob = knobs.keys().find(|knob| knob.file == "memory.max").expect("a limit").clone();
+        // What is in use, memory.high before; whether the limit is taken, memory.high after.
+        let cases = [
+            ("100", "max", false, "max"),
+            ("100", "50", false, "max"),
+            ("100", "80", false, "80"),
+            ("10", "50", true, "max"),
+            ("10", "80", true, "80"),
+            ("10", "30", true, "30"),
+            ("10", "max", true, "max"),
+        ];
+        for (used, before, taken, after) in cases {
+            fs::write(file("memory.current"), used).expect("written");
+            fs::write(file("memory.high"), before).expect("written");
+            fs::write(file("memory.max"), "").expect("written");
+            let path = file("memory.max");
+            let change = Change { knob: knob.clone(), path, new: "50".into(), old: "max".into() };
+            assert_eq!(put(&change).is_ok(), taken, "{used} {before}");
+            let is = |name| fs::read_to_string(file(name)).expect("read");
+            assert_eq!((is("memory.high").as_str(), is("memory.max") == "50"), (after, taken), "{used} {before}");
+        }
+    }
 }
