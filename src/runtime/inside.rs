@@ -97,7 +97,11 @@ fn become_command(target: &Target, job: &Job, voice: &Voice, proc: OwnedFd) -> R
     }
     // From here on `/` is the container's root: no link in it leads elsewhere.
     let mut who = users::look_up(Path::new("/"), &job.user).map_err(failed("the user cannot be become"))?;
-    who.groups.extend(users::look_up_groups(Path::new("/"), &job.groups).map_err(failed("the user cannot be become"))?);
+    for group in users::look_up_groups(Path::new("/"), &job.groups).map_err(failed("the user cannot be become"))? {
+        if !who.groups.contains(&group) {
+            who.groups.push(group);
+        }
+    }
     prctl::set_keepcaps(true).map_err(failed("capabilities cannot be kept"))?;
     be(who.uid, who.gid, &who.groups).map_err(failed("the user cannot be become"))?;
     confine::raise_permitted().map_err(failed("capabilities cannot be kept"))?;
