@@ -223,7 +223,7 @@ fn write_config(
 fn limits(order: &Order, spec: &ContainerSpec) -> Result<Blocks, ShimError> {
     let wanted = &spec.service.resources;
     resources::check(wanted)?;
-    resources::prepare(&order.machine, &order.cgroup, wanted)?;
+    resources::prepare_start(&order.machine, &order.cgroup, wanted)?;
     Ok(Blocks::look(wanted)?)
 }
 

@@ -23,7 +23,7 @@ use super::machine::{Controller, Feature, Machine, Version};
 use crate::model::{BlockIo, Ceiling, Resources, bytes};
 
 pub use settings::{Knob, Settings, settings};
-pub use write::{Undo, prepare, write};
+pub use write::{Undo, prepare_start, write};
 
 /// So many processes, where the file is silent.
 pub const PIDS: u64 = 4096;

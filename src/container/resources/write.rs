@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::{Blocks, Knob, ResourceError, Settings, check, settings};
 use crate::container::machine::{Controller, Feature, Machine, Version};
@@ -163,14 +164,33 @@ fn put_text(path: &Path, text: &str) -> io::Result<()> {
     fs::File::options().write(true).open(path)?.write_all(text.as_bytes())
 }
 
+const RT_RUNTIME: &str = "cpu.rt_runtime_us";
+/// The kernel counts what a cgroup had for a while after it was removed: so long its time is waited for.
+const GIVEN_BACK: Duration = Duration::from_secs(1);
+
+/// Before a start: [`prepare`], and the container's own real-time CPU time, so that the runtime finds it given.
+pub fn prepare_start(machine: &Machine, cgroup: &Path, wanted: &Resources) -> Result<(), ResourceError> {
+    /// What the kernel begins with, in microseconds.
+    const PERIOD: u64 = 1_000_000;
+    let steps = prepare(machine, cgroup, wanted)?;
+    let Some((mount, runtime)) = steps.filter(|(_, runtime)| *runtime < PERIOD) else { return Ok(()) };
+    let own = mount.join(cgroup.strip_prefix("/").unwrap_or(cgroup));
+    give(&own, runtime)
+}
+
 /// Real-time CPU time on v1 comes from the cgroup above, down from the root: makes those above the container's, and gives them
-/// what their children have and this one wants.
-pub fn prepare(machine: &Machine, cgroup: &Path, wanted: &Resources) -> Result<(), ResourceError> {
-    const FILE: &str = "cpu.rt_runtime_us";
-    let (Some(runtime), true) = (wanted.realtime_runtime_us, machine.offers(Feature::RealTime)) else { return Ok(()) };
-    let Some((Version::One, mount)) = machine.controller(Controller::Cpu) else { return Ok(()) };
+/// what their children have and this one wants. Where there is such a thing: the hierarchy, and what is wanted.
+fn prepare<'m>(
+    machine: &'m Machine,
+    cgroup: &Path,
+    wanted: &Resources,
+) -> Result<Option<(&'m Path, u64)>, ResourceError> {
+    let (Some(runtime), true) = (wanted.realtime_runtime_us, machine.offers(Feature::RealTime)) else {
+        return Ok(None);
+    };
+    let Some((Version::One, mount)) = machine.controller(Controller::Cpu) else { return Ok(None) };
     let read = |folder: &Path| -> u64 {
-        fs::read_to_string(folder.join(FILE)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+        fs::read_to_string(folder.join(RT_RUNTIME)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     };
     let inside = |place: &Path| mount.join(place.strip_prefix("/").unwrap_or(place));
     let (mut below, mut needed, mut steps) = (inside(cgroup), runtime, Vec::new());
@@ -185,17 +205,32 @@ pub fn prepare(machine: &Machine, cgroup: &Path, wanted: &Resources) -> Result<(
         below = folder;
     }
     for (folder, needed) in steps.into_iter().rev() {
-        let made = fs::create_dir_all(&folder);
-        if read(&folder) >= needed {
-            continue;
+        if read(&folder) < needed || !folder.is_dir() {
+            give(&folder, needed)?;
         }
-        let (file, value) = (folder.join(FILE), needed.to_string());
-        made.and_then(|()| put_text(&file, &value)).map_err(|source| match source.raw_os_error() {
-            Some(libc::EINVAL) => ResourceError::NoRealTime,
-            _ => ResourceError::Refused { key: "cpu_rt_runtime", file, value, source },
-        })?;
     }
-    Ok(())
+    Ok(Some((mount, runtime)))
+}
+
+fn give(folder: &Path, runtime: u64) -> Result<(), ResourceError> {
+    let (file, value) = (folder.join(RT_RUNTIME), runtime.to_string());
+    let given = fs::create_dir_all(folder).and_then(|()| put_when_free(&file, &value));
+    given.map_err(|source| match source.raw_os_error() {
+        Some(libc::EINVAL) => ResourceError::NoRealTime,
+        _ => ResourceError::Refused { key: "cpu_rt_runtime", file, value, source },
+    })
+}
+
+fn put_when_free(file: &Path, value: &str) -> io::Result<()> {
+    let until = Instant::now() + GIVEN_BACK;
+    loop {
+        match put_text(file, value) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return done,
+        }
+    }
 }
 
 #[cfg(test)]
