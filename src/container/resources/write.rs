@@ -168,7 +168,7 @@ const RT_RUNTIME: &str = "cpu.rt_runtime_us";
 /// The kernel counts what a cgroup had for a while after it was removed: so long its time is waited for.
 const GIVEN_BACK: Duration = Duration::from_secs(1);
 
-/// Before a start: [`prepare`], and the container's own real-time CPU time, so that the runtime finds it given.
+/// Before a start: what the cgroups above need, and the container's own real-time CPU time, so that the runtime finds it given.
 pub fn prepare_start(machine: &Machine, cgroup: &Path, wanted: &Resources) -> Result<(), ResourceError> {
     /// What the kernel begins with, in microseconds.
     const PERIOD: u64 = 1_000_000;
