@@ -53,6 +53,9 @@ pub enum PlaceError {
     /// systemd.
     #[error(transparent)]
     Delegation(#[from] DelegationError),
+    /// A folder.
+    #[error("the container's cgroup cannot be made")]
+    Folder(#[source] io::Error),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +107,13 @@ impl Cgroups {
         if let (Driver::Systemd, Some(mount)) = (self.places.driver, self.unified()) {
             let _one = self.units.lock().unwrap_or_else(PoisonError::into_inner);
             self.places.unit(id)?.ready(mount, &self.keeper, id.as_str())?;
+        }
+        if self.places.driver == Driver::Cgroupfs {
+            // Whoever removes the last container of another daemon, or of this one, takes away empty folders above it: with this one in
+            // there they are not empty, and the runtime finds them.
+            for hierarchy in self.hierarchies.iter().filter(|h| !h.unified) {
+                make_all(&below(&hierarchy.mount, &path)).map_err(PlaceError::Folder)?;
+            }
         }
         Ok(path)
     }
@@ -282,6 +292,13 @@ fn decide(driver: CgroupDriver, hierarchies: &[Hierarchy]) -> Result<(Driver, Op
             |()| (Driver::Systemd, None),
         )),
     }
+}
+
+/// What is above may be taken away between two steps.
+fn make_all(folder: &Path) -> io::Result<()> {
+    let made = (0..100).map(|_| fs::create_dir_all(folder));
+    let gone = |made: &io::Result<()>| made.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    made.into_iter().find(|made| !gone(made)).unwrap_or_else(|| fs::create_dir_all(folder))
 }
 
 fn collect_pids(folder: &Path, pids: &mut BTreeSet<i32>) -> io::Result<()> {
