@@ -54,7 +54,7 @@ impl Containers {
             .into_iter()
             .filter_map(|pid| row(Path::new(&format!("/proc/{pid}")), &users))
             .collect();
-        rows.sort_by_key(|row| (std::cmp::Reverse(row.age_us), row.inner_pid, row.pid));
+        rows.sort_by_key(|row| (row.inner_pid, row.pid));
         rows
     }
 }
