@@ -48,6 +48,7 @@ pub mod host;
 pub mod image;
 pub mod logs;
 pub mod model;
+pub mod network;
 pub mod plan;
 pub mod reconcile;
 pub mod rootfs;

@@ -128,7 +128,9 @@ fn without_feature(machine: &Machine, ability: Ability) -> Option<String> {
         | Ability::Memory
         | Ability::Cpuset
         | Ability::Pids
-        | Ability::RootQuota => return None,
+        | Ability::RootQuota
+        | Ability::Networks
+        | Ability::Ipv6 => return None,
     };
     (!needed.iter().any(|feature| machine.offers(*feature))).then(|| reason.to_owned())
 }

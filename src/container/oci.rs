@@ -123,10 +123,10 @@ pub fn host_name<'a>(spec: &'a ContainerSpec, host: &'a str) -> &'a str {
     if spec.service.isolation.uts == Namespace::Host {
         return host;
     }
-    match (&spec.service.hostname, spec.service.network) {
+    match (&spec.service.hostname, &spec.service.network) {
         (Some(name), _) => name,
         (None, NetworkMode::Host) => host,
-        (None, NetworkMode::None) => spec.id.short(),
+        (None, _) => spec.id.short(),
     }
 }
 

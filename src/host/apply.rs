@@ -21,13 +21,16 @@ impl LinuxHost {
                     .map_err(|error| ActionError { retry_after_ms: error.retry_after().map(millis), ..failed(&error) })
             }
             Action::Create { spec } => self.create(&spec).await,
-            Action::Start { spec } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
+            Action::Start { spec, .. } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
             Action::Update { spec } => self.containers.update(&spec).await.map_err(|e| failed(&e)),
             Action::Stop { id, signal, grace_ms } => {
                 self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
             }
             Action::Remove { id } => self.remove(&id).await,
             Action::RemoveImage { image, digest } => self.collect(&image, &digest).await,
+            Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Connect { .. } | Action::Guard => {
+                Ok(())
+            }
         }
     }
 

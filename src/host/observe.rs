@@ -20,7 +20,7 @@ pub fn join(
 ) -> Observed {
     let now = wall();
     let images = stored.into_iter().map(|(image, stored)| (image, facts(stored, now))).collect();
-    Observed { images, disk: None, machine: Images::machine().to_string(), lacks: BTreeMap::new(), containers }
+    Observed { images, machine: Images::machine().to_string(), containers, ..Observed::default() }
 }
 
 fn facts(stored: Stored, now: Timestamp) -> ImageFacts {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ContainerId, ContainerSpec, Digest, ImageReference, Platform, Signal};
+use super::{ContainerId, ContainerSpec, Digest, ImageReference, Network, NetworkId, NetworkPlace, Platform, Signal};
 
 /// What an action, a wait or a failure is about. At most one action is under way for each key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,6 +11,10 @@ pub enum Key {
     Image(ImageReference),
     /// A container.
     Container(ContainerId),
+    /// A network.
+    Network(NetworkId),
+    /// The packet filter's rules.
+    Firewall,
 }
 
 impl fmt::Display for Key {
@@ -18,6 +22,8 @@ impl fmt::Display for Key {
         match self {
             Self::Image(image) => write!(f, "image {image}"),
             Self::Container(id) => write!(f, "container {}", id.short()),
+            Self::Network(id) => write!(f, "network {}", id.short()),
+            Self::Firewall => write!(f, "the firewall"),
         }
     }
 }
@@ -43,7 +49,26 @@ pub enum Action {
     Start {
         /// What to start.
         spec: Box<ContainerSpec>,
+        /// Where its network comes from.
+        network: NetworkPlace,
     },
+    /// Make a network, or put right what is wrong with it. Its id is derived from it.
+    MakeNetwork {
+        /// What to make.
+        network: Box<Network>,
+    },
+    /// Remove a network that no container is joined to.
+    RemoveNetwork {
+        /// Which.
+        id: NetworkId,
+    },
+    /// Put the links of a container that runs right.
+    Connect {
+        /// Whose.
+        spec: Box<ContainerSpec>,
+    },
+    /// Put the rules of the packet filter right.
+    Guard,
     /// Give a container what can change without making it again: `resources`, `labels`, `restart`, the stop settings. Its record, and
     /// its cgroups where it runs.
     Update {
@@ -79,7 +104,12 @@ impl Action {
     pub fn key(&self) -> Key {
         match self {
             Self::Pull { image, .. } | Self::RemoveImage { image, .. } => Key::Image(image.clone()),
-            Self::Create { spec } | Self::Start { spec } | Self::Update { spec } => Key::Container(spec.id.clone()),
+            Self::Create { spec } | Self::Start { spec, .. } | Self::Update { spec } | Self::Connect { spec } => {
+                Key::Container(spec.id.clone())
+            }
+            Self::MakeNetwork { network } => Key::Network(NetworkId::derive(network)),
+            Self::RemoveNetwork { id } => Key::Network(id.clone()),
+            Self::Guard => Key::Firewall,
             Self::Stop { id, .. } | Self::Remove { id } => Key::Container(id.clone()),
         }
     }
@@ -94,6 +124,10 @@ impl Action {
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
             Self::RemoveImage { .. } => "remove image",
+            Self::MakeNetwork { .. } => "make network",
+            Self::RemoveNetwork { .. } => "remove network",
+            Self::Connect { .. } => "connect",
+            Self::Guard => "guard",
         }
     }
 }

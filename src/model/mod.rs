@@ -10,6 +10,7 @@ mod hash;
 mod image;
 mod isolation;
 mod name;
+mod network;
 mod problem;
 mod resources;
 mod sentence;
@@ -27,7 +28,11 @@ pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,
     Seccomp, Tmpfs, UserNamespace, Which,
 };
-pub use name::{ContainerName, NameError, ProjectName, ServiceName};
+pub use name::{ContainerName, NameError, NetworkName, ProjectName, ServiceName};
+pub use network::{
+    AddressPool, Attached, Attachment, Cidr, Driver, Exposed, Exposure, IpvlanMode, Join, Link, Mac, MacvlanMode,
+    Membership, Network, NetworkId, NetworkPlace, ObservedNetwork, Port, Protocol, Published, ServiceLink,
+};
 pub use problem::{Location, Problem, Severity};
 pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};
 pub use sentence::sentence;

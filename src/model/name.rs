@@ -80,6 +80,20 @@ name!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
 );
 
+name!(
+    /// A network's name outside its project: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, as Docker has it.
+    NetworkName, "network name", 127, "letters, digits, '.', '-' and '_'",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+);
+
+impl NetworkName {
+    /// The name a network has when the file gives none: `project_network`, as Compose writes it.
+    #[must_use]
+    pub fn of_project(project: &ProjectName, network: &ServiceName) -> Self {
+        Self(format!("{project}_{network}"))
+    }
+}
+
 impl ContainerName {
     /// The name a replica has when the file gives none: `project-service-1`, as Compose writes it.
     #[must_use]

@@ -95,6 +95,10 @@ pub enum Ability {
     BlockLimit,
     /// A quota for the writable layer (a data directory on xfs with `pquota`).
     RootQuota,
+    /// Networks of its own making: bridges, and packet filter rules by `nft`.
+    Networks,
+    /// IPv6.
+    Ipv6,
 }
 
 impl Ability {
@@ -111,7 +115,9 @@ impl Ability {
             | Self::Cpuset
             | Self::Pids
             | Self::BlockLimit
-            | Self::RootQuota => true,
+            | Self::RootQuota
+            | Self::Networks
+            | Self::Ipv6 => true,
             Self::Swap | Self::Swappiness | Self::OomKillDisable | Self::BlockWeight => false,
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, ImageReference, Isolation, Location, Names, Platform, Problem, ProjectName, Resources,
-    ServiceName, SpecHash,
+    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Names, Network, NetworkName, Platform,
+    Problem, ProjectName, Resources, ServiceName, SpecHash,
 };
 
 /// A Compose project: the services of one file.
@@ -17,6 +17,8 @@ pub struct Project {
     pub file: PathBuf,
     /// Its services by name.
     pub services: BTreeMap<ServiceName, Service>,
+    /// The networks that it defines, by their names outside: those that a service of it uses, and those with a `name`.
+    pub networks: BTreeMap<NetworkName, Network>,
 }
 
 /// One service: what each of its containers is made of.
@@ -46,7 +48,7 @@ pub struct Service {
     pub restart: RestartPolicy,
     /// `stop_signal`, `stop_grace_period`.
     pub stop: StopPolicy,
-    /// `network_mode`.
+    /// `network_mode`, `networks`, `ports` and the like.
     pub network: NetworkMode,
     /// `read_only`.
     pub read_only: bool,
@@ -232,13 +234,35 @@ pub enum PullPolicy {
     },
 }
 
-/// `network_mode`, as far as this version has networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `network_mode`, `networks` and what goes with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkMode {
     /// A network namespace of its own with nothing but loopback.
     None,
     /// The host's network.
     Host,
+    /// A network namespace of its own, with a link to each of these networks.
+    Networks(Box<Membership>),
+    /// `service:NAME`: that of the first container of another service of the project.
+    Service(ServiceName),
+    /// `container:NAME`: that of another container.
+    Container(ContainerName),
+}
+
+impl NetworkMode {
+    /// Whether the container has a network namespace of its own.
+    #[must_use]
+    pub const fn own(&self) -> bool {
+        matches!(self, Self::None | Self::Networks(_))
+    }
+    /// What it asks of networks, if it joins some.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        match self {
+            Self::Networks(membership) => Some(membership),
+            Self::None | Self::Host | Self::Service(_) | Self::Container(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

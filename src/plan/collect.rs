@@ -71,7 +71,7 @@ impl<'a> Candidates<'a> {
         let mut kept = in_use(facts.desired, facts.observed, facts.memory);
         let planned = planner.plan.steps.iter().map(|step| &step.action);
         for action in facts.under_way.values().chain(planned) {
-            if let Action::Create { spec } | Action::Start { spec } | Action::Update { spec } = action {
+            if let Action::Create { spec } | Action::Start { spec, .. } | Action::Update { spec } = action {
                 kept.insert(&spec.image_digest);
             }
         }

@@ -110,6 +110,7 @@ fn edit(world: &mut World, chance: &mut Chance) {
         name: project.clone(),
         file: PathBuf::from(format!("{project}.yaml")),
         services: BTreeMap::new(),
+        networks: BTreeMap::new(),
     });
     let name = ServiceName::parse(["web", "db", "job"][chance.below(3)]).unwrap();
     if chance.one_in(5) {

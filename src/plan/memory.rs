@@ -148,7 +148,7 @@ impl Memory {
                 self.asked.insert(variant.clone(), now);
                 self.heard.insert(variant, begun);
             }
-            Action::Start { spec } => {
+            Action::Start { spec, .. } => {
                 if let Some(ContainerState::Exited { started, at, .. }) = before {
                     let restarts = self.restarts.entry(spec.id.clone()).or_default();
                     restarts.streak = streak(*restarts, at.since(*started)).saturating_add(1);
@@ -162,7 +162,14 @@ impl Memory {
                 self.ends.remove(id);
                 self.updates.remove(id);
             }
-            Action::Create { .. } | Action::Update { .. } | Action::Stop { .. } | Action::RemoveImage { .. } => {}
+            Action::Create { .. }
+            | Action::Update { .. }
+            | Action::Stop { .. }
+            | Action::RemoveImage { .. }
+            | Action::MakeNetwork { .. }
+            | Action::RemoveNetwork { .. }
+            | Action::Connect { .. }
+            | Action::Guard => {}
         }
     }
 
@@ -187,7 +194,11 @@ impl Memory {
             | Action::Start { .. }
             | Action::Stop { .. }
             | Action::Remove { .. }
-            | Action::RemoveImage { .. } => drop(self.failures.insert(key, failure)),
+            | Action::RemoveImage { .. }
+            | Action::MakeNetwork { .. }
+            | Action::RemoveNetwork { .. }
+            | Action::Connect { .. }
+            | Action::Guard => drop(self.failures.insert(key, failure)),
         }
     }
 

@@ -37,8 +37,8 @@ pub use memory::{Failure, Memory, Restarts, Variant};
 pub use unmet::unmet;
 
 use crate::model::{
-    Ability, Action, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer, Project,
-    ProjectName, Slot, Timestamp,
+    Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkId,
+    ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -63,6 +63,14 @@ pub struct Observed {
     pub lacks: BTreeMap<Ability, String>,
     /// Containers that we made.
     pub containers: BTreeMap<ContainerId, ObservedContainer>,
+    /// What they were joined to when they were started last.
+    pub attached: BTreeMap<ContainerId, Attached>,
+    /// Containers that run and lack a link, and what is wrong.
+    pub lost: BTreeMap<ContainerId, String>,
+    /// Networks that we made.
+    pub networks: BTreeMap<NetworkId, ObservedNetwork>,
+    /// Why the rules of the packet filter must be put right; none: they are.
+    pub firewall: Option<String>,
 }
 
 /// How many actions of a kind may be under way at once.
@@ -297,11 +305,14 @@ impl<'a> Planner<'a> {
         }
         let room = match &action {
             Action::Pull { .. } => Some((&mut self.pulls, self.facts.limits.pulls)),
-            // One at a time, which its rule sees to.
-            Action::RemoveImage { .. } => None,
+            // One at a time, which its rule sees to; or quickly done.
+            Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
+                None
+            }
             Action::Create { .. }
             | Action::Start { .. }
             | Action::Update { .. }
+            | Action::Connect { .. }
             | Action::Stop { .. }
             | Action::Remove { .. } => Some((&mut self.containers, self.facts.limits.containers)),
         };

@@ -133,6 +133,7 @@ impl World {
             machine: String::new(),
             lacks: self.lacks.clone(),
             containers: self.containers.clone(),
+            ..Observed::default()
         }
     }
 
@@ -237,17 +238,17 @@ impl World {
         let Some(action) = self.under_way.remove(key) else { return };
         let before = match key {
             Key::Container(id) => self.containers.get(id).map(|c| c.state.clone()),
-            Key::Image(_) => None,
+            Key::Image(_) | Key::Network(_) | Key::Firewall => None,
         };
         let possible = match outcome {
             Outcome::Fails => Err("it failed".to_owned()),
             Outcome::Succeeds | Outcome::FailsAfterEffect => self.effect(&action),
         };
-        if let (Ok(()), Outcome::Succeeds, Action::Start { spec }) = (&possible, outcome, &action) {
+        if let (Ok(()), Outcome::Succeeds, Action::Start { spec, .. }) = (&possible, outcome, &action) {
             let again = matches!(before, Some(ContainerState::Exited { .. }));
             *self.counted.entry(spec.id.clone()).or_default() += u32::from(again);
         }
-        if let (Err(_), Action::Start { spec }) = (&possible, &action) {
+        if let (Err(_), Action::Start { spec, .. }) = (&possible, &action) {
             self.fail_start(&spec.id);
         }
         match (possible, outcome) {
@@ -269,7 +270,7 @@ impl World {
             self.answered.insert(variant.clone(), self.now);
             self.heard.insert(variant, begun);
         }
-        if let Action::Start { spec } = action {
+        if let Action::Start { spec, .. } = action {
             let ran = self.ran.entry((spec.slot.project.clone(), spec.slot.service.clone())).or_default();
             if ran.first() != Some(&spec.image_digest) {
                 ran.retain(|digest| *digest != spec.image_digest);
@@ -302,7 +303,8 @@ impl World {
                     self.images.remove(image);
                 }
             }
-            Action::Start { spec } => self.start(&spec.id)?,
+            Action::Start { spec, .. } => self.start(&spec.id)?,
+            Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Connect { .. } | Action::Guard => {}
             Action::Update { spec } => {
                 if let Some(container) = self.containers.get_mut(&spec.id) {
                     container.spec = recorded(spec);

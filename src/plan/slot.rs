@@ -7,7 +7,7 @@ use super::memory::streak;
 use super::{Planner, WaitingOn, images, live, may_run, unmet};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
+    NetworkPlace, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
 };
 
 pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
@@ -281,5 +281,5 @@ const fn policy_name(policy: RestartPolicy) -> &'static str {
 
 fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
     let spec = Box::new(container.spec.clone());
-    planner.step(slot, Action::Start { spec }, reason);
+    planner.step(slot, Action::Start { spec, network: NetworkPlace::Plain }, reason);
 }

@@ -209,12 +209,15 @@ impl Reconciler {
         };
         let waiting = waits.iter().map(phase_of_wait).max().unwrap_or(Phase::Applied);
         let mine = |action: &Action| match action {
-            Action::Create { spec } | Action::Start { spec } | Action::Update { spec } => {
-                spec.slot.project == *project && spec.slot.service == wanted.name
-            }
+            Action::Create { spec }
+            | Action::Start { spec, .. }
+            | Action::Update { spec }
+            | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
             Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
             Action::Pull { image, .. } => wanted.image.as_ref() == Some(image),
-            Action::RemoveImage { .. } => false,
+            Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
+                false
+            }
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
         let held = !self.holds_of(wanted).is_empty();

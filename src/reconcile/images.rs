@@ -77,13 +77,13 @@ impl Reconciler {
     }
 
     pub(super) fn generations_of(&self, action: &Action) -> Vec<Digest> {
-        let Action::Start { spec } = action else { return Vec::new() };
+        let Action::Start { spec, .. } = action else { return Vec::new() };
         let service = (spec.slot.project.clone(), spec.slot.service.clone());
         self.memory.generations.get(&service).cloned().unwrap_or_default()
     }
 
     pub(super) fn new_generations(&self, action: &Action, before: &[Digest]) -> Option<Change> {
-        let Action::Start { spec } = action else { return None };
+        let Action::Start { spec, .. } = action else { return None };
         let digests = self.generations_of(action);
         let (project, service) = (spec.slot.project.clone(), spec.slot.service.clone());
         (digests != before).then_some(Change::Generations { project, service, digests })

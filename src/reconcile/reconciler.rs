@@ -241,7 +241,7 @@ impl Reconciler {
                 self.reasons.insert(id.clone(), format!("{}: {}", step.action.verb(), step.reason));
                 self.observed.containers.get(id).map(|c| c.state.clone())
             }
-            Key::Image(_) => None,
+            Key::Image(_) | Key::Network(_) | Key::Firewall => None,
         };
         let (action, reason) = (step.action.clone(), step.reason.clone());
         self.under_way.insert(key, UnderWay { action, reason, since: now, before });
@@ -333,7 +333,7 @@ impl Reconciler {
 
     fn record_of(&mut self, under: &UnderWay) -> Option<Change> {
         match &under.action {
-            Action::Start { spec } if matches!(under.before, Some(ContainerState::Exited { .. })) => {
+            Action::Start { spec, .. } if matches!(under.before, Some(ContainerState::Exited { .. })) => {
                 let restarts = self.memory.restarts.get(&spec.id).copied().unwrap_or_default();
                 Some(Change::History { id: spec.id.clone(), restarts, reason: under.reason.clone() })
             }
@@ -346,7 +346,11 @@ impl Reconciler {
             | Action::Create { .. }
             | Action::Update { .. }
             | Action::Stop { .. }
-            | Action::RemoveImage { .. } => None,
+            | Action::RemoveImage { .. }
+            | Action::MakeNetwork { .. }
+            | Action::RemoveNetwork { .. }
+            | Action::Connect { .. }
+            | Action::Guard => None,
         }
     }
 
@@ -356,7 +360,15 @@ impl Reconciler {
         };
         match action {
             Action::Pull { image, .. } | Action::RemoveImage { image, .. } => image.to_string(),
-            Action::Create { spec } | Action::Start { spec } | Action::Update { spec } => spec.name.to_string(),
+            Action::Create { spec }
+            | Action::Start { spec, .. }
+            | Action::Update { spec }
+            | Action::Connect { spec } => spec.name.to_string(),
+            Action::MakeNetwork { network } => network.name.to_string(),
+            Action::RemoveNetwork { id } => {
+                self.observed.networks.get(id).map_or_else(|| id.short().to_owned(), |n| n.network.name.to_string())
+            }
+            Action::Guard => "firewall".to_owned(),
             Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
         }
     }
@@ -407,6 +419,10 @@ const fn done_kind(action: &Action) -> &'static str {
         Action::Stop { .. } => "container.stopped",
         Action::Remove { .. } => "container.removed",
         Action::RemoveImage { .. } => "image.removed",
+        Action::MakeNetwork { .. } => "network.made",
+        Action::RemoveNetwork { .. } => "network.removed",
+        Action::Connect { .. } => "container.connected",
+        Action::Guard => "firewall.restored",
     }
 }
 
@@ -416,7 +432,10 @@ const fn failed_kind(action: &Action) -> &'static str {
         Action::Create { .. }
         | Action::Start { .. }
         | Action::Update { .. }
+        | Action::Connect { .. }
         | Action::Stop { .. }
         | Action::Remove { .. } => "container.failed",
+        Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } => "network.failed",
+        Action::Guard => "firewall.failed",
     }
 }

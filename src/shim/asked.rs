@@ -133,7 +133,7 @@ fn check(order: &Order, spec: &ContainerSpec) -> Result<(), AskedError> {
         }
     }
     for name in isolation.sysctls.keys() {
-        check_sysctl(name, isolation, spec.service.network)?;
+        check_sysctl(name, isolation, &spec.service.network)?;
     }
     if isolation.uts == Namespace::Host {
         if spec.service.hostname.is_some() {
@@ -206,7 +206,7 @@ fn resource(limit: Limit) -> Resource {
     }
 }
 
-fn check_sysctl(name: &str, isolation: &Isolation, network: NetworkMode) -> Result<(), AskedError> {
+fn check_sysctl(name: &str, isolation: &Isolation, network: &NetworkMode) -> Result<(), AskedError> {
     const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
     let shared = |namespace| Err(AskedError::Shared { name: name.to_owned(), namespace });
     let ipc = name.starts_with("fs.mqueue.") || name.strip_prefix("kernel.").is_some_and(|rest| IPC.contains(&rest));
@@ -217,7 +217,7 @@ fn check_sysctl(name: &str, isolation: &Isolation, network: NetworkMode) -> Resu
         return Err(AskedError::Machine(name.to_owned()));
     }
     if name.starts_with("net.") {
-        return if network == NetworkMode::Host { shared("network") } else { Ok(()) };
+        return if *network == NetworkMode::Host { shared("network") } else { Ok(()) };
     }
     match name {
         _ if ipc => Ok(()),
@@ -296,14 +296,14 @@ mod tests {
         let host = Isolation { ipc: Ipc::Host, ..Isolation::default() };
         let error = |name, isolation, network| check_sysctl(name, isolation, network).expect_err("refused").to_string();
         for name in ["net.core.somaxconn", "kernel.shmmax", "fs.mqueue.msg_max"] {
-            assert!(check_sysctl(name, &default, NetworkMode::None).is_ok(), "{name}");
+            assert!(check_sysctl(name, &default, &NetworkMode::None).is_ok(), "{name}");
         }
-        assert!(error("net.core.somaxconn", &default, NetworkMode::Host).contains("network namespace"));
-        assert!(error("kernel.shmmax", &host, NetworkMode::None).contains("IPC namespace"));
-        assert!(error("vm.swappiness", &default, NetworkMode::None).contains("whole machine"));
-        assert!(error("kernel.hostname", &default, NetworkMode::None).contains("key of its own"));
+        assert!(error("net.core.somaxconn", &default, &NetworkMode::Host).contains("network namespace"));
+        assert!(error("kernel.shmmax", &host, &NetworkMode::None).contains("IPC namespace"));
+        assert!(error("vm.swappiness", &default, &NetworkMode::None).contains("whole machine"));
+        assert!(error("kernel.hostname", &default, &NetworkMode::None).contains("key of its own"));
         assert_eq!(sysctl_path("net.ipv4.ip_forward"), Path::new("/proc/sys/net/ipv4/ip_forward"));
         assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.mtu"), Path::new("/proc/sys/net/ipv4/conf/eth0.1/mtu"));
-        assert!(error("net.//.kernel.core_pattern", &default, NetworkMode::None).contains("whole machine"));
+        assert!(error("net.//.kernel.core_pattern", &default, &NetworkMode::None).contains("whole machine"));
     }
 }

@@ -14,15 +14,15 @@ pub(super) fn write(order: &Order, spec: &ContainerSpec, host_name: &str) -> Res
     fs::create_dir_all(&etc).map_err(doing("making the container's etc"))?;
     let name = oci::host_name(spec, host_name);
     let names = &spec.service.names;
-    let (hosts, resolv) = match spec.service.network {
+    let (hosts, resolv) = match &spec.service.network {
         NetworkMode::Host => (host_file("/etc/hosts"), host_file("/etc/resolv.conf")),
-        NetworkMode::None => {
+        _ => {
             let full = names.domain.as_ref().map_or_else(String::new, |domain| format!("{name}.{domain} "));
             let hosts = format!("127.0.0.1\tlocalhost {full}{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
             (hosts, String::new())
         }
     };
-    let hosts = add_hosts(hosts, names, spec.service.network).map_err(ShimError::Runtime)?;
+    let hosts = add_hosts(hosts, names, &spec.service.network).map_err(ShimError::Runtime)?;
     let write = |file: &str, text: &str| fs::write(etc.join(file), text).map_err(doing("writing the container's etc"));
     write("hosts", &hosts)?;
     write("resolv.conf", &change_resolv(&resolv, names))?;
@@ -34,14 +34,14 @@ fn host_file(path: &str) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-fn add_hosts(mut text: String, names: &Names, network: NetworkMode) -> Result<String, String> {
+fn add_hosts(mut text: String, names: &Names, network: &NetworkMode) -> Result<String, String> {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     for (name, address) in &names.hosts {
         let address = match (address.as_str(), network) {
             ("host-gateway", NetworkMode::Host) => "127.0.0.1",
-            ("host-gateway", NetworkMode::None) => {
+            ("host-gateway", _) => {
                 return Err(format!(
                     "extra_hosts: {name}: host-gateway: a container without a network does not reach the host; \
                      give an address, or network_mode: host"
@@ -97,9 +97,9 @@ mod tests {
     #[test]
     fn names_are_added_to_hosts() {
         let hosts = |address: &str| Names { hosts: vec![("db".into(), address.into())], ..Names::default() };
-        let add = |address, network| add_hosts("127.0.0.1\tx".into(), &hosts(address), network);
-        assert_eq!(add("10.0.0.7", NetworkMode::None), Ok("127.0.0.1\tx\n10.0.0.7\tdb\n".into()));
-        assert_eq!(add("host-gateway", NetworkMode::Host), Ok("127.0.0.1\tx\n127.0.0.1\tdb\n".into()));
-        assert!(add("host-gateway", NetworkMode::None).is_err_and(|e| e.contains("host-gateway")));
+        let add = |address, network: &NetworkMode| add_hosts("127.0.0.1\tx".into(), &hosts(address), network);
+        assert_eq!(add("10.0.0.7", &NetworkMode::None), Ok("127.0.0.1\tx\n10.0.0.7\tdb\n".into()));
+        assert_eq!(add("host-gateway", &NetworkMode::Host), Ok("127.0.0.1\tx\n127.0.0.1\tdb\n".into()));
+        assert!(add("host-gateway", &NetworkMode::None).is_err_and(|e| e.contains("host-gateway")));
     }
 }

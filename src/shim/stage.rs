@@ -62,7 +62,7 @@ impl Stage {
         let spec = record.spec.to_model()?;
         let asked = Asked::gather(order, &spec)?;
         let ids = order.ids.map(IdRange::from);
-        enter_namespaces(spec.service.network, ids.is_none())?;
+        enter_namespaces(&spec.service.network, ids.is_none())?;
         let etc = etc::write(order, &spec, &host_name())?;
         let context = asked.labels.as_ref().map(|labels| labels.files.as_str());
         let parts = match ids {
@@ -87,7 +87,7 @@ impl Stage {
 
     /// A network namespace that the runtime made is prepared from inside; the shim stays in it, as it does in its own.
     pub(super) fn join_network(&self, init: Pid) -> Result<(), ShimError> {
-        if self.ids.is_none() || self.spec.service.network != NetworkMode::None {
+        if self.ids.is_none() || !self.spec.service.network.own() {
             return Ok(());
         }
         let namespace =
@@ -120,17 +120,19 @@ impl Stage {
 /// From here on no mount of ours reaches the host; the host's still reach us, so that what is unmounted there is not held here.
 ///
 /// A network namespace is made here only for a container with the host's users: else it must belong to its user namespace.
-fn enter_namespaces(network: NetworkMode, here: bool) -> Result<(), ShimError> {
+fn enter_namespaces(network: &NetworkMode, here: bool) -> Result<(), ShimError> {
     let flags = match network {
-        NetworkMode::None if here => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET,
-        NetworkMode::None | NetworkMode::Host => CloneFlags::CLONE_NEWNS,
+        NetworkMode::None | NetworkMode::Networks(_) if here => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET,
+        _ => CloneFlags::CLONE_NEWNS,
     };
     unshare(flags).map_err(doing("making namespaces"))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(doing("separating the mounts"))?;
     match network {
-        NetworkMode::None if here => net::prepare().map_err(doing("preparing the network namespace")),
-        NetworkMode::None | NetworkMode::Host => Ok(()),
+        NetworkMode::None | NetworkMode::Networks(_) if here => {
+            net::prepare().map_err(doing("preparing the network namespace"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -206,7 +208,7 @@ fn write_config(
     }
     if let Some(range) = ids {
         let mqueue = Path::new("/dev/mqueue").is_dir();
-        userns::adapt(&mut config, range, spec.service.network == NetworkMode::None, mqueue);
+        userns::adapt(&mut config, range, spec.service.network.own(), mqueue);
         raise_limits(&config)?;
     }
     let bundle = order.run.join("bundle");

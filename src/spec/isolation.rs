@@ -9,8 +9,8 @@ use crate::model::{Ability, Capability, CapabilitySet, Ipc, Isolation, Namespace
 /// As many ids as a user namespace of its own has where the file gives no number: up to `nobody`.
 const IDS: u32 = 65_536;
 
-pub(super) fn read(network: NetworkMode, scope: &mut Scope<'_, '_, '_>) -> Isolation {
-    if network == NetworkMode::Host {
+pub(super) fn read(network: &NetworkMode, scope: &mut Scope<'_, '_, '_>) -> Isolation {
+    if *network == NetworkMode::Host {
         let at = scope.place("network_mode");
         scope.loosen(at, "network_mode", "it uses the host's network: interfaces, ports and abstract sockets");
     }

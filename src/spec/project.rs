@@ -130,7 +130,7 @@ impl Reader<'_, '_> {
         effects::beside_services(root, &FILE, self.report);
         let name = name?;
         let services = self.services(root);
-        Some(Project { name, file: input.path.to_owned(), services })
+        Some(Project { name, file: input.path.to_owned(), services, networks: BTreeMap::new() })
     }
 
     /// The name as the file gives it, before anything else is filled in.

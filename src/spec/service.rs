@@ -23,7 +23,7 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
     let mut holds = effects::holds(body, &SERVICE, key, reader.report);
     let (network, hold) = effects::network(body, name.at, key, reader.report);
     holds.extend(hold);
-    discarded_ports(network, key, &mut holds, reader);
+    discarded_ports(&network, key, &mut holds, reader);
     let image = image(name, body, key, &mut holds, reader);
     let pull = policy::pull(body, key, reader).unwrap_or_else(|| {
         holds.extend(pull_by_building(body, key, reader));
@@ -32,7 +32,7 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
     let replicas = policy::replicas(body, key, reader);
     let mut scope = Scope::new(body, key, reader);
     let (names, resources) = (names::read(&mut scope), resources::read(&mut scope));
-    let isolation = isolation::read(network, &mut scope);
+    let isolation = isolation::read(&network, &mut scope);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -127,8 +127,8 @@ fn pull_by_building(body: &Node, key: &str, reader: &Reader<'_, '_>) -> Option<H
 }
 
 /// With the host's network Docker discards published ports: the service is reachable as it is.
-fn discarded_ports(network: NetworkMode, key: &str, holds: &mut Vec<Hold>, reader: &mut Reader<'_, '_>) {
-    if network != NetworkMode::Host {
+fn discarded_ports(network: &NetworkMode, key: &str, holds: &mut Vec<Hold>, reader: &mut Reader<'_, '_>) {
+    if *network != NetworkMode::Host {
         return;
     }
     let ports = path(key, "ports");

@@ -18,7 +18,7 @@ const IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-pub(super) fn read(network: NetworkMode, ipc: Ipc, scope: &mut Scope<'_, '_, '_>) -> BTreeMap<String, String> {
+pub(super) fn read(network: &NetworkMode, ipc: Ipc, scope: &mut Scope<'_, '_, '_>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     let Some(node) = scope.given(KEY) else { return all };
     for Pair { name, value, at } in pairs(node) {
@@ -61,7 +61,7 @@ fn dotted(name: &str) -> Option<String> {
 }
 
 /// runc's rules.
-fn allowed(name: &str, network: NetworkMode, ipc: Ipc) -> Result<(), (String, &'static str)> {
+fn allowed(name: &str, network: &NetworkMode, ipc: Ipc) -> Result<(), (String, &'static str)> {
     if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
         return match ipc {
             Ipc::Private | Ipc::None => Ok(()),
@@ -72,7 +72,10 @@ fn allowed(name: &str, network: NetworkMode, ipc: Ipc) -> Result<(), (String, &'
     }
     if name.starts_with("net.") {
         return match network {
-            NetworkMode::None => Ok(()),
+            NetworkMode::None | NetworkMode::Networks(_) => Ok(()),
+            NetworkMode::Service(_) | NetworkMode::Container(_) => {
+                Err((format!("{name} would be set for the container whose network it shares"), "set it there"))
+            }
             NetworkMode::Host => {
                 Err((format!("{name:?} would change the host, whose network is used"), "set it on the host"))
             }
@@ -116,13 +119,13 @@ mod tests {
         for name in
             ["net.ipv4.ip_forward", "kernel.sem", "kernel.shm_rmid_forced", "kernel.msgmax", "fs.mqueue.msg_max"]
         {
-            assert!(ok(name, NetworkMode::None, Ipc::Private), "{name}");
-            assert!(!ok(name, NetworkMode::Host, Ipc::Host), "{name}");
+            assert!(ok(name, &NetworkMode::None, Ipc::Private), "{name}");
+            assert!(!ok(name, &NetworkMode::Host, Ipc::Host), "{name}");
         }
-        assert!(ok("net.ipv4.ip_forward", NetworkMode::None, Ipc::Host));
-        assert!(ok("kernel.sem", NetworkMode::Host, Ipc::None));
+        assert!(ok("net.ipv4.ip_forward", &NetworkMode::None, Ipc::Host));
+        assert!(ok("kernel.sem", &NetworkMode::Host, Ipc::None));
         for name in ["kernel.panic", "vm.overcommit_memory", "fs.file-max", "kernel.hostname", "kernel.shm", "netx.a"] {
-            assert!(!ok(name, NetworkMode::None, Ipc::Private), "{name}");
+            assert!(!ok(name, &NetworkMode::None, Ipc::Private), "{name}");
         }
     }
 }

@@ -211,8 +211,10 @@ impl From<&Service> for ServiceRecord {
             },
             stop_signal: service.stop.signal.and_then(|s| u8::try_from(s.number()).ok()),
             stop_grace_ms: service.stop.grace_ms,
-            network: match service.network {
-                NetworkMode::None => NetworkRecord::None,
+            network: match &service.network {
+                NetworkMode::Networks(_) | NetworkMode::Service(_) | NetworkMode::Container(_) | NetworkMode::None => {
+                    NetworkRecord::None
+                }
                 NetworkMode::Host => NetworkRecord::Host,
             },
             read_only: service.read_only,

@@ -63,7 +63,7 @@ pub(super) struct Running<'a> {
     pub(super) id: &'a ContainerId,
     pub(super) init: ProcessId,
     pub(super) cgroup: &'a Path,
-    pub(super) network: NetworkMode,
+    pub(super) network: &'a NetworkMode,
 }
 
 impl Containers {
@@ -73,18 +73,20 @@ impl Containers {
         let running: BTreeMap<ContainerId, (ProcessId, NetworkMode)> = {
             let known = self.known();
             let running = known.iter().filter_map(|(id, known)| match known.observed.state {
-                ContainerState::Running { init, .. } => Some((id.clone(), (init, known.observed.spec.service.network))),
+                ContainerState::Running { init, .. } => {
+                    Some((id.clone(), (init, known.observed.spec.service.network.clone())))
+                }
                 _ => None,
             });
             running.collect()
         };
         self.0.sight.reader.forget(|id, init| running.get(id).is_none_or(|(now, _)| *now != init));
         let each = |id: &ContainerId| {
-            let (init, network) = *running.get(id)?;
+            let (init, network) = running.get(id)?;
             let cgroup = self.0.cgroups.path(id);
             Some((
                 id.clone(),
-                self.0.sight.reader.read(&self.0.sight.machine, &Running { id, init, cgroup: &cgroup, network }),
+                self.0.sight.reader.read(&self.0.sight.machine, &Running { id, init: *init, cgroup: &cgroup, network }),
             ))
         };
         ids.iter().filter_map(each).collect()
@@ -124,7 +126,7 @@ impl Reader {
             open.insert(container.id.clone(), Open { init: container.init, files });
         }
         drop(open);
-        if container.network != NetworkMode::Host {
+        if *container.network != NetworkMode::Host {
             // Not kept open: it would keep the network alive after its container.
             let path = format!("/proc/{}/net/dev", container.init.pid);
             if let Ok(file) = File::open(path)
@@ -231,7 +233,7 @@ mod tests {
         for turn in ["opened", "open already", "open already"] {
             let before = std::time::Instant::now();
             for (id, cgroup) in ids.iter().zip(&made.1) {
-                let stats = reader.read(&made.0, &Running { id, init, cgroup, network: NetworkMode::None });
+                let stats = reader.read(&made.0, &Running { id, init, cgroup, network: &NetworkMode::None });
                 assert!(
                     stats.memory.is_some() && stats.cpu.is_some() && stats.pids.is_some() && stats.network.is_some()
                 );

@@ -56,7 +56,8 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             assert_eq!(Some(&spec.image_digest), here, "made without its image");
             assert!(!observed.containers.contains_key(&spec.id), "made a second time");
         }
-        Action::Start { spec } => check_start(world, observed, plan, &observed.containers[&spec.id]),
+        Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Connect { .. } | Action::Guard => {}
+        Action::Start { spec, .. } => check_start(world, observed, plan, &observed.containers[&spec.id]),
         Action::Update { spec } => {
             let service = wanted(world, &spec.slot).expect("a container is changed that no file asks for");
             assert!(!held(world, service), "a container of a held service is changed");
@@ -159,7 +160,7 @@ fn collectable(world: &World, observed: &Observed, plan: &Plan, digest: &Digest)
     let mut services = world.desired.projects.values().flat_map(|p| p.services.values());
     let names = || observed.images.values().filter(|facts| facts.digest == *digest);
     let making =
-        |a: &Action| matches!(a, Action::Create { spec } | Action::Start { spec } if spec.image_digest == *digest);
+        |a: &Action| matches!(a, Action::Create { spec } | Action::Start { spec, .. } if spec.image_digest == *digest);
     if world.containers.values().any(|c| c.spec.image_digest == *digest) {
         return Err("a container is made from it");
     }

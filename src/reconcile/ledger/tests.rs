@@ -29,7 +29,8 @@ fn file(project: &str, version: u32) -> Read {
         holds: Vec::new(),
         hash: SpecHash::of(&version.to_be_bytes()),
     };
-    let project = Project { name, file: "x".into(), services: BTreeMap::from([(service, web)]) };
+    let project =
+        Project { name, file: "x".into(), services: BTreeMap::from([(service, web)]), networks: BTreeMap::new() };
     let document = Document { project, warnings: Vec::new(), references: Vec::new() };
     let source = Remembered { default_name: String::new(), text: version.to_string(), references: Vec::new() };
     Read::Good(Box::new(GoodFile { document, source }))

@@ -43,8 +43,8 @@ fn canonical(service: &Service) -> Vec<u8> {
     for (name, value) in &service.annotations {
         text.line("annotations", &[name, value]);
     }
-    match service.network {
-        NetworkMode::None => {}
+    match &service.network {
+        NetworkMode::None | NetworkMode::Networks(_) | NetworkMode::Service(_) | NetworkMode::Container(_) => {}
         NetworkMode::Host => text.line("network_mode", &["host"]),
     }
     isolation::isolation(&service.isolation, &mut text);

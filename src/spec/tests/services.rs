@@ -50,7 +50,10 @@ services:
     assert_eq!(web.labels.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["a=b", "c="]);
     assert_eq!(web.restart, RestartPolicy::OnFailure { max: Some(3) });
     assert_eq!((web.stop.signal, web.stop.grace_ms), (Signal::parse("37"), 90_000));
-    assert_eq!((web.network, web.pull, web.replicas), (NetworkMode::Host, PullPolicy::Every { ms: 43_200_000 }, 1));
+    assert_eq!(
+        (web.network.clone(), web.pull, web.replicas),
+        (NetworkMode::Host, PullPolicy::Every { ms: 43_200_000 }, 1)
+    );
     assert_eq!(web.holds, []);
 }
 

@@ -1,0 +1,1 @@
+//! Which subnet a network gets, and which address a container. Pure.

@@ -1,0 +1,1 @@
+//! Work inside another network namespace.

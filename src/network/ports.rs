@@ -1,0 +1,1 @@
+//! Ports of the host: which are free, who has them, and keeping them.

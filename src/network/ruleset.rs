@@ -1,0 +1,1 @@
+//! The rules of the packet filter, as one table. Pure.

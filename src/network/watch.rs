@@ -1,0 +1,1 @@
+//! Events of the kernel: links, addresses, routes, forwarding, rules of the packet filter.
