@@ -12,6 +12,7 @@ mod images;
 mod images_settings;
 mod listen;
 mod lock;
+mod network_settings;
 mod numbers;
 mod offline;
 mod output;

@@ -17,14 +17,15 @@ use super::numbers::Machine;
 use super::output::Output;
 use super::registries::Registries;
 use super::signals::Signals;
-use super::{images_settings, remember, systemd, trace};
+use super::{images_settings, network_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
 use crate::container::privileges::Defaults;
 use crate::container::subids::Sources;
 use crate::container::{self, Containers};
 use crate::host::LinuxHost;
 use crate::image::{self, Images};
-use crate::model::{CapabilitySet, Timestamp};
+use crate::model::{CapabilitySet, ContainerState, Timestamp};
+use crate::network::{self, Networks};
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
@@ -82,6 +83,9 @@ pub(super) enum StartError {
         #[source]
         error: image::OpenError,
     },
+    /// The networks.
+    #[error(transparent)]
+    Networks(#[from] network::OpenError),
     /// The containers.
     #[error("the containers in {dir} cannot be looked after")]
     Containers {
@@ -187,18 +191,35 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
     for warning in images.warnings().iter().chain(&loosenings).chain(&container::held_back()) {
         tracing::warn!("{warning}");
     }
+    let settings = network_settings::settings(config, containers.instance());
+    let (networks, notes) = Networks::open(settings, holders(&containers))?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
     let stamp = now().millis() / 1000;
     let found = Store::open(&config.data_dir, &stamp.to_string());
     if let Some(note) = &found.note {
         tracing::error!("{note}");
     }
     let kept = images.clone();
-    let host = LinuxHost::new(images, containers, found.store, found.note, loosenings, config.state_dir.clone())
+    let host = LinuxHost::new(images, containers, networks, found.store, found.note, loosenings, config.state_dir.clone())
         .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
     let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry);
     Ok((Arc::new(host), kept, reconciler.collecting(images_settings::collect(config))))
+}
+
+/// What containers are joined to, as it was recorded with them.
+fn holders(containers: &Containers) -> Vec<network::Holder> {
+    let each = containers.observe().into_iter().filter_map(|(id, container)| {
+        let init = match container.state {
+            ContainerState::Running { init, .. } => Some(init),
+            _ => None,
+        };
+        Some(network::Holder { attached: containers.attached(&id)?, spec: container.spec, init })
+    });
+    each.collect()
 }
 
 /// Two descriptors for each container, and some for each pull and client: as many as we may.

@@ -21,16 +21,17 @@ impl LinuxHost {
                     .map_err(|error| ActionError { retry_after_ms: error.retry_after().map(millis), ..failed(&error) })
             }
             Action::Create { spec } => self.create(&spec).await,
-            Action::Start { spec, .. } => self.containers.start(&spec.id).await.map_err(|e| failed(&e)),
+            Action::Start { spec, network } => self.start(&spec, &network).await,
             Action::Update { spec } => self.containers.update(&spec).await.map_err(|e| failed(&e)),
             Action::Stop { id, signal, grace_ms } => {
                 self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
             }
             Action::Remove { id } => self.remove(&id).await,
             Action::RemoveImage { image, digest } => self.collect(&image, &digest).await,
-            Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Connect { .. } | Action::Guard => {
-                Ok(())
-            }
+            Action::MakeNetwork { network } => self.networks.make(&network).await.map_err(|e| failed(&e)),
+            Action::RemoveNetwork { id } => self.networks.remove(&id).await.map_err(|e| failed(&e)),
+            Action::Connect { spec } => self.networks.connect(&spec.id).await.map_err(|e| failed(&e)),
+            Action::Guard => self.networks.guard().await.map_err(|e| failed(&e)),
         }
     }
 
@@ -68,6 +69,7 @@ impl LinuxHost {
     async fn remove(&self, id: &ContainerId) -> Result<(), ActionError> {
         let digest = self.containers.image_of(id);
         self.containers.remove(id).await.map_err(|e| failed(&e))?;
+        self.networks.forget(id);
         if let Some(digest) = digest {
             self.images.used(&digest);
         }
@@ -93,7 +95,7 @@ impl LinuxHost {
     }
 }
 
-fn failed(error: &dyn Error) -> ActionError {
+pub(super) fn failed(error: &dyn Error) -> ActionError {
     ActionError { message: sentence(error), retry_after_ms: None }
 }
 

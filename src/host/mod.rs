@@ -5,6 +5,7 @@
 mod apply;
 mod disk;
 mod images;
+mod networks;
 mod numbers;
 mod observe;
 mod remember;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::container::{Containers, Exec, ExecAsk, ExecError};
 use crate::image::Images;
+use crate::network::Networks;
 use crate::model::{Action, ContainerId, ImageReference};
 use crate::plan::Observed;
 use crate::reconcile::{ActionError, Change, Gauges, Host};
@@ -30,8 +32,9 @@ use crate::store::Store;
 pub struct LinuxHost {
     images: Images,
     containers: Containers,
+    networks: Networks,
     /// Only the loop waits here.
-    ends: tokio::sync::Mutex<watch::Receiver<u64>>,
+    ends: tokio::sync::Mutex<(watch::Receiver<u64>, watch::Receiver<u64>)>,
     /// Blocking; held only by one save at a time.
     store: Arc<Mutex<Store>>,
     store_note: Option<String>,
@@ -51,6 +54,7 @@ impl LinuxHost {
     pub fn new(
         images: Images,
         containers: Containers,
+        networks: Networks,
         store: Store,
         store_note: Option<String>,
         loosenings: Vec<String>,
@@ -58,9 +62,9 @@ impl LinuxHost {
     ) -> Self {
         let store = Arc::new(Mutex::new(store));
         let (pulls, changed) = (Mutex::default(), Notify::new());
-        let ends = tokio::sync::Mutex::new(containers.changed());
+        let ends = tokio::sync::Mutex::new((containers.changed(), networks.changed()));
         let images_dir = None;
-        Self { images, containers, ends, store, store_note, loosenings, state_dir, images_dir, pulls, changed }
+        Self { images, containers, networks, ends, store, store_note, loosenings, state_dir, images_dir, pulls, changed }
     }
 
     /// Watches the disk that images lie on.
@@ -93,10 +97,12 @@ impl Host for LinuxHost {
 
     async fn changed(&self) {
         let mut ends = self.ends.lock().await;
+        let (containers, networks) = &mut *ends;
         tokio::select! {
-            // Both arms keep what they wait for: a permit, or a newer state. The sender lives as long as the containers do.
+            // All arms keep what they wait for: a permit, or a newer state. The sender lives as long as the containers do.
             () = self.changed.notified() => {}
-            _ = ends.changed() => {}
+            _ = containers.changed() => {}
+            _ = networks.changed() => {}
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LinuxHost;
 use crate::image::{Images, LayerProgress, LayerState, Progress, PullWait, Snapshot, Stored};
-use crate::model::{ContainerId, ImageReference, ObservedContainer, Timestamp};
+use crate::model::{ContainerId, ContainerState, ImageReference, ObservedContainer, ProcessId, Timestamp};
+use crate::network::Seen;
 use crate::plan::{DiskUse, ImageFacts, Observed};
 use crate::reconcile::{Gauges, LayerTransfer, Transfer, TransferWait};
 
@@ -58,7 +59,12 @@ fn disk(path: &Path) -> Option<DiskUse> {
 impl LinuxHost {
     pub(super) fn look(&self) -> Observed {
         let disk = self.images_dir.as_deref().and_then(disk);
-        Observed { disk, lacks: self.containers.lacks(), ..join(self.images.all(), self.containers.observe()) }
+        let containers = self.containers.observe();
+        self.networks.alive(&running(&containers));
+        let Seen { networks, attached, lost, firewall } = self.networks.observe();
+        let mut lacks = self.containers.lacks();
+        lacks.extend(self.networks.lacks());
+        Observed { disk, lacks, attached, lost, networks, firewall, ..join(self.images.all(), containers) }
     }
 
     pub(super) fn measure(&self) -> Gauges {
@@ -71,6 +77,18 @@ impl LinuxHost {
             loosenings: self.loosenings.clone(),
         }
     }
+}
+
+/// Who runs, by init.
+fn running(containers: &BTreeMap<ContainerId, ObservedContainer>) -> BTreeMap<ContainerId, ProcessId> {
+    let each = containers.iter().filter_map(|(id, container)| match container.state {
+        ContainerState::Running { init, .. } => Some((id.clone(), init)),
+        ContainerState::Created
+        | ContainerState::Exited { .. }
+        | ContainerState::StartFailed { .. }
+        | ContainerState::Orphaned { .. } => None,
+    });
+    each.collect()
 }
 
 fn transfer(progress: &Progress, since: Timestamp) -> Transfer {

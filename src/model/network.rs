@@ -112,6 +112,41 @@ pub enum IpvlanMode {
     L3s,
 }
 
+impl MacvlanMode {
+    /// As a file writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Vepa => "vepa",
+            Self::Private => "private",
+            Self::Passthru => "passthru",
+        }
+    }
+    /// By its name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Bridge, Self::Vepa, Self::Private, Self::Passthru].into_iter().find(|mode| mode.name() == text)
+    }
+}
+
+impl IpvlanMode {
+    /// As a file writes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::L2 => "l2",
+            Self::L3 => "l3",
+            Self::L3s => "l3s",
+        }
+    }
+    /// By its name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::L2, Self::L3, Self::L3s].into_iter().find(|mode| mode.name() == text)
+    }
+}
+
 /// An address with the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {

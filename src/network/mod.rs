@@ -1,14 +1,269 @@
 //! Networks: bridges and links, addresses, the packet filter, published ports and names.
+//!
+//! ```text
+//! DATA/networks/ID.json     what a network was made from, and its subnets
+//! ls-XXXXXXXXXX             its bridge, with the alias `longshore INSTANCE ID`
+//! lvXXXXXXXXXXX             a container's port of it; the other end is in the container's network namespace
+//! inet longshore_INSTANCE   our table of the packet filter; the same name in the family bridge
+//! ```
+//! A container's network namespace belongs to its shim, which makes the links in it (see [`link`]): they end with it. What a
+//! container was joined to is recorded with the container; these records are the leases of addresses and ports.
+//!
+//! What others change is seen by events of the kernel ([`watch`]) and a look now and then, shown by [`Networks::observe`], and put
+//! right when the planner says so.
 
 pub mod addresses;
+mod attach;
 pub mod bridge;
 pub mod dns;
 pub mod forward;
+mod leases;
 pub mod link;
+mod look;
+mod make;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod ports;
+mod record;
+mod rules;
 pub mod ruleset;
 pub mod sysctl;
 pub mod watch;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch as changes;
+
+use crate::model::{
+    Ability, Attached, Cidr, ContainerId, ContainerSpec, Exposure, NetworkId, ObservedNetwork, ProcessId,
+};
+use leases::{Lease, Leases, Life};
+use record::{Made, Records};
+
+pub use attach::AttachError;
+pub use make::{MakeError, RemoveError};
+pub use rules::GuardError;
+
+/// What is configured.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the records lie.
+    pub data_dir: PathBuf,
+    /// Which daemon of this machine: eight hex digits.
+    pub instance: String,
+    /// Where subnets come from.
+    pub pools: addresses::Pools,
+    /// On which address ports are published whose file names none.
+    pub publish_ip: Option<IpAddr>,
+    /// Who reaches published ports.
+    pub exposure: Exposure,
+    /// What containers do not reach.
+    pub blocked: Vec<Cidr>,
+    /// Where the API is served by TCP: containers do not reach it.
+    pub api: Option<SocketAddr>,
+    /// What `host-gateway` means; none: the gateway of the container's first network.
+    pub host_gateway: Option<IpAddr>,
+}
+
+/// The networks of a data directory. Cheap to clone; every clone is the same.
+#[derive(Clone)]
+pub struct Networks(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    records: Records,
+    nft: Result<nft::Nft, String>,
+    resolver: dns::Resolver,
+    state: Mutex<State>,
+    /// One change of bridges at a time.
+    making: tokio::sync::Mutex<()>,
+    rules: rules::Applying,
+    changed: changes::Sender<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    made: BTreeMap<NetworkId, Made>,
+    /// Of those that were made: what is wrong with them.
+    broken: BTreeMap<NetworkId, String>,
+    leases: Leases,
+    /// Containers that run and lack something.
+    lost: BTreeMap<ContainerId, String>,
+    /// Why the rules are to be put right.
+    firewall: Option<String>,
+    /// Other tables that drop what is for our networks.
+    blocked_by: Option<String>,
+    /// Whose names are answered now.
+    served: BTreeMap<ContainerId, ProcessId>,
+}
+
+/// A container that was found, and what it is joined to.
+pub struct Holder {
+    /// What it is.
+    pub spec: ContainerSpec,
+    /// What it got at its last start.
+    pub attached: Attached,
+    /// Its init, where it runs.
+    pub init: Option<ProcessId>,
+}
+
+/// What is seen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The networks.
+    pub networks: BTreeMap<NetworkId, ObservedNetwork>,
+    /// What containers are joined to, also those that do not run.
+    pub attached: BTreeMap<ContainerId, Attached>,
+    /// Containers that run and lack a link, and what is wrong.
+    pub lost: BTreeMap<ContainerId, String>,
+    /// Why the rules must be put right.
+    pub firewall: Option<String>,
+}
+
+/// Why there can be no networks at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The records.
+    #[error("the records of networks in {} cannot be read", path.display())]
+    Records {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// No threads, or no names.
+    #[error("the resolver of container names cannot be started")]
+    Resolver(#[source] io::Error),
+}
+
+impl Networks {
+    /// Reads the records, takes over what is there and begins to watch. Within a tokio runtime. Gives notes for the log.
+    pub fn open(settings: Settings, holders: Vec<Holder>) -> Result<(Self, Vec<String>), OpenError> {
+        let fail = |source| OpenError::Records { path: settings.data_dir.join("networks"), source };
+        let (records, made, mut notes) = Records::open(&settings.data_dir).map_err(fail)?;
+        let nft = nft::Nft::find(&rules::table(&settings.instance)).map_err(|error| crate::model::sentence(&error));
+        let mut state = State { made, ..State::default() };
+        for Holder { spec, attached, init } in holders {
+            let life = init.map_or(Life::Ended, Life::Running);
+            state.leases.0.insert(spec.id.clone(), Lease { spec: Arc::new(spec), attached, life });
+        }
+        if !state.made.is_empty() {
+            state.firewall = Some("the daemon was started: the rules are put in force".to_owned());
+        }
+        let (changed, _) = changes::channel(0);
+        let resolver = dns::Resolver::new().map_err(OpenError::Resolver)?;
+        let all = Self(Arc::new(Inner {
+            settings,
+            records,
+            nft,
+            resolver,
+            state: Mutex::new(state),
+            making: tokio::sync::Mutex::default(),
+            rules: rules::Applying::default(),
+            changed,
+        }));
+        notes.extend(all.sweep());
+        all.look_now();
+        all.answer_names();
+        all.watch();
+        Ok((all, notes))
+    }
+
+    /// What is, as it was seen last. Cheap.
+    #[must_use]
+    pub fn observe(&self) -> Seen {
+        let state = self.state();
+        let networks = state.made.iter().map(|(id, made)| {
+            let seen = ObservedNetwork {
+                network: made.network.clone(),
+                subnets: made.pools.iter().map(|pool| pool.subnet).collect(),
+                gateways: made.pools.iter().filter_map(|pool| pool.gateway).collect(),
+                interface: self.0.interface(id, made),
+                broken: state.broken.get(id).cloned(),
+            };
+            (id.clone(), seen)
+        });
+        Seen {
+            networks: networks.collect(),
+            attached: state.leases.0.iter().map(|(id, lease)| (id.clone(), lease.attached.clone())).collect(),
+            lost: state.lost.clone(),
+            firewall: state.firewall.clone(),
+        }
+    }
+
+    /// Counts what changed in [`Self::observe`].
+    #[must_use]
+    pub fn changed(&self) -> changes::Receiver<u64> {
+        self.0.changed.subscribe()
+    }
+
+    /// What this machine lacks for networks, and why.
+    #[must_use]
+    pub fn lacks(&self) -> BTreeMap<Ability, String> {
+        let mut lacks = BTreeMap::new();
+        if let Err(why) = &self.0.nft {
+            lacks.insert(Ability::Networks, why.clone());
+        }
+        if !std::path::Path::new("/proc/sys/net/ipv6").exists() {
+            lacks.insert(Ability::Ipv6, "the kernel has no IPv6, or it is switched off (ipv6.disable=1)".to_owned());
+        }
+        lacks
+    }
+
+    /// What the owner should know and nothing can be done about from here.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.state().blocked_by.iter().cloned().collect()
+    }
+
+    fn notify(&self) {
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Maps are whole whatever panicked.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The interface that stands for a network on the host.
+    fn interface(&self, id: &NetworkId, made: &Made) -> Option<String> {
+        use crate::model::Driver;
+        match &made.network.driver {
+            Driver::Bridge => Some(made.network.bridge.clone().unwrap_or_else(|| self.own_name("ls-", &[id.as_str()]))),
+            Driver::Macvlan { parent, .. } | Driver::Ipvlan { parent, .. } => {
+                Some(parent.clone().unwrap_or_else(|| self.own_name("ls-", &[id.as_str()])))
+            }
+        }
+    }
+
+    /// The name of the host's end of a container's link.
+    fn port(&self, container: &ContainerId, network: &NetworkId) -> String {
+        self.own_name("lv", &[container.as_str(), network.as_str()])
+    }
+
+    /// A name for an interface: 13 characters of the 15 that there may be.
+    fn own_name(&self, prefix: &str, parts: &[&str]) -> String {
+        let mut hasher = Sha256::new();
+        for part in std::iter::once(&self.settings.instance.as_str()).chain(parts) {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let hash = hasher.finalize();
+        let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        let digits = digits.take(13 - prefix.len()).filter_map(|digit| char::from_digit(digit.into(), 16));
+        format!("{prefix}{}", digits.collect::<String>())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}

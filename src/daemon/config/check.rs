@@ -1,11 +1,12 @@
 //! What is wrong with settings that are well written.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::registries::{ProxyFile, RegistryFile, host_and_prefix, is_host};
-use super::{Concurrency, ConfigFile, Flags, ImagesFile, place};
+use super::{Concurrency, ConfigFile, Flags, ImagesFile, NetworksFile, place};
 use crate::image::read_private;
-use crate::model::{ImageReference, Problem, sentence};
+use crate::model::{Cidr, ImageReference, Problem, sentence};
 
 /// Problems, and the text that they point into.
 pub(super) struct Said<'t> {
@@ -91,8 +92,32 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
         let insecure = file.insecure_registries.contains(name);
         check_registry(said, name, registry, insecure);
     }
+    check_networks(said, &file.networks);
     check_proxies(said, &file.proxies);
     check_images(said, &file.images);
+}
+
+fn check_networks(said: &mut Said<'_>, networks: &NetworksFile) {
+    for (at, pool) in networks.pools.iter().enumerate() {
+        let number = at.to_string();
+        let base = Cidr::parse(&pool.base);
+        let Some(base) = base.filter(|base| base.network() == *base) else {
+            let message = format!("{:?} is not a range of addresses", pool.base);
+            said.wrong(&["networks", "pools", &number, "base"], message, "write 10.0.0.0/16 or fd12:3456:789a::/48");
+            continue;
+        };
+        let most = if base.address.is_ipv4() { 29 } else { 64 };
+        if !(base.prefix..=most).contains(&pool.size) {
+            let message = format!("size is {} to {most} here", base.prefix);
+            said.wrong(&["networks", "pools", &number, "size"], message, "24 is usual, 64 for IPv6");
+        }
+    }
+    for (at, text) in networks.block.iter().enumerate() {
+        if Cidr::parse(text).is_none() && text.parse::<IpAddr>().is_err() {
+            let message = format!("{text:?} is neither an address nor a range of addresses");
+            said.wrong(&["networks", "block", &at.to_string()], message, "write 169.254.169.254 or 10.0.0.0/8");
+        }
+    }
 }
 
 /// Whether names that begin with it are read as of it: otherwise `host/name` would be a repository of another registry.

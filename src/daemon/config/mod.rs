@@ -5,11 +5,12 @@
 mod check;
 mod images;
 mod keys;
+mod networks;
 mod place;
 mod registries;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ use crate::model::{Location, Problem};
 use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(super) use registries::host_and_prefix;
+pub use networks::{ExposeFile, NetworksFile, PoolFile};
 pub use registries::{ProxyFile, RegistryFile};
 
 /// Where the file is looked for when no flag names one.
@@ -57,6 +59,12 @@ pub struct ConfigFile {
     pub no_new_privileges: bool,
     /// Folders with CDI files, which describe devices (GPUs); a later one wins. Default: /etc/cdi and /var/run/cdi
     pub cdi_dirs: Option<Vec<PathBuf>>,
+    /// Who reaches published ports: all (as with Docker, past the host's own firewall), loopback (this machine), or host-firewall (whom the host's own rules let in; connections then go through a small process of Longshore's, and come from the network's gateway). Default: all
+    pub expose_default: ExposeFile,
+    /// The address that ports are published on whose file names none. Default: all addresses
+    pub publish_default_ip: Option<IpAddr>,
+    /// Subnets of networks, and what containers reach.
+    pub networks: NetworksFile,
     /// Stop all containers when the daemon stops. Default: false, they run on
     pub stop_containers_on_shutdown: bool,
     /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
@@ -323,6 +331,12 @@ mod tests {
             (r#"{"images": {"limits": {"layers": 0}}}"#, "layers is 0; it is 1 to 500"),
             (r#"{"images": {"layers-at-once": 0}}"#, "layers-at-once is 1 to 32"),
             (r#"{"proxies": {"http-proxy": "proxy:3128"}}"#, ":1:14: http-proxy is not an address"),
+            (r#"{"networks": {"pools": [{"base": "10.0.0.1/16", "size": 24}]}}"#, "is not a range of addresses"),
+            (r#"{"networks": {"pools": [{"base": "10.0.0.0/16", "size": 30}]}}"#, "size is 16 to 29 here"),
+            (r#"{"networks": {"pools": [{"base": "10.0.0.0/16"}]}}"#, "missing field `size`"),
+            (r#"{"networks": {"block": ["metadata"]}}"#, "is neither an address nor a range"),
+            (r#"{"expose-default": "lan"}"#, "expected one of `all`, `loopback`, `host-firewall`"),
+            (r#"{"publish-default-ip": "eth0"}"#, "invalid IP address"),
             (r#"{"login-files": ["x"]}"#, ":1:18: login-files is a relative path"),
         ];
         for (text, words) in table {

@@ -1,0 +1,40 @@
+//! Starting a container in its networks.
+
+use super::LinuxHost;
+use super::apply::failed;
+use crate::container::StartNetwork;
+use crate::model::{ContainerId, ContainerSpec, ContainerState, NetworkPlace, ProcessId};
+use crate::reconcile::ActionError;
+
+impl LinuxHost {
+    /// Its addresses, ports and rules first, then the container, then its names.
+    pub(super) async fn start(&self, spec: &ContainerSpec, place: &NetworkPlace) -> Result<(), ActionError> {
+        let shared = match place {
+            NetworkPlace::Of(target) => self.init_of(target),
+            NetworkPlace::Plain | NetworkPlace::Networks(_) => None,
+        };
+        // One that runs has what it was given.
+        if self.init_of(&spec.id).is_none() {
+            let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
+            let given = StartNetwork { host_gateway: self.networks.host_gateway(&attached), attached };
+            if let Err(error) = self.containers.start_in(&spec.id, given).await {
+                self.networks.ended(&spec.id);
+                return Err(failed(&error));
+            }
+        }
+        if let Some(init) = self.init_of(&spec.id) {
+            self.networks.started(&spec.id, init);
+        }
+        Ok(())
+    }
+
+    fn init_of(&self, id: &ContainerId) -> Option<ProcessId> {
+        match self.containers.observe().remove(id)?.state {
+            ContainerState::Running { init, .. } => Some(init),
+            ContainerState::Created
+            | ContainerState::Exited { .. }
+            | ContainerState::StartFailed { .. }
+            | ContainerState::Orphaned { .. } => None,
+        }
+    }
+}

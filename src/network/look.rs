@@ -1,0 +1,124 @@
+//! A look at what others may have changed: after events of the kernel, and now and then.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::leases::{Lease, Life};
+use super::netlink::Socket;
+use super::watch::Watch;
+use super::{Networks, State, bridge, sysctl};
+use crate::model::{ContainerId, Driver, Link, NetworkId};
+
+/// Events come in storms; so long they are gathered.
+const GATHER: Duration = Duration::from_millis(50);
+/// Without events it is looked so often.
+const PERIOD: Duration = Duration::from_secs(30);
+
+impl Networks {
+    /// Looks for as long as the daemon lives.
+    pub(super) fn watch(&self) {
+        let all = self.clone();
+        tokio::spawn(async move {
+            let mut watch = match Watch::open() {
+                Ok(watch) => Some(watch),
+                Err(error) => {
+                    tracing::warn!(%error, "changes of networks are not told by the kernel; they are looked for every {} s", PERIOD.as_secs());
+                    None
+                }
+            };
+            loop {
+                let rules = all.event(watch.as_mut()).await;
+                if all.state().made.is_empty() {
+                    continue;
+                }
+                let looking = all.clone();
+                if super::blocking(move || looking.look_now()).await.is_ok() && rules {
+                    all.look_at_rules().await;
+                }
+            }
+        });
+    }
+
+    /// Waits for an event or the period; whether the rules may have changed.
+    async fn event(&self, watch: Option<&mut Watch>) -> bool {
+        let Some(watch) = watch else {
+            tokio::time::sleep(PERIOD).await;
+            return true;
+        };
+        let Ok(seen) = tokio::time::timeout(PERIOD, watch.changed()).await else { return true };
+        tokio::time::sleep(GATHER).await;
+        match seen {
+            Ok(seen) => seen.rules,
+            Err(error) => {
+                tracing::debug!(%error, "events of networks cannot be read");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                true
+            }
+        }
+    }
+
+    /// Looks at bridges and links. Blocks.
+    pub(super) fn look_now(&self) {
+        let seen = Socket::open().map_err(|error| error.to_string());
+        let seen = seen.and_then(|socket| bridge::look(&socket).map_err(|error| error.to_string()));
+        let seen = match seen {
+            Ok(seen) => seen,
+            Err(error) => return tracing::debug!(error, "networks cannot be looked at"),
+        };
+        let mut state = self.state();
+        let broken: BTreeMap<NetworkId, String> = state
+            .made
+            .iter()
+            .filter_map(|(id, made)| {
+                let wrong = match &made.network.driver {
+                    Driver::Bridge => seen.wrong(&self.0.bridge(id, made)).or_else(|| {
+                        sysctl::missing(&self.0.interface(id, made).unwrap_or_default(), made.network.ipv6)
+                    }),
+                    Driver::Macvlan { .. } | Driver::Ipvlan { .. } => {
+                        seen.without(&self.0.interface(id, made).unwrap_or_default())
+                    }
+                };
+                Some((id.clone(), wrong?))
+            })
+            .collect();
+        let lost = lost(&state, |bridge, port| seen.wrong_port(bridge, port));
+        let changed = broken != state.broken || lost != state.lost;
+        state.broken = broken;
+        state.lost = lost;
+        drop(state);
+        if changed {
+            self.notify();
+        }
+    }
+
+    /// Looks whether the rules are in force as they were made.
+    pub(super) async fn look_at_rules(&self) {
+        let Ok(nft) = &self.0.nft else { return };
+        let wrong = self.0.rules.drift(nft).await;
+        let blocked_by = nft.blocked_by().await;
+        let mut state = self.state();
+        if wrong.is_some() {
+            state.firewall = wrong;
+        }
+        let changed = state.firewall.is_some() || state.blocked_by != blocked_by;
+        state.blocked_by = blocked_by;
+        drop(state);
+        if changed {
+            self.notify();
+        }
+    }
+}
+
+/// Containers that run with a link that is not on its bridge. What is wrong inside a container cannot be seen from here, and is kept.
+fn lost(state: &State, wrong: impl Fn(&str, &str) -> Option<String>) -> BTreeMap<ContainerId, String> {
+    let each = state.leases.0.iter().filter_map(|(id, lease)| {
+        let Lease { attached, life: Life::Running(_), .. } = lease else { return None };
+        let wrong = attached.links.iter().find_map(|link| match &link.link {
+            Link::Bridge { bridge, port } => wrong(bridge, port),
+            Link::Macvlan { .. } | Link::Ipvlan { .. } => None,
+        });
+        let unserved = || (!state.served.contains_key(id) && !attached.links.is_empty()).then(|| state.lost.get(id).cloned());
+        Some((id.clone(), wrong.or_else(|| unserved().flatten())?))
+    });
+    each.collect()
+}

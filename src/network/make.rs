@@ -1,0 +1,212 @@
+//! Networks made, put right and removed.
+
+use std::io;
+
+use super::addresses::{self, AddressError, Range, Taken};
+use super::bridge::{self, BridgeError, BridgeSpec};
+use super::netlink::{NetlinkError, Socket};
+use super::rules::GuardError;
+use super::{Inner, Made, Networks, sysctl};
+use crate::model::{AddressPool, Cidr, Driver, Network, NetworkId};
+
+/// Why a network was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// No subnet.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// Its bridge, or the interface it is on.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// The kernel.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The record, or kernel parameters.
+    #[error("{what}")]
+    Io {
+        /// What.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] GuardError),
+}
+
+/// Why a network was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    /// Somebody is joined to it.
+    #[error("container {0} is joined to it")]
+    Used(String),
+    /// Its bridge.
+    #[error(transparent)]
+    Bridge(#[from] BridgeError),
+    /// The record.
+    #[error("its record was not removed")]
+    Io(#[source] io::Error),
+    /// The rules.
+    #[error(transparent)]
+    Rules(#[from] GuardError),
+}
+
+fn doing(what: &'static str) -> impl FnOnce(io::Error) -> MakeError {
+    move |source| MakeError::Io { what, source }
+}
+
+impl Networks {
+    /// Makes it, or puts right what is wrong with it. What is on disk when it returns stays so.
+    pub async fn make(&self, network: &Network) -> Result<(), MakeError> {
+        let _one = self.0.making.lock().await;
+        let (all, network) = (self.clone(), network.clone());
+        super::blocking(move || all.make_now(&network)).await.map_err(doing("the work was given up"))??;
+        self.enforce().await?;
+        self.look_now();
+        self.notify();
+        Ok(())
+    }
+
+    fn make_now(&self, network: &Network) -> Result<(), MakeError> {
+        let (inner, id) = (&self.0, NetworkId::derive(network));
+        let socket = Socket::open().map_err(doing("the kernel cannot be asked about its networks"))?;
+        let made = match self.known(&socket, &id, network)? {
+            Some(made) => made,
+            None => {
+                let ranges = addresses::choose(network, &inner.settings.pools, &self.taken(&socket, &id)?)?;
+                let mtu = network.mtu.map_or_else(|| bridge::way_out_mtu(&socket), Ok)?;
+                Made { network: network.clone(), pools: ranges.into_iter().map(AddressPool::from).collect(), mtu }
+            }
+        };
+        inner.records.write(&id, &made).map_err(doing("its record was not written"))?;
+        match &made.network.driver {
+            Driver::Bridge => {
+                bridge::ensure(&socket, &inner.bridge(&id, &made))?;
+                sysctl::forward(made.network.ipv6).map_err(doing("forwarding was not switched on"))?;
+            }
+            Driver::Macvlan { parent, .. } | Driver::Ipvlan { parent, .. } => {
+                let name = inner.interface(&id, &made).unwrap_or_default();
+                bridge::ensure_parent(&socket, &name, parent.is_none(), &inner.alias(&id))?;
+            }
+        }
+        self.state().made.insert(id, made);
+        Ok(())
+    }
+
+    /// As it was made before, with the labels of now. One that nobody uses is made anew where its subnet is somebody else's by now.
+    fn known(&self, socket: &Socket, id: &NetworkId, network: &Network) -> Result<Option<Made>, MakeError> {
+        let made = self.state().made.get(id).cloned();
+        let Some(made) = made else { return Ok(None) };
+        let used = self.state().leases.joined(id).is_some();
+        let taken = self.taken(socket, id)?;
+        let clash = made.pools.iter().any(|pool| taken.iter().any(|taken| taken.cidr.overlaps(pool.subnet)));
+        let keep = used || !clash || !network.pools.is_empty();
+        Ok(keep.then(|| Made { network: network.clone(), ..made }))
+    }
+
+    /// The subnets that are not free: those of the host's routes and of other networks.
+    fn taken(&self, socket: &Socket, id: &NetworkId) -> Result<Vec<Taken>, MakeError> {
+        let state = self.state();
+        let mut taken = Vec::new();
+        for (_, made) in state.made.iter().filter(|(other, _)| *other != id) {
+            let what = format!("network {}", made.network.name);
+            taken.extend(made.pools.iter().map(|pool| Taken { cidr: pool.subnet, what: what.clone() }));
+        }
+        let own: Vec<String> = state.made.iter().filter_map(|(id, made)| self.0.interface(id, made)).collect();
+        drop(state);
+        let routes = bridge::routes(socket)?;
+        taken.extend(routes.into_iter().filter(|route| !route.interface.as_ref().is_some_and(|i| own.contains(i))).map(
+            |route| Taken {
+                cidr: route.to,
+                what: match route.interface {
+                    Some(interface) => format!("route {} of this machine, through {interface}", route.to),
+                    None => format!("route {} of this machine", route.to),
+                },
+            },
+        ));
+        Ok(taken)
+    }
+
+    /// Removes it. Nothing to do for one that is gone.
+    pub async fn remove(&self, id: &NetworkId) -> Result<(), RemoveError> {
+        let _one = self.0.making.lock().await;
+        let made = {
+            let mut state = self.state();
+            if let Some(spec) = state.leases.joined(id) {
+                return Err(RemoveError::Used(spec.name.to_string()));
+            }
+            state.broken.remove(id);
+            state.made.remove(id)
+        };
+        let Some(made) = made else { return Ok(()) };
+        let (all, gone, again) = (self.clone(), id.clone(), made.clone());
+        let removed = super::blocking(move || all.remove_now(&gone, &again)).await;
+        let removed = match removed.map_err(RemoveError::Io).and_then(|removed| removed) {
+            Ok(()) => self.enforce().await.map_err(RemoveError::from),
+            Err(error) => Err(error),
+        };
+        if removed.is_err() {
+            // Tried again: it is still ours.
+            self.state().made.insert(id.clone(), made);
+        }
+        self.notify();
+        removed
+    }
+
+    fn remove_now(&self, id: &NetworkId, made: &Made) -> Result<(), RemoveError> {
+        let socket = Socket::open().map_err(RemoveError::Io)?;
+        if let Some(name) = self.0.interface(id, made) {
+            bridge::remove(&socket, &name, &self.0.alias(id))?;
+        }
+        self.0.records.remove(id).map_err(RemoveError::Io)
+    }
+
+    /// Removes bridges of ours that no record names, and gives notes for the log.
+    pub(super) fn sweep(&self) -> Vec<String> {
+        let known: Vec<String> = self.state().made.keys().map(|id| self.0.alias(id)).collect();
+        let prefix = format!("longshore {} ", self.0.settings.instance);
+        let swept = Socket::open().map_err(|error| error.to_string()).and_then(|socket| {
+            let links = bridge::ours(&socket, &prefix).map_err(|error| error.to_string())?;
+            let strangers = links.into_iter().filter(|(_, alias)| !known.contains(alias));
+            let removed = strangers.map(|(name, alias)| match bridge::remove(&socket, &name, &alias) {
+                Ok(()) => format!("the bridge {name}, left of an earlier run, was removed"),
+                Err(error) => format!("the bridge {name} is left of an earlier run: {}", crate::model::sentence(&error)),
+            });
+            Ok(removed.collect())
+        });
+        swept.unwrap_or_else(|error| vec![format!("leftovers of networks cannot be looked for: {error}")])
+    }
+}
+
+impl Inner {
+    pub(super) fn alias(&self, id: &NetworkId) -> String {
+        format!("longshore {} {id}", self.settings.instance)
+    }
+
+    pub(super) fn bridge(&self, id: &NetworkId, made: &Made) -> BridgeSpec {
+        let gateway = |pool: &AddressPool| Some(Cidr { address: pool.gateway?, prefix: pool.subnet.prefix });
+        BridgeSpec {
+            name: self.interface(id, made).unwrap_or_default(),
+            alias: self.alias(id),
+            mac: addresses::mac(&[id.as_str()]),
+            mtu: made.mtu,
+            addresses: made.pools.iter().filter_map(gateway).collect(),
+            ipv6: made.network.ipv6,
+        }
+    }
+}
+
+impl From<&AddressPool> for Range {
+    fn from(pool: &AddressPool) -> Self {
+        let AddressPool { subnet, range, gateway, kept } = pool.clone();
+        Self { subnet, range, gateway, kept }
+    }
+}
+
+impl From<Range> for AddressPool {
+    fn from(range: Range) -> Self {
+        let Range { subnet, range, gateway, kept } = range;
+        Self { subnet, range, gateway, kept }
+    }
+}
