@@ -14,6 +14,7 @@ mod inside;
 mod lifecycle;
 mod live;
 mod logins;
+mod networks;
 mod output;
 mod policies;
 mod resources;

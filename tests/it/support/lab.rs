@@ -249,7 +249,13 @@ impl Lab {
 
     /// Removes every state file, waits until nothing of them is left, stops the daemon and looks for leftovers.
     #[track_caller]
-    pub(crate) fn finish(mut self) {
+    pub(crate) fn finish(self) {
+        self.finish_with(|| {});
+    }
+
+    /// The same, with a look of one's own before the folders are gone.
+    #[track_caller]
+    pub(crate) fn finish_with(mut self, look: impl FnOnce()) {
         if self.daemon.is_none() {
             self.start();
         }
@@ -268,6 +274,7 @@ impl Lab {
         let (status, took) = self.stop();
         assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
         assert_eq!(self.leftovers(), Vec::<String>::new());
+        look();
     }
 
     /// All that a daemon without containers must not leave on the machine.

@@ -8,10 +8,12 @@ pub(crate) mod http;
 pub(crate) mod lab;
 pub(crate) mod registry;
 pub(crate) mod relay;
+pub(crate) mod town;
 
 pub(crate) use compose::{file, service, with};
 pub(crate) use disk::Disk;
 pub(crate) use lab::Lab;
+pub(crate) use town::Town;
 
 /// Makes two tests of each function: with the built-in runtime and with Debian's runc.
 macro_rules! with_both_runtimes {

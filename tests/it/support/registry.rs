@@ -1,4 +1,5 @@
-//! One registry for all tests, with the test image in it: busybox and `work`, a program that does one odd thing at a time.
+//! One registry for all tests, with the test image in it: busybox, `work`, a program that does one odd thing at a
+//! time, and `reach`, which tells who reaches whom.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -82,10 +83,12 @@ pub(crate) fn root() -> &'static Path {
     static ROOT: OnceLock<PathBuf> = OnceLock::new();
     ROOT.get_or_init(|| {
         let dir = new_dir();
-        let work = dir.join("work");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/work.c");
-        run(Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(&work).arg(source));
-        run(Command::new(tool("busybox-root.sh")).arg(dir.join("root")).arg(work));
+        let programs = ["work", "reach"].map(|name| {
+            let (program, source) = (dir.join(name), format!("{}/tests/fixtures/{name}.c", env!("CARGO_MANIFEST_DIR")));
+            run(Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(&program).arg(source));
+            program
+        });
+        run(Command::new(tool("busybox-root.sh")).arg(dir.join("root")).args(programs));
         dir.join("root")
     })
 }
