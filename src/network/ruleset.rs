@@ -1,1 +1,0 @@
-//! The rules of the packet filter, as one table. Pure.
