@@ -5,9 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
-use super::{CollectPolicy, Desired, DiskUse, Observed};
+use super::{CollectPolicy, Desired, DiskUse, Observed, Plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ImageReference, Key, ObservedContainer, ProjectName, ServiceName,
+    Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName, ServiceName,
     Slot, Timestamp,
 };
 
@@ -42,6 +42,10 @@ pub struct Memory {
     pub failures: BTreeMap<Key, Failure>,
     /// Failed updates by container, apart from what else fails with it: neither makes the other one forget its back-off.
     pub updates: BTreeMap<ContainerId, Failure>,
+    /// Failed repairs of links by container, likewise.
+    pub connects: BTreeMap<ContainerId, Failure>,
+    /// Containers that are stopped to be started on another network, and why.
+    pub moving: BTreeMap<ContainerId, String>,
     /// Restarts by container.
     pub restarts: BTreeMap<ContainerId, Restarts>,
     /// When the end of a container was noticed, on the planner's own clock.
@@ -100,6 +104,11 @@ impl Memory {
         }
     }
 
+    /// Keeps in mind who was stopped only to be started on another network.
+    pub fn notice_moves(&mut self, plan: &Plan) {
+        self.moving.clone_from(&plan.moving);
+    }
+
     /// Begins to remove images above one mark, and goes on until the other.
     pub fn notice_disk(&mut self, disk: Option<&DiskUse>, policy: CollectPolicy) {
         let percent = disk.map_or(0, DiskUse::percent);
@@ -118,6 +127,13 @@ impl Memory {
         };
         self.edited.retain(|of, _| wanted(of));
         self.updates.retain(|id, _| observed.containers.contains_key(id));
+        self.connects.retain(|id, _| observed.containers.contains_key(id));
+        let defined: BTreeSet<NetworkId> =
+            desired.projects.values().flat_map(|p| p.networks.values()).map(NetworkId::derive).collect();
+        self.failures.retain(|key, _| match key {
+            Key::Network(id) => observed.networks.contains_key(id) || defined.contains(id),
+            Key::Image(_) | Key::Container(_) | Key::Firewall => true,
+        });
         let gone: Vec<_> = self.generations.keys().filter(|of| !wanted(of) && !here(of)).cloned().collect();
         self.generations.retain(|of, _| !gone.contains(of));
         let services = desired.projects.values().flat_map(|p| p.services.values());
@@ -139,6 +155,7 @@ impl Memory {
     pub fn succeeded(&mut self, action: &Action, before: Option<&ContainerState>, begun: Timestamp, now: Timestamp) {
         match action {
             Action::Update { spec } => drop(self.updates.remove(&spec.id)),
+            Action::Connect { spec } => drop(self.connects.remove(&spec.id)),
             other => drop(self.failures.remove(&other.key())),
         }
         match action {
@@ -149,7 +166,10 @@ impl Memory {
                 self.heard.insert(variant, begun);
             }
             Action::Start { spec, .. } => {
-                if let Some(ContainerState::Exited { started, at, .. }) = before {
+                let moved = self.moving.remove(&spec.id).is_some();
+                if let Some(ContainerState::Exited { started, at, .. }) = before
+                    && !moved
+                {
                     let restarts = self.restarts.entry(spec.id.clone()).or_default();
                     restarts.streak = streak(*restarts, at.since(*started)).saturating_add(1);
                     restarts.total = restarts.total.saturating_add(1);
@@ -161,6 +181,7 @@ impl Memory {
                 self.restarts.remove(id);
                 self.ends.remove(id);
                 self.updates.remove(id);
+                self.connects.remove(id);
             }
             Action::Create { .. }
             | Action::Update { .. }
@@ -189,6 +210,7 @@ impl Memory {
         let failure = Failure { verb: action.verb(), error, attempts, at: now, retry_at: now.plus_ms(delay) };
         match action {
             Action::Update { spec } => drop(self.updates.insert(spec.id.clone(), failure)),
+            Action::Connect { spec } => drop(self.connects.insert(spec.id.clone(), failure)),
             Action::Pull { .. }
             | Action::Create { .. }
             | Action::Start { .. }
@@ -197,7 +219,6 @@ impl Memory {
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
-            | Action::Connect { .. }
             | Action::Guard => drop(self.failures.insert(key, failure)),
         }
     }
@@ -207,6 +228,7 @@ impl Memory {
     pub fn failure(&self, action: &Action) -> Option<&Failure> {
         match action {
             Action::Update { spec } => self.updates.get(&spec.id),
+            Action::Connect { spec } => self.connects.get(&spec.id),
             other => self.failures.get(&other.key()).filter(|failure| failure.verb == other.verb()),
         }
     }
@@ -215,6 +237,7 @@ impl Memory {
     pub fn retry_now(&mut self) {
         self.failures.clear();
         self.updates.clear();
+        self.connects.clear();
     }
 }
 

@@ -13,7 +13,8 @@
 //!
 //! with an Update at any time between, where the file changed only what a container is given as it is,
 //!
-//! so that the old container is stopped only when the new one's image is here and its folder is made.
+//! so that the old container is stopped only when the new one's image is here and its folder is made. A start waits for the networks
+//! that the service joins: see `networks` and `joins`.
 
 mod backoff;
 mod collect;
@@ -21,8 +22,10 @@ mod facts;
 #[cfg(test)]
 mod histories;
 mod images;
+mod joins;
 mod live;
 mod memory;
+mod networks;
 #[cfg(test)]
 mod sim;
 mod slot;
@@ -34,11 +37,12 @@ pub use backoff::{failure_delay_ms, restart_delay_ms};
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use memory::{Failure, Memory, Restarts, Variant};
+pub use networks::unjoined;
 pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkId,
-    ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
+    NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -172,6 +176,24 @@ pub enum WaitingOn {
     },
     /// The image is not here and `pull_policy: never` forbids to pull it.
     NeverPulled(ImageReference),
+    /// A network that it joins is not up; it is being made, or put right, or will be.
+    Network {
+        /// Which.
+        id: NetworkId,
+        /// Its name.
+        name: NetworkName,
+        /// The network that has to go first: the two cannot be at once.
+        after: Option<NetworkId>,
+    },
+    /// A network that it joins is external, and nobody defines it.
+    NoNetwork(NetworkName),
+    /// Whose network it shares does not run.
+    NetworkOf {
+        /// Whose, in words.
+        whose: String,
+        /// Whether there is such a container.
+        here: bool,
+    },
 }
 
 /// One object that is not, or no longer, acted upon.
@@ -185,6 +207,17 @@ pub struct Wait {
     pub until: Option<Timestamp>,
 }
 
+/// Something that no slot stands for, that failed and is tried again: a network, or the rules.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upkeep {
+    /// What is to be done.
+    pub action: Action,
+    /// How it failed.
+    pub on: WaitingOn,
+    /// When it is tried again.
+    pub until: Timestamp,
+}
+
 /// The next steps, and what everything else waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
@@ -192,10 +225,14 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Everything that is not as it should be and gets no step now.
     pub waiting: Vec<Wait>,
+    /// What failed and is tried again, beside the slots.
+    pub upkeep: Vec<Upkeep>,
     /// When to plan again though nothing happened.
     pub wake_at: Option<Timestamp>,
     /// The disk is full, and nothing can be removed.
     pub crowded: Option<Crowded>,
+    /// Containers that are being stopped, or were, to be started on another network, and why.
+    pub moving: BTreeMap<ContainerId, String>,
 }
 
 impl Plan {
@@ -221,6 +258,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
     }
+    networks::plan(&mut planner);
     collect::plan(&mut planner);
     planner.plan
 }
@@ -252,6 +290,7 @@ type Blocked = Box<(WaitingOn, Option<Timestamp>)>;
 /// A plan in the making: where limits and retries are enforced, once for all rules.
 struct Planner<'a> {
     facts: &'a Facts<'a>,
+    networks: networks::Networks<'a>,
     plan: Plan,
     pulls: usize,
     containers: usize,
@@ -261,7 +300,7 @@ impl<'a> Planner<'a> {
     fn new(facts: &'a Facts<'a>) -> Self {
         let pulls = facts.under_way.values().filter(|a| matches!(a, Action::Pull { .. })).count();
         let containers = facts.under_way.keys().filter(|key| matches!(key, Key::Container(_))).count();
-        Self { facts, plan: Plan::default(), pulls, containers }
+        Self { facts, networks: networks::Networks::of(facts), plan: Plan::default(), pulls, containers }
     }
 
     fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {

@@ -4,16 +4,18 @@ use std::ops::ControlFlow;
 
 use super::backoff::restart_delay_ms;
 use super::memory::streak;
-use super::{Planner, WaitingOn, images, live, may_run, unmet};
+use super::networks::{Standing, standing};
+use super::{Planner, WaitingOn, images, joins, live, may_run};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    NetworkPlace, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
+    NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
 };
 
 pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
     match wanted(planner, slot) {
         Wanted::Nothing(reason) => clear(planner, slot, containers, reason),
-        Wanted::AsItIs => keep(planner, slot, containers),
+        Wanted::AsItIs => keep(planner, slot, containers, WaitingOn::Held),
+        Wanted::NoNetwork(name) => keep(planner, slot, containers, WaitingOn::NoNetwork(name.clone())),
         Wanted::Service(service) => fill(planner, slot, service, containers),
     }
 }
@@ -23,6 +25,8 @@ enum Wanted<'a> {
     Nothing(&'static str),
     /// The service is held, or unknown: what is here stays, nothing new is made.
     AsItIs,
+    /// The same, because nobody defines this network.
+    NoNetwork(&'a NetworkName),
     /// A container of this service.
     Service(&'a Service),
 }
@@ -32,12 +36,14 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
         let unknown = planner.facts.desired.kept.contains(&slot.project);
         return if unknown { Wanted::AsItIs } else { Wanted::Nothing("its state file is gone") };
     };
-    match project.services.get(&slot.service) {
-        None => Wanted::Nothing("its service is no longer in the file"),
-        Some(service) if !service.holds.is_empty() || service.image.is_none() => Wanted::AsItIs,
-        Some(service) if unmet::holds(service, &planner.facts.observed.lacks) => Wanted::AsItIs,
-        Some(service) if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
-        Some(service) => Wanted::Service(service),
+    let Some(service) = project.services.get(&slot.service) else {
+        return Wanted::Nothing("its service is no longer in the file");
+    };
+    match standing(planner.facts, planner.networks.defined(), project, service) {
+        Standing::Held => Wanted::AsItIs,
+        Standing::NoNetwork(name) => Wanted::NoNetwork(name),
+        Standing::InForce if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
+        Standing::InForce => Wanted::Service(service),
     }
 }
 
@@ -49,9 +55,9 @@ fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContaine
 }
 
 /// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
-fn keep(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+fn keep(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer], on: WaitingOn) {
     keep_running(planner, slot, None, containers);
-    planner.wait(slot, WaitingOn::Held, None);
+    planner.wait(slot, on, None);
 }
 
 /// Brings the slot towards a container of this service.
@@ -198,12 +204,40 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
         ContainerState::Created | ContainerState::StartFailed { .. } => {
             start(planner, slot, container, "the file asks for it".to_owned());
         }
-        ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Orphaned { .. } => {
-            supervise(planner, slot, container, service.restart);
-        }
+        ContainerState::Running { .. } | ContainerState::Exited { .. } => match moving(planner, container) {
+            Some(reason) => relocate(planner, slot, container, reason),
+            None => supervise(planner, slot, container, service.restart),
+        },
+        ContainerState::Orphaned { .. } => supervise(planner, slot, container, service.restart),
     }
     if let Some(blocked) = failed {
         planner.wait(slot, blocked.0, blocked.1);
+    }
+}
+
+/// Why the container is started on another network than it was on: because it has to be, or because that is why it was stopped.
+fn moving(planner: &Planner<'_>, container: &ObservedContainer) -> Option<String> {
+    let begun = planner.facts.memory.moving.get(&container.spec.id);
+    let running = matches!(container.state, ContainerState::Running { .. });
+    let busy = planner.facts.under_way.contains_key(&Key::Container(container.spec.id.clone()));
+    joins::moved(planner, container).or_else(|| begun.filter(|_| !running || busy).cloned())
+}
+
+/// Stops the container, as soon as it can be started again on its other network, and starts it there.
+fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
+    let id = container.spec.id.clone();
+    let running = matches!(container.state, ContainerState::Running { .. });
+    let busy = planner.facts.under_way.contains_key(&Key::Container(id.clone()));
+    if running && !busy && let Some(blocked) = joins::holds_the_move(planner, container) {
+        planner.wait(slot, blocked.0, blocked.1);
+        return joins::connect(planner, slot, container);
+    }
+    planner.plan.moving.insert(id.clone(), reason.clone());
+    if running {
+        let StopPolicy { signal, grace_ms } = stop_policy(planner, slot, container);
+        planner.step(slot, Action::Stop { id, signal, grace_ms }, reason);
+    } else {
+        start(planner, slot, container, reason);
     }
 }
 
@@ -214,8 +248,9 @@ fn supervise(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContain
             let key = Key::Container(container.spec.id.clone());
             if let Some(action) = planner.facts.under_way.get(&key) {
                 let verb = action.verb();
-                planner.wait(slot, WaitingOn::Step(verb), None);
+                return planner.wait(slot, WaitingOn::Step(verb), None);
             }
+            joins::connect(planner, slot, container);
         }
         ContainerState::Orphaned { .. } => {
             let reason = "its shim was killed; what is left of it is ended".to_owned();
@@ -280,6 +315,8 @@ const fn policy_name(policy: RestartPolicy) -> &'static str {
 }
 
 fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
-    let spec = Box::new(container.spec.clone());
-    planner.step(slot, Action::Start { spec, network: NetworkPlace::Plain }, reason);
+    match joins::place(planner, container) {
+        Ok(network) => planner.step(slot, Action::Start { spec: Box::new(container.spec.clone()), network }, reason),
+        Err(blocked) => planner.wait(slot, blocked.0, blocked.1),
+    }
 }

@@ -10,7 +10,7 @@ use super::view::{
     StepView, StoreView, View, WaitView,
 };
 use crate::model::{
-    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
+    Action, ContainerState, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, Project, ProjectName, Service, ServiceName,
     Settings, Slot, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
@@ -36,6 +36,9 @@ impl Reconciler {
             WaitingOn::Held
             | WaitingOn::Owner { .. }
             | WaitingOn::NeverPulled(_)
+            | WaitingOn::NoNetwork(_)
+            // What it waits for waits itself, or is under way.
+            | WaitingOn::NetworkOf { .. }
             | WaitingOn::Refresh { .. }
             | WaitingOn::Recreation { .. } => false,
             WaitingOn::Image(_)
@@ -43,9 +46,10 @@ impl Reconciler {
             | WaitingOn::Predecessor(_)
             | WaitingOn::Retry { .. }
             | WaitingOn::Backoff { .. }
+            | WaitingOn::Network { .. }
             | WaitingOn::Turn => true,
         };
-        let busy = !self.under_way.is_empty() || self.plan.waiting.iter().any(|w| open(&w)) || self.absent;
+        let busy = !self.under_way.is_empty() || self.plan.waiting.iter().any(|w| open(&w)) || !self.plan.upkeep.is_empty() || self.absent;
         let note = [around.gauges.store_note.clone(), around.unsaved.clone()].into_iter().flatten().collect::<Vec<_>>();
         View {
             at: around.now,
@@ -63,7 +67,7 @@ impl Reconciler {
             needed: in_use(&self.desired, &self.observed, &self.memory).into_iter().cloned().collect(),
             problems: self.problems(),
             under_way: self.under_way.values().map(|u| self.step_view(u)).collect(),
-            waiting: self.plan.waiting.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
+            waiting: self.waiting_views(),
             loosenings: around.gauges.loosenings.clone(),
         }
     }
@@ -81,6 +85,17 @@ impl Reconciler {
             reason: under.reason.clone(),
             since: under.since,
         }
+    }
+
+    fn waiting_views(&self) -> Vec<WaitView> {
+        let slots = self.plan.waiting.iter().filter(|w| !done(w)).map(|w| self.wait_view(w));
+        let upkeep = self.plan.upkeep.iter().map(|upkeep| WaitView {
+            what: upkeep_name(&upkeep.action.key(), self.name_of(&upkeep.action)),
+            reason: self.wait_reason(&upkeep.on),
+            since: self.memory.failure(&upkeep.action).map_or_else(Timestamp::default, |failure| failure.at),
+            until: Some(upkeep.until),
+        });
+        slots.chain(upkeep).collect()
     }
 
     fn wait_view(&self, wait: &Wait) -> WaitView {
@@ -119,7 +134,35 @@ impl Reconciler {
             WaitingOn::NeverPulled(image) => {
                 format!("image {image} is not here and pull_policy is never; pull it by hand or change the policy")
             }
+            WaitingOn::Network { id, name, after } => self.network_reason(id, name, after.as_ref()),
+            WaitingOn::NoNetwork(name) => format!(
+                "network {name} is external and no state file defines it; define it in one: networks: {{{name}: {{name: {name}}}}}"
+            ),
+            WaitingOn::NetworkOf { whose, here: true } => {
+                format!("{whose}, whose network it shares, does not run; it is started once that one runs")
+            }
+            WaitingOn::NetworkOf { whose, here: false } => {
+                format!("{whose}, whose network it shares, is not here; it is started once a container of it runs")
+            }
         }
+    }
+
+    fn network_reason(&self, id: &NetworkId, name: &NetworkName, after: Option<&NetworkId>) -> String {
+        if let Some(failure) = self.memory.failures.get(&Key::Network(id.clone())).filter(|f| f.verb == "make network") {
+            return format!("network {name} is not up: attempt {} failed: {}", failure.attempts, failure.error);
+        }
+        let Some(old) = after else { return format!("network {name} is being made") };
+        let users = self.observed.containers.values().filter(|c| {
+            let attached = self.observed.attached.get(&c.spec.id);
+            c.state.alive() && attached.is_some_and(|attached| attached.links.iter().any(|l| l.network == *old))
+        });
+        let users: Vec<String> = users.map(|c| c.spec.name.to_string()).collect();
+        let old_name = self.observed.networks.get(old).map_or_else(|| old.short().to_owned(), |n| n.network.name.to_string());
+        let which = if old_name == name.as_str() { "its former definition".to_owned() } else { format!("network {old_name}") };
+        if users.is_empty() {
+            return format!("network {name} is made once {which} is gone: they cannot be at once");
+        }
+        format!("network {name} is made once {which} is gone, with which it cannot be at once; on that: {}", users.join(", "))
     }
 
     fn pull_failure(&self, image: &ImageReference) -> Option<&Failure> {
@@ -180,7 +223,7 @@ impl Reconciler {
             phase: self.service_phase(name, wanted, containers, waits, facts.saved),
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
-            holds: wanted.map(|s| self.holds_of(s)).unwrap_or_default(),
+            holds: wanted.map(|s| self.holds_of(name, s)).unwrap_or_default(),
             loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
             waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
@@ -199,13 +242,21 @@ impl Reconciler {
             return if self.desired.kept.contains(project) { Phase::Held } else { Phase::Removing };
         };
         let phase_of_wait = |wait: &&Wait| match &wait.on {
-            WaitingOn::Held => Phase::Held,
+            WaitingOn::Held | WaitingOn::NoNetwork(_) | WaitingOn::NetworkOf { here: false, .. } => Phase::Held,
+            WaitingOn::Network { id, .. } if self.memory.failures.contains_key(&Key::Network(id.clone())) => {
+                Phase::Failing
+            }
             WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
             WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
             WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } => Phase::Applied,
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
-            WaitingOn::Image(_) | WaitingOn::Step(_) | WaitingOn::Predecessor(_) | WaitingOn::Turn => Phase::Applying,
+            WaitingOn::Image(_)
+            | WaitingOn::Step(_)
+            | WaitingOn::Predecessor(_)
+            | WaitingOn::Network { .. }
+            | WaitingOn::NetworkOf { here: true, .. }
+            | WaitingOn::Turn => Phase::Applying,
         };
         let waiting = waits.iter().map(phase_of_wait).max().unwrap_or(Phase::Applied);
         let mine = |action: &Action| match action {
@@ -220,7 +271,7 @@ impl Reconciler {
             }
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
-        let held = !self.holds_of(wanted).is_empty();
+        let held = !self.holds_of(project, wanted).is_empty();
         match (held, busy) {
             (true, _) => Phase::Held,
             (false, true) => waiting.max(Phase::Applying),
@@ -290,6 +341,10 @@ impl Reconciler {
         }
         states.into_iter().map(|(image, state)| ImageView { image: image.clone(), state }).collect()
     }
+}
+
+fn upkeep_name(key: &Key, name: String) -> String {
+    if matches!(key, Key::Network(_)) { format!("network {name}") } else { name }
 }
 
 fn pulling(transfer: Transfer, since: Timestamp) -> ImageStateView {

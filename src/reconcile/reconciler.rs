@@ -7,7 +7,8 @@ use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
 use super::view::Event;
 use crate::model::{
-    Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, Service, Severity, Slot, Timestamp,
+    Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, ProjectName, Service, ServiceName,
+    Severity, Slot, Timestamp,
 };
 use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
 use crate::source::Look;
@@ -39,6 +40,8 @@ pub struct Reconciler {
     pub(super) ledger: Ledger,
     pub(super) memory: Memory,
     pub(super) desired: Desired,
+    /// What services cannot join.
+    unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
     pub(super) under_way: BTreeMap<Key, UnderWay>,
@@ -72,6 +75,7 @@ impl Reconciler {
             ledger,
             memory,
             desired: Desired::default(),
+            unjoined: BTreeMap::new(),
             observed: Observed::default(),
             plan: Plan::default(),
             under_way: BTreeMap::new(),
@@ -125,6 +129,7 @@ impl Reconciler {
             self.memory.retry_now();
         }
         self.desired = self.ledger.desired();
+        self.unjoined = plan::unjoined(&self.desired);
         self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
         self.ready = true;
@@ -161,14 +166,15 @@ impl Reconciler {
 
     /// What holds services, or what they run without: by the file, or because the machine lacks it.
     fn service_problems(&self) -> Vec<Problem> {
-        let services = self.desired.projects.values().flat_map(|project| project.services.values());
-        services.flat_map(|service| self.holds_of(service).into_iter().chain(self.missed_by(service))).collect()
+        let all = self.desired.projects.values().flat_map(|p| p.services.values().map(|service| (&p.name, service)));
+        all.flat_map(|(project, s)| self.holds_of(project, s).into_iter().chain(self.missed_by(s))).collect()
     }
 
     /// Why a service is not started.
-    pub(super) fn holds_of(&self, service: &Service) -> Vec<Problem> {
+    pub(super) fn holds_of(&self, project: &ProjectName, service: &Service) -> Vec<Problem> {
         let lacking = plan::unmet(service, &self.observed.lacks).into_iter().filter(|p| p.severity == Severity::Held);
-        service.holds.iter().map(|hold| hold.problem.clone()).chain(lacking).collect()
+        let unjoined = self.unjoined.get(&(project.clone(), service.name.clone())).into_iter().flatten().cloned();
+        service.holds.iter().map(|hold| hold.problem.clone()).chain(lacking).chain(unjoined).collect()
     }
 
     /// What a service runs without.
@@ -224,6 +230,7 @@ impl Reconciler {
             collect: self.collect,
             now,
         });
+        self.memory.notice_moves(&plan);
         let steps = std::mem::take(&mut plan.steps);
         for step in &steps {
             self.begin(step, now);
@@ -398,6 +405,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Step(verb) => verb,
         WaitingOn::Predecessor(_) => "predecessor",
         WaitingOn::Retry { verb: "update", .. } => "retry of an update",
+        WaitingOn::Retry { verb: "connect", .. } => "retry of a connect",
         WaitingOn::Retry { .. } => "retry",
         WaitingOn::Backoff { .. } => "backoff",
         WaitingOn::Turn => "turn",
@@ -406,6 +414,9 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Refresh { .. } => "refresh",
         WaitingOn::Recreation { .. } => "recreation",
         WaitingOn::NeverPulled(_) => "never",
+        WaitingOn::Network { .. } => "network",
+        WaitingOn::NoNetwork(_) => "no network",
+        WaitingOn::NetworkOf { .. } => "network of another",
     }
     .to_owned()
 }
