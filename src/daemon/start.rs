@@ -107,7 +107,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
     let mut signals = Signals::listen().map_err(StartError::Runtime)?;
     let listener = listen::unix(&config.socket)?;
-    let (host, images, reconciler) = open(&config)?;
+    let (host, images, reconciler) = open(&config).await?;
     let (view, watched) = watch::channel(Arc::new(View::default()));
     let (commands, received) = mpsc::channel(64);
     let events = Events::new();
@@ -175,7 +175,7 @@ async fn wind_down(
     }
 }
 
-fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Reconciler), StartError> {
+async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
     let settings = images_settings::settings(config).map_err(StartError::Settings)?;
     let mut loosenings = images_settings::loosenings(&settings);
@@ -192,7 +192,7 @@ fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Re
         tracing::warn!("{warning}");
     }
     let settings = network_settings::settings(config, containers.instance());
-    let (networks, notes) = Networks::open(settings, holders(&containers))?;
+    let (networks, notes) = Networks::open(settings, holders(&containers)).await?;
     for note in notes {
         tracing::warn!("{note}");
     }

@@ -200,9 +200,12 @@ impl Networks {
     }
 
     fn serve(&self, id: &ContainerId, init: ProcessId) {
-        let opened = namespace::of_process(init).and_then(|ns| namespace::within(ns, dns::sockets)).and_then(|o| o);
+        let opened = namespace::of_process(init)
+            .and_then(|ns| namespace::within(ns, dns::sockets))
+            .and_then(|opened| opened)
+            .and_then(|(udp, tcp)| self.0.resolver.serve(id.clone(), udp, tcp));
         match opened {
-            Ok((udp, tcp)) => self.0.resolver.serve(id.clone(), udp, tcp),
+            Ok(()) => {}
             Err(error) => {
                 let mut state = self.state();
                 state.served.remove(id);
@@ -317,7 +320,7 @@ fn member(lease: &Lease) -> dns::Member {
     let membership = spec.service.network.membership().cloned().unwrap_or_default();
     let links = lease.attached.links.iter().map(|link| {
         let join = membership.joins.iter().find(|join| join.network == link.name);
-        dns::MemberLink {
+        dns::Joined {
             network: link.network.clone(),
             network_name: link.name.clone(),
             v4: link.ipv4(),
@@ -332,7 +335,6 @@ fn member(lease: &Lease) -> dns::Member {
         name: spec.name.clone(),
         project: spec.slot.project.clone(),
         service: spec.slot.service.clone(),
-        hostname: spec.service.hostname.clone(),
         internal_only: lease.attached.links.iter().all(|link| link.internal),
         links: links.collect(),
         ports: published.chain(exposed).collect(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::leases::{Lease, Life};
 use super::netlink::Socket;
 use super::watch::Watch;
-use super::{Networks, State, bridge, sysctl};
+use super::netlink::Snapshot;
+use super::{Networks, State, bridge, rules, sysctl};
 use crate::model::{ContainerId, Driver, Link, NetworkId};
 
 /// Events come in storms; so long they are gathered.
@@ -71,17 +72,18 @@ impl Networks {
             .iter()
             .filter_map(|(id, made)| {
                 let wrong = match &made.network.driver {
-                    Driver::Bridge => seen.wrong(&self.0.bridge(id, made)).or_else(|| {
-                        sysctl::missing(&self.0.interface(id, made).unwrap_or_default(), made.network.ipv6)
-                    }),
+                    Driver::Bridge => bridge_wrong(&self.0.bridge(id, made), &seen),
                     Driver::Macvlan { .. } | Driver::Ipvlan { .. } => {
-                        seen.without(&self.0.interface(id, made).unwrap_or_default())
+                        let name = self.0.interface(id, made)?;
+                        seen.link(&name).is_none().then(|| format!("the interface {name} is gone"))
                     }
                 };
                 Some((id.clone(), wrong?))
             })
             .collect();
-        let lost = lost(&state, |bridge, port| seen.wrong_port(bridge, port));
+        let lost = lost(&state, |bridge, port| {
+            bridge::port_fault(port, bridge, &seen).map(|fault| format!("its port {port} {fault}"))
+        });
         let changed = broken != state.broken || lost != state.lost;
         state.broken = broken;
         state.lost = lost;
@@ -93,12 +95,14 @@ impl Networks {
 
     /// Looks whether the rules are in force as they were made.
     pub(super) async fn look_at_rules(&self) {
-        let Ok(nft) = &self.0.nft else { return };
-        let wrong = self.0.rules.drift(nft).await;
-        let blocked_by = nft.blocked_by().await;
+        let bridges = {
+            let state = self.state();
+            state.made.iter().filter_map(|(id, made)| self.0.interface(id, made)).collect::<Vec<_>>()
+        };
+        let rules::Look { drift, blocked_by } = self.0.rules.look(&bridges).await;
         let mut state = self.state();
-        if wrong.is_some() {
-            state.firewall = wrong;
+        if drift.is_some() {
+            state.firewall = drift;
         }
         let changed = state.firewall.is_some() || state.blocked_by != blocked_by;
         state.blocked_by = blocked_by;
@@ -107,6 +111,20 @@ impl Networks {
             self.notify();
         }
     }
+}
+
+/// What is wrong with a bridge and what goes with it, in words.
+fn bridge_wrong(spec: &bridge::BridgeSpec, seen: &Snapshot) -> Option<String> {
+    let fault = bridge::faults(spec, seen).first().map(|fault| format!("its bridge {} {fault}", spec.name));
+    let forwarding = sysctl::Forwarding::look();
+    let off = |what: &str| Some(format!("{what} was switched off"));
+    fault.or_else(|| match () {
+        () if !forwarding.ipv4 => off("net.ipv4.ip_forward"),
+        () if spec.ipv6 && forwarding.ipv6 == Some(false) => off("net.ipv6.conf.all.forwarding"),
+        () if !sysctl::routes_localnet(&spec.name) => off(&format!("net.ipv4.conf.{}.route_localnet", spec.name)),
+        () if spec.ipv6 && !sysctl::has_ipv6(&spec.name) => off(&format!("IPv6 of {}", spec.name)),
+        () => None,
+    })
 }
 
 /// Containers that run with a link that is not on its bridge. What is wrong inside a container cannot be seen from here, and is kept.

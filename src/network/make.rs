@@ -3,11 +3,13 @@
 use std::io;
 
 use super::addresses::{self, AddressError, Range, Taken};
-use super::bridge::{self, BridgeError, BridgeSpec};
-use super::netlink::{NetlinkError, Socket};
+use super::bridge::{self, BridgeError, BridgeSpec, ParentSpec};
+use super::netlink::{NetlinkError, SeenLink, Socket};
 use super::rules::GuardError;
-use super::{Inner, Made, Networks, sysctl};
-use crate::model::{AddressPool, Cidr, Driver, Network, NetworkId};
+use super::rules::forward;
+use super::sysctl::SysctlError;
+use super::{Inner, Made, Networks};
+use crate::model::{AddressPool, Cidr, Driver, Network, NetworkId, sentence};
 
 /// Why a network was not made.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +23,10 @@ pub enum MakeError {
     /// The kernel.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// The record, or kernel parameters.
+    /// A kernel parameter.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
+    /// The record.
     #[error("{what}")]
     Io {
         /// What.
@@ -75,7 +80,7 @@ impl Networks {
             Some(made) => made,
             None => {
                 let ranges = addresses::choose(network, &inner.settings.pools, &self.taken(&socket, &id)?)?;
-                let mtu = network.mtu.map_or_else(|| bridge::way_out_mtu(&socket), Ok)?;
+                let mtu = network.mtu.map_or_else(|| way_out_mtu(&socket), Ok)?;
                 Made { network: network.clone(), pools: ranges.into_iter().map(AddressPool::from).collect(), mtu }
             }
         };
@@ -83,11 +88,10 @@ impl Networks {
         match &made.network.driver {
             Driver::Bridge => {
                 bridge::ensure(&socket, &inner.bridge(&id, &made))?;
-                sysctl::forward(made.network.ipv6).map_err(doing("forwarding was not switched on"))?;
+                forward(made.network.ipv6)?;
             }
             Driver::Macvlan { parent, .. } | Driver::Ipvlan { parent, .. } => {
-                let name = inner.interface(&id, &made).unwrap_or_default();
-                bridge::ensure_parent(&socket, &name, parent.is_none(), &inner.alias(&id))?;
+                bridge::ensure_parent(&socket, &inner.parent(&id, &made, parent.is_none()))?;
             }
         }
         self.state().made.insert(id, made);
@@ -115,16 +119,16 @@ impl Networks {
         }
         let own: Vec<String> = state.made.iter().filter_map(|(id, made)| self.0.interface(id, made)).collect();
         drop(state);
-        let routes = bridge::routes(socket)?;
-        taken.extend(routes.into_iter().filter(|route| !route.interface.as_ref().is_some_and(|i| own.contains(i))).map(
-            |route| Taken {
-                cidr: route.to,
-                what: match route.interface {
-                    Some(interface) => format!("route {} of this machine, through {interface}", route.to),
-                    None => format!("route {} of this machine", route.to),
-                },
-            },
-        ));
+        let (links, routes) = (socket.links()?, socket.routes()?);
+        let name = |index: Option<u32>| links.iter().find(|link| Some(link.index) == index).map(|link| &link.name);
+        for route in routes.iter().filter(|route| route.to.prefix > 0) {
+            let through = name(route.index);
+            if through.is_some_and(|name| own.contains(name)) {
+                continue;
+            }
+            let through = through.map(|name| format!(" through {name}")).unwrap_or_default();
+            taken.push(Taken { cidr: route.to, what: format!("the route {}{through} of this machine", route.to) });
+        }
         Ok(taken)
     }
 
@@ -156,8 +160,11 @@ impl Networks {
 
     fn remove_now(&self, id: &NetworkId, made: &Made) -> Result<(), RemoveError> {
         let socket = Socket::open().map_err(RemoveError::Io)?;
-        if let Some(name) = self.0.interface(id, made) {
-            bridge::remove(&socket, &name, &self.0.alias(id))?;
+        match &made.network.driver {
+            Driver::Bridge => bridge::remove(&socket, &self.0.bridge(id, made))?,
+            Driver::Macvlan { parent, .. } | Driver::Ipvlan { parent, .. } => {
+                bridge::remove_parent(&socket, &self.0.parent(id, made, parent.is_none()))?;
+            }
         }
         self.0.records.remove(id).map_err(RemoveError::Io)
     }
@@ -167,11 +174,14 @@ impl Networks {
         let known: Vec<String> = self.state().made.keys().map(|id| self.0.alias(id)).collect();
         let prefix = format!("longshore {} ", self.0.settings.instance);
         let swept = Socket::open().map_err(|error| error.to_string()).and_then(|socket| {
-            let links = bridge::ours(&socket, &prefix).map_err(|error| error.to_string())?;
-            let strangers = links.into_iter().filter(|(_, alias)| !known.contains(alias));
-            let removed = strangers.map(|(name, alias)| match bridge::remove(&socket, &name, &alias) {
-                Ok(()) => format!("the bridge {name}, left of an earlier run, was removed"),
-                Err(error) => format!("the bridge {name} is left of an earlier run: {}", crate::model::sentence(&error)),
+            let links = socket.links().map_err(|error| error.to_string())?;
+            let strangers = links.into_iter().filter(|l| l.alias.starts_with(&prefix) && !known.contains(&l.alias));
+            let removed = strangers.map(|SeenLink { name, alias, .. }| {
+                let spec = ParentSpec { name: name.clone(), alias, wireless: true };
+                match bridge::remove_parent(&socket, &spec) {
+                    Ok(()) => format!("the interface {name}, left of an earlier run, was removed"),
+                    Err(error) => format!("the interface {name} is left of an earlier run: {}", sentence(&error)),
+                }
             });
             Ok(removed.collect())
         });
@@ -179,9 +189,21 @@ impl Networks {
     }
 }
 
+/// The MTU of the way out: what is larger would be lost on a narrow one (a VPN, a cloud's own network).
+fn way_out_mtu(socket: &Socket) -> Result<u32, NetlinkError> {
+    let (links, routes) = (socket.links()?, socket.routes()?);
+    let out = routes.iter().filter(|route| route.to.prefix == 0).filter_map(|route| route.index);
+    let mtu = |index: u32| links.iter().find(|link| link.index == index).map(|link| link.mtu);
+    Ok(out.filter_map(mtu).min().unwrap_or(1500).clamp(1280, 65_535))
+}
+
 impl Inner {
     pub(super) fn alias(&self, id: &NetworkId) -> String {
         format!("longshore {} {id}", self.settings.instance)
+    }
+
+    fn parent(&self, id: &NetworkId, made: &Made, wireless: bool) -> ParentSpec {
+        ParentSpec { name: self.interface(id, made).unwrap_or_default(), alias: self.alias(id), wireless }
     }
 
     pub(super) fn bridge(&self, id: &NetworkId, made: &Made) -> BridgeSpec {

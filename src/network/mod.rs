@@ -78,7 +78,8 @@ pub struct Networks(Arc<Inner>);
 struct Inner {
     settings: Settings,
     records: Records,
-    nft: Result<nft::Nft, String>,
+    /// Why there is no packet filter.
+    filterless: Option<String>,
     resolver: dns::Resolver,
     state: Mutex<State>,
     /// One change of bridges at a time.
@@ -138,17 +139,17 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    /// No threads, or no names.
-    #[error("the resolver of container names cannot be started")]
-    Resolver(#[source] io::Error),
 }
 
 impl Networks {
     /// Reads the records, takes over what is there and begins to watch. Within a tokio runtime. Gives notes for the log.
-    pub fn open(settings: Settings, holders: Vec<Holder>) -> Result<(Self, Vec<String>), OpenError> {
+    pub async fn open(settings: Settings, holders: Vec<Holder>) -> Result<(Self, Vec<String>), OpenError> {
         let fail = |source| OpenError::Records { path: settings.data_dir.join("networks"), source };
         let (records, made, mut notes) = Records::open(&settings.data_dir).map_err(fail)?;
-        let nft = nft::Nft::find(&rules::table(&settings.instance)).map_err(|error| crate::model::sentence(&error));
+        let (nft, filterless) = match nft::Nft::find().await {
+            Ok(nft) => (Some(nft), None),
+            Err(error) => (None, Some(crate::model::sentence(&error))),
+        };
         let mut state = State { made, ..State::default() };
         for Holder { spec, attached, init } in holders {
             let life = init.map_or(Life::Ended, Life::Running);
@@ -158,15 +159,15 @@ impl Networks {
             state.firewall = Some("the daemon was started: the rules are put in force".to_owned());
         }
         let (changed, _) = changes::channel(0);
-        let resolver = dns::Resolver::new().map_err(OpenError::Resolver)?;
+        let resolver = dns::Resolver::new(dns::Settings::default());
         let all = Self(Arc::new(Inner {
             settings,
             records,
-            nft,
+            filterless,
             resolver,
             state: Mutex::new(state),
             making: tokio::sync::Mutex::default(),
-            rules: rules::Applying::default(),
+            rules: rules::Applying::new(nft),
             changed,
         }));
         notes.extend(all.sweep());
@@ -208,7 +209,7 @@ impl Networks {
     #[must_use]
     pub fn lacks(&self) -> BTreeMap<Ability, String> {
         let mut lacks = BTreeMap::new();
-        if let Err(why) = &self.0.nft {
+        if let Some(why) = &self.0.filterless {
             lacks.insert(Ability::Networks, why.clone());
         }
         if !std::path::Path::new("/proc/sys/net/ipv6").exists() {

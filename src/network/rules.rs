@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
-use super::{Networks, State, nft, ruleset, sysctl};
+use super::sysctl::{self, SysctlError};
+use super::{Networks, State};
 use crate::model::{Driver, Link, Published, sentence};
 
 /// Why the rules are not in force.
@@ -16,14 +18,41 @@ pub struct GuardError(pub(super) String);
 #[derive(Debug, Default)]
 pub(super) struct Applying {
     wanted: AtomicU64,
-    applied: tokio::sync::Mutex<u64>,
+    filter: tokio::sync::Mutex<Filter>,
+}
+
+#[derive(Debug, Default)]
+struct Filter {
+    nft: Option<Nft>,
+    /// Up to whose wish it is as it should be.
+    applied: u64,
+}
+
+/// What a look at the rules shows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// How they differ from what was put in force.
+    pub(super) drift: Option<String>,
+    /// What others drop that ours let through.
+    pub(super) blocked_by: Option<String>,
 }
 
 impl Applying {
-    /// Why the rules in force are not those that were applied last; none while some are being applied.
-    pub(super) async fn drift(&self, nft: &nft::Nft) -> Option<String> {
-        let _one = self.applied.lock().await;
-        nft.check().await
+    pub(super) fn new(nft: Option<Nft>) -> Self {
+        let filter = tokio::sync::Mutex::new(Filter { nft, applied: 0 });
+        Self { wanted: AtomicU64::new(0), filter }
+    }
+
+    pub(super) async fn look(&self, bridges: &[String]) -> Look {
+        let mut filter = self.filter.lock().await;
+        let Some(nft) = &mut filter.nft else { return Look::default() };
+        let drift = match nft.check().await {
+            Ok(drift) => drift.map(|drift| drift.to_string()),
+            Err(error) => Some(sentence(&error)),
+        };
+        // Only a hint: without it everything works as well.
+        let blocked_by = nft.blocked_by(bridges).await.ok().flatten().map(|barrier| barrier.to_string());
+        Look { drift, blocked_by }
     }
 }
 
@@ -36,21 +65,22 @@ impl Networks {
     /// Puts the rules in force for what is now; done when they are. Many who ask at once are served by one transaction.
     pub(super) async fn enforce(&self) -> Result<(), GuardError> {
         let mine = self.0.rules.wanted.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut applied = self.0.rules.applied.lock().await;
-        if *applied >= mine {
+        let mut filter = self.0.rules.filter.lock().await;
+        if filter.applied >= mine {
             return Ok(());
         }
         let now = self.0.rules.wanted.load(Ordering::SeqCst);
-        self.apply().await?;
-        *applied = now;
+        self.apply(&mut filter).await?;
+        filter.applied = now;
         Ok(())
     }
 
     /// For the planner: puts right what others changed.
     pub async fn guard(&self) -> Result<(), GuardError> {
         let (any, ipv6) = self.families();
-        let set = super::blocking(move || if any { sysctl::forward(ipv6) } else { Ok(()) }).await;
-        set.and_then(|set| set).map_err(|error| GuardError(error.to_string()))?;
+        if any {
+            forward(ipv6).map_err(|error| GuardError(sentence(&error)))?;
+        }
         self.enforce().await?;
         self.state().firewall = None;
         self.notify();
@@ -64,12 +94,18 @@ impl Networks {
         (!state.made.is_empty(), state.made.values().any(ipv6))
     }
 
-    async fn apply(&self) -> Result<(), GuardError> {
-        let nft: &nft::Nft = self.0.nft.as_ref().map_err(|why| GuardError(why.clone()))?;
+    async fn apply(&self, filter: &mut Filter) -> Result<(), GuardError> {
         let rules = self.rules();
+        let Some(nft) = &mut filter.nft else {
+            // Without networks nobody misses it.
+            return match rules {
+                Some(_) => Err(GuardError(self.0.filterless.clone().unwrap_or_default())),
+                None => Ok(()),
+            };
+        };
         let done = match rules {
-            Some(rules) => nft.apply(&ruleset::json(&rules)).await,
-            None => nft.remove().await,
+            Some(rules) => nft.apply(&rules.transaction(nft.families())).await,
+            None => nft.remove(&table(&self.0.settings.instance)).await,
         };
         done.map_err(|error| GuardError(sentence(&error)))
     }
@@ -84,10 +120,9 @@ impl Networks {
         let (mut endpoints, mut published) = (Vec::new(), Vec::new());
         for (_, lease) in state.leases.alive() {
             for link in &lease.attached.links {
-                if let (Link::Bridge { bridge, port }, Some(mac)) = (&link.link, link.mac) {
+                if let (Link::Bridge { port, .. }, Some(mac)) = (&link.link, link.mac) {
                     endpoints.push(Endpoint {
                         port: port.clone(),
-                        interface: bridge.clone(),
                         mac,
                         addresses: link.addresses.iter().map(|cidr| cidr.address).collect(),
                     });
@@ -113,13 +148,18 @@ impl Networks {
             Some(RuledNetwork {
                 interface: self.0.interface(id, made)?,
                 subnets: made.pools.iter().map(|pool| pool.subnet).collect(),
-                gateways: made.pools.iter().filter_map(|pool| pool.gateway).collect(),
                 internal: made.network.internal,
                 masquerade: !made.network.internal,
             })
         });
         ruled.collect()
     }
+}
+
+/// Lets this machine hand on what it gets.
+pub(super) fn forward(ipv6: bool) -> Result<(), SysctlError> {
+    sysctl::forward_ipv4()?;
+    if ipv6 { sysctl::forward_ipv6() } else { Ok(()) }
 }
 
 /// Where published ports lead: the addresses of the first link that is not internal, and has a bridge.
