@@ -3,12 +3,19 @@
 
 mod checks;
 mod policies;
+mod net_checks;
+mod net_tables;
 mod tables;
+pub(super) mod toy_net;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use checks::right;
 pub(super) use checks::check_plan;
+pub(super) use net_checks::note_moves;
+
+use toy_net as net;
 
 use super::sim::{Chance, Outcome, World};
 use crate::model::{
@@ -52,7 +59,7 @@ fn history(seed: u64) {
 
 /// One thing happens.
 fn disturb(world: &mut World, chance: &mut Chance) {
-    match chance.below(24) {
+    match chance.below(28) {
         0..4 => edit(world, chance),
         4..11 => finish_one(world, chance),
         11 | 12 => exit_one(world, chance),
@@ -69,6 +76,8 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         20 if chance.one_in(3) => world.clock_is_wrong = !world.clock_is_wrong,
         20 => world.machine_changes(chance),
         21 => world.others_use = [0, 400, 700, 820, 900][chance.below(5)],
+        23 => net::redefine(world, chance),
+        24 | 25 => net::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -110,7 +119,7 @@ fn edit(world: &mut World, chance: &mut Chance) {
         name: project.clone(),
         file: PathBuf::from(format!("{project}.yaml")),
         services: BTreeMap::new(),
-        networks: BTreeMap::new(),
+        networks: net::networks(&project, 0),
     });
     let name = ServiceName::parse(["web", "db", "job"][chance.below(3)]).unwrap();
     if chance.one_in(5) {
@@ -121,7 +130,9 @@ fn edit(world: &mut World, chance: &mut Chance) {
         Some(service) => change_live(service, chance),
         None => {
             let version = chance.below(4);
-            entry.services.insert(name.clone(), service(name, version, chance));
+            let mut service = service(name.clone(), version, chance);
+            net::join(&mut service, &project, version, chance);
+            entry.services.insert(name, service);
         }
     }
     let edited: Vec<_> = entry.services.keys().map(|name| (project.clone(), name.clone())).collect();
@@ -217,7 +228,7 @@ fn settle(world: &mut World) {
         }
         let waits = plan.waiting.iter().any(|wait| wait.until.is_some());
         match plan.wake_at {
-            Some(at) if waits || world.now < end => {
+            Some(at) if waits || !plan.upkeep.is_empty() || world.now < end => {
                 assert!(at > world.now, "the planner wants to be woken in the past");
                 world.now = at;
             }
@@ -228,9 +239,10 @@ fn settle(world: &mut World) {
 }
 
 /// Whether the file, or what the machine lacks, keeps the service from being started.
-fn held(world: &World, service: &Service) -> bool {
+fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
     let needs = |ability| service.wishes.iter().any(|wish| wish.ability == ability);
-    !service.holds.is_empty() || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
+    let free = service.holds.is_empty() && net::joinable(&world.desired, project, service);
+    !free || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
 }
 
 /// What a container was given, or is to be given, without being made again.
@@ -241,12 +253,12 @@ fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
 /// What the files say of a slot.
 fn wanted<'a>(world: &'a World, slot: &Slot) -> Option<&'a Service> {
     let service = world.desired.projects.get(&slot.project)?.services.get(&slot.service)?;
-    (slot.number <= service.replicas || held(world, service)).then_some(service)
+    (slot.number <= service.replicas || held(world, &slot.project, service)).then_some(service)
 }
 
 fn check_end(world: &World) {
     for (name, project) in &world.desired.projects {
-        for service in project.services.values().filter(|s| !held(world, s)) {
+        for service in project.services.values().filter(|s| !held(world, name, s)) {
             for number in 1..=service.replicas {
                 let slot = Slot { project: name.clone(), service: service.name.clone(), number };
                 check_slot_end(world, &slot, service);
@@ -256,6 +268,7 @@ fn check_end(world: &World) {
     for container in world.containers.values() {
         assert!(wanted(world, &container.spec.slot).is_some(), "{} is left over", container.spec.slot);
     }
+    net_checks::check_end(world);
 }
 
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
@@ -281,7 +294,9 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
         PullPolicy::Missing | PullPolicy::Never => {}
     }
     match &here[0].state {
-        ContainerState::Running { .. } => {}
+        ContainerState::Running { .. } => net_checks::check_running(world, here[0]),
+        // Whose network it shares ended for good, or is not there.
+        _ if net_checks::nobody_to_share_with(world, here[0]) => {}
         ContainerState::Exited { status, .. } => {
             let done = match service.restart {
                 RestartPolicy::No => true,

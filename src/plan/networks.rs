@@ -175,7 +175,12 @@ impl<'a> Networks<'a> {
         };
         let Some(service) = project.services.get(&slot.service) else { return };
         if matches!(standing(facts, &self.defined, project, service), Standing::InForce) {
-            return;
+            // What a successor is still to be made for stays, and runs again if it ends.
+            let surplus = slot.number > service.replicas;
+            let mut others = facts.observed.containers.values().filter(|other| other.spec.slot == *slot);
+            if surplus || others.any(|other| other.spec.service.hash == service.hash) {
+                return;
+            }
         }
         let again = joins(&container.spec.service).iter().filter_map(|join| self.of_join(facts, container, join));
         let again: Vec<NetworkId> = again.map(|(id, _)| id).collect();

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
+use super::histories::toy_net::Net;
 use crate::model::{
     Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Slot, Timestamp,
+    NetworkPlace, ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Slot, Timestamp,
 };
 
 /// A small generator (SplitMix64): a history is its seed.
@@ -78,6 +79,9 @@ pub(super) struct World {
     pub(super) under_way: BTreeMap<Key, Action>,
     pub(super) memory: Memory,
     pub(super) limits: Limits,
+    pub(super) net: Net,
+    /// How many processes were begun.
+    processes: u64,
     /// How often each container took effect as started.
     pub(super) starts: BTreeMap<ContainerId, u32>,
     /// When an update that failed may be tried again, known apart from the planner's own memory.
@@ -109,6 +113,8 @@ impl World {
             under_way: BTreeMap::new(),
             memory: Memory::default(),
             limits: Limits { pulls: 2, containers: 5 },
+            net: Net::default(),
+            processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
             counted: BTreeMap::new(),
@@ -133,7 +139,10 @@ impl World {
             machine: String::new(),
             lacks: self.lacks.clone(),
             containers: self.containers.clone(),
-            ..Observed::default()
+            attached: self.net.attached.clone(),
+            lost: self.net.lost.clone(),
+            networks: self.net.networks.clone(),
+            firewall: self.net.firewall.clone(),
         }
     }
 
@@ -226,6 +235,9 @@ impl World {
             now: self.now,
         });
         super::histories::check_plan(self, &observed, &plan);
+        let moves = super::histories::note_moves(self, &observed, &plan);
+        self.net.moved.extend(moves);
+        self.memory.notice_moves(&plan);
         for step in &plan.steps {
             self.under_way.insert(step.action.key(), step.action.clone());
             self.begun.insert(step.action.key(), self.now);
@@ -245,7 +257,8 @@ impl World {
             Outcome::Succeeds | Outcome::FailsAfterEffect => self.effect(&action),
         };
         if let (Ok(()), Outcome::Succeeds, Action::Start { spec, .. }) = (&possible, outcome, &action) {
-            let again = matches!(before, Some(ContainerState::Exited { .. }));
+            let moved = self.net.moved.remove(&spec.id);
+            let again = matches!(before, Some(ContainerState::Exited { .. })) && !moved;
             *self.counted.entry(spec.id.clone()).or_default() += u32::from(again);
         }
         if let (Err(_), Action::Start { spec, .. }) = (&possible, &action) {
@@ -303,8 +316,11 @@ impl World {
                     self.images.remove(image);
                 }
             }
-            Action::Start { spec, .. } => self.start(&spec.id)?,
-            Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Connect { .. } | Action::Guard => {}
+            Action::Start { spec, network } => self.start(&spec.id, network)?,
+            Action::MakeNetwork { network } => self.net.make(network)?,
+            Action::RemoveNetwork { id } => self.net.remove(id, &self.containers),
+            Action::Connect { spec } => self.net.connect(&spec.id)?,
+            Action::Guard => self.net.firewall = None,
             Action::Update { spec } => {
                 if let Some(container) = self.containers.get_mut(&spec.id) {
                     container.spec = recorded(spec);
@@ -315,6 +331,7 @@ impl World {
                 let alive = self.containers.get(id).is_some_and(|c| c.state.alive());
                 assert!(!alive, "{id} was removed while it ran");
                 self.containers.remove(id);
+                self.net.forget(id);
                 self.starts.remove(id);
                 self.counted.remove(id);
                 self.update_after.remove(id);
@@ -323,7 +340,7 @@ impl World {
         Ok(())
     }
 
-    fn start(&mut self, id: &ContainerId) -> Result<(), String> {
+    fn start(&mut self, id: &ContainerId, place: &NetworkPlace) -> Result<(), String> {
         let Some(container) = self.containers.get(id) else { return Err("it was never made".to_owned()) };
         if matches!(container.state, ContainerState::Running { .. }) {
             return Ok(());
@@ -331,9 +348,11 @@ impl World {
         let slot = container.spec.slot.clone();
         let other = self.containers.values().find(|c| c.spec.slot == slot && c.state.alive());
         assert!(other.is_none(), "two processes in slot {slot}");
+        self.net.attach(id, place, &self.containers)?;
         let since = self.now;
         if let Some(container) = self.containers.get_mut(id) {
-            let process = ProcessId { pid: 1, start_ticks: 1 };
+            self.processes += 1;
+            let process = ProcessId { pid: 1, start_ticks: self.processes };
             container.state = ContainerState::Running { init: process, shim: process, since };
             *self.starts.entry(id.clone()).or_default() += 1;
         }
@@ -359,6 +378,7 @@ impl World {
                 ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. } => return,
             };
             container.state = ContainerState::Exited { status, started, at };
+            self.net.lost.remove(id);
         }
     }
 
@@ -368,6 +388,7 @@ impl World {
             && let ContainerState::Running { since, .. } = container.state
         {
             container.state = ContainerState::Orphaned { started: since };
+            self.net.lost.remove(id);
         }
     }
 
@@ -386,6 +407,7 @@ impl World {
     pub(super) fn reboots(&mut self) {
         self.under_way.clear();
         self.daemon_forgets();
+        self.net.reboots();
         let at = self.now;
         for container in self.containers.values_mut() {
             let started = match container.state {
@@ -404,6 +426,7 @@ impl World {
         let generations = std::mem::take(&mut self.memory.generations);
         self.memory = Memory { generations, ..Memory::default() };
         self.counted.clear();
+        self.net.moved.clear();
         self.update_after.clear();
         self.answered.clear();
         self.heard.clear();

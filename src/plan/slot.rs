@@ -232,12 +232,16 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
         planner.wait(slot, blocked.0, blocked.1);
         return joins::connect(planner, slot, container);
     }
-    planner.plan.moving.insert(id.clone(), reason.clone());
     if running {
         let StopPolicy { signal, grace_ms } = stop_policy(planner, slot, container);
-        planner.step(slot, Action::Stop { id, signal, grace_ms }, reason);
+        planner.step(slot, Action::Stop { id: id.clone(), signal, grace_ms }, reason.clone());
     } else {
-        start(planner, slot, container, reason);
+        start(planner, slot, container, reason.clone());
+    }
+    // One that ended by itself, and for which nothing is done yet, may be left to its policy again by an edit.
+    let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
+    if acts || planner.facts.memory.moving.contains_key(&id) {
+        planner.plan.moving.insert(id, reason);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, wanted};
+use super::{held, live, net_checks, wanted};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
@@ -19,6 +19,7 @@ pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Pla
         assert!(!step.reason.is_empty(), "{key}: no reason");
         let failed = match &step.action {
             Action::Update { spec } => world.memory.updates.get(&spec.id),
+            Action::Connect { spec } => world.memory.connects.get(&spec.id),
             other => world.memory.failures.get(&key).filter(|f| f.verb == other.verb()),
         };
         if let Some(failure) = failed {
@@ -30,6 +31,7 @@ pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Pla
     check_asked(world, observed, plan);
     check_crowded(world, observed, plan);
     check_nothing_is_forgotten(world, observed, plan);
+    net_checks::nothing_is_forgotten(world, observed, plan);
     assert!(plan.wake_at.is_none_or(|at| at > world.now), "the planner wants to be woken in the past");
 }
 
@@ -39,7 +41,7 @@ fn check_limits(world: &World, plan: &Plan) {
     assert!(pulls <= world.limits.pulls, "{pulls} pulls at once");
     let removals = actions().filter(|a| matches!(a, Action::RemoveImage { .. })).count();
     assert!(removals <= 1, "{removals} images are removed at once");
-    let others = actions().count() - pulls - removals;
+    let others = actions().filter(|a| matches!(a.key(), Key::Container(_))).count();
     assert!(others <= world.limits.containers, "{others} container actions at once");
 }
 
@@ -48,19 +50,27 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
         Action::Pull { image, platform, .. } => check_pull(world, observed, image, platform.as_ref()),
         Action::RemoveImage { image, digest } => check_collect(world, observed, plan, image, digest),
         Action::Create { spec } => {
-            let service = wanted(world, &spec.slot).expect("a container is made that no file asks for");
-            assert!(!held(world, service), "a container of a held service is made");
+            let slot = &spec.slot;
+            let service = wanted(world, slot).expect("a container is made that no file asks for");
+            assert!(!held(world, &slot.project, service), "a container of a held service is made");
             assert!(spec.slot.number <= service.replicas, "a replica too many is made");
             assert_eq!(spec.service.hash, service.hash, "a container is made from an old specification");
             let here = world.stands_for(&spec.image, &platform(service.platform.as_ref()));
             assert_eq!(Some(&spec.image_digest), here, "made without its image");
             assert!(!observed.containers.contains_key(&spec.id), "made a second time");
         }
-        Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Connect { .. } | Action::Guard => {}
-        Action::Start { spec, .. } => check_start(world, observed, plan, &observed.containers[&spec.id]),
+        Action::MakeNetwork { network } => net_checks::make(world, observed, plan, network),
+        Action::RemoveNetwork { id } => net_checks::remove(world, observed, plan, id),
+        Action::Connect { spec } => net_checks::connect(world, observed, &spec.id),
+        Action::Guard => assert!(world.net.firewall.is_some(), "the rules are put right that are right"),
+        Action::Start { spec, network } => {
+            net_checks::start(world, observed, &observed.containers[&spec.id], network);
+            check_start(world, observed, plan, &observed.containers[&spec.id]);
+        }
         Action::Update { spec } => {
-            let service = wanted(world, &spec.slot).expect("a container is changed that no file asks for");
-            assert!(!held(world, service), "a container of a held service is changed");
+            let slot = &spec.slot;
+            let service = wanted(world, slot).expect("a container is changed that no file asks for");
+            assert!(!held(world, &slot.project, service), "a container of a held service is changed");
             let before = &observed.containers[&spec.id];
             assert!(right(world, service, before), "a container is changed that has to be made again");
             let orphaned = matches!(before.state, ContainerState::Orphaned { .. });
@@ -79,7 +89,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
 
 fn users<'a>(world: &'a World, image: &'a ImageReference) -> impl Iterator<Item = (Slot, &'a Service)> {
     let all = world.desired.projects.values().flat_map(|p| p.services.values().map(|s| (p.name.clone(), s)));
-    let live = all.filter(move |(_, s)| s.image.as_ref() == Some(image) && !held(world, s) && s.replicas > 0);
+    let live = all.filter(move |(p, s)| s.image.as_ref() == Some(image) && !held(world, p, s) && s.replicas > 0);
     live.map(|(project, s)| (Slot { project, service: s.name.clone(), number: 1 }, s))
 }
 
@@ -221,14 +231,17 @@ fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &Obse
     }
     let service = wanted(world, slot).expect("something is started that no file asks for");
     if let ContainerState::Exited { status, started, at } = container.state {
-        let current = service.hash == container.spec.service.hash && !held(world, service);
+        let current = service.hash == container.spec.service.hash && !held(world, &slot.project, service);
         let policy = if current { service.restart } else { container.spec.service.restart };
+        if current && net_checks::must_move(world, observed, container) {
+            return;
+        }
         check_restart(world, &container.spec.id, policy, status, at.since(started));
     } else {
-        assert!(!held(world, service), "a held service is started for the first time");
+        assert!(!held(world, &slot.project, service), "a held service is started for the first time");
         assert_eq!(service.hash, container.spec.service.hash, "an old specification is started");
     }
-    if !held(world, service) && right(world, service, container) && live(&container.spec.service) != live(service) {
+    if !held(world, &slot.project, service) && right(world, service, container) && live(&container.spec.service) != live(service) {
         let failed = world.memory.updates.contains_key(&container.spec.id);
         assert!(failed, "{slot} is started before it was given what changed");
     }
@@ -261,8 +274,10 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
     }
     assert!(container.state.alive(), "{slot} is stopped although it does not run");
     let Some(service) = wanted(world, slot) else { return };
-    assert!(!held(world, service), "a held service's container is stopped");
-    assert!(!right(world, service, container), "what is as the file says is stopped");
+    assert!(!held(world, &slot.project, service), "a held service's container is stopped");
+    if right(world, service, container) {
+        return net_checks::stop(world, observed, container);
+    }
     let here = |c: &&ObservedContainer| c.spec.slot == *slot && right(world, service, c);
     let successor = observed.containers.values().any(|c| here(&c));
     assert!(successor, "{slot} is stopped before its successor is made");
@@ -272,7 +287,7 @@ fn check_remove(world: &World, observed: &Observed, container: &ObservedContaine
     let slot = &container.spec.slot;
     assert!(!container.state.alive(), "{slot} is removed while it runs");
     let Some(service) = wanted(world, slot) else { return };
-    assert!(!held(world, service), "a held service's container is removed");
+    assert!(!held(world, &slot.project, service), "a held service's container is removed");
     let same = observed.containers.values().filter(|c| c.spec.slot == *slot && right(world, service, c));
     let only = same.count() == 1 && right(world, service, container);
     assert!(!only, "what the file asks for is removed");
@@ -294,8 +309,8 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
             }
         }
     }
-    let waits = |w: &Wait| matches!(w.on, WaitingOn::Held);
+    let waits = |w: &Wait| matches!(w.on, WaitingOn::Held | WaitingOn::NoNetwork(_));
     for wait in plan.waiting.iter().filter(|w| waits(w)) {
-        assert!(wanted(world, &wait.slot).is_some_and(|s| held(world, s)), "{} is held for nothing", wait.slot);
+        assert!(wanted(world, &wait.slot).is_some_and(|s| held(world, &wait.slot.project, s)), "{} is held for nothing", wait.slot);
     }
 }
