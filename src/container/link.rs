@@ -21,6 +21,8 @@ pub const EXIT_LEN: usize = 512;
 pub const FAILED: &str = "failed";
 /// What the container was made from.
 pub const CONTAINER: &str = "container.json";
+/// What it was joined to at its last start: the lease of its addresses.
+pub const NETWORK: &str = "network.json";
 /// The folder of the log files.
 pub const LOGS: &str = "logs";
 
