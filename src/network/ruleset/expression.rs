@@ -55,7 +55,7 @@ impl Draft {
         self.add_set("set", name, more, elements);
     }
 
-    pub(super) fn map(&mut self, name: &str, kind: Value, to: Value, elements: Vec<Value>) {
+    pub(super) fn map(&mut self, name: &str, kind: Value, to: &str, elements: Vec<Value>) {
         self.add_set("map", name, json!({ "type": kind, "map": to }), elements);
     }
 

@@ -19,6 +19,13 @@ const BETWEEN: Hook = Hook { kind: "filter", hook: "forward", priority: 0 };
 const HOST: Hook = Hook { kind: "filter", hook: "input", priority: 0 };
 const LEAVE: Hook = Hook { kind: "nat", hook: "postrouting", priority: 100 };
 
+/// The ports that are answered on all addresses.
+const ALL: &str = "ports";
+/// Those on one.
+const AT: &str = "ports_at";
+/// Those on one, for this machine only.
+const HERE: &str = "ports_here";
+
 /// What differs between the families.
 struct Family {
     ipv6: bool,
@@ -60,8 +67,8 @@ pub(super) fn table(rules: &Rules, ipv6: bool) -> (Table, Vec<Value>) {
         ports(&mut draft, rules, family);
     }
     draft.chain("enter", ENTER, enter(families));
-    draft.chain("publish_in", PUBLISH_IN, publish(families, &["ports_at", "ports"]));
-    draft.chain("publish_here", PUBLISH_HERE, publish(families, &["ports_here", "ports_at", "ports"]));
+    draft.chain("publish_in", PUBLISH_IN, publish(families, &[AT, ALL]));
+    draft.chain("publish_here", PUBLISH_HERE, publish(families, &[HERE, AT, ALL]));
     draft.chain("between", BETWEEN, between());
     draft.chain("host", HOST, host(rules.api, families));
     draft.chain("leave", LEAVE, leave(families));
@@ -91,37 +98,40 @@ fn addresses(draft: &mut Draft, rules: &Rules, family: &Family) {
     draft.intervals(&family.named("blocked"), family.kind.into(), blocked.collect());
 }
 
+/// What a port is looked up by: the address on which it is answered, if one is, its protocol and its number.
+type Key = (Option<IpAddr>, Protocol, u16);
+
 /// Where published ports lead. Of two that are the same the first one counts: one mistake must not take the others' rules away.
+///
+/// The address and the port in maps of their own: older versions of nft know no map to both in JSON.
 fn ports(draft: &mut Draft, rules: &Rules, family: &Family) {
-    let mut all: BTreeMap<(Protocol, u16), Value> = BTreeMap::new();
-    let mut at: BTreeMap<(IpAddr, Protocol, u16), Value> = BTreeMap::new();
-    let mut here = at.clone();
+    let mut maps: BTreeMap<&str, BTreeMap<Key, (IpAddr, u16)>> =
+        [ALL, AT, HERE].map(|name| (name, BTreeMap::new())).into();
     for (published, leads) in &rules.published {
         let Some(leads) = leads.iter().find(|address| address.is_ipv6() == family.ipv6) else { continue };
-        let to = tuple([address(*leads), published.target.into()]);
-        let (protocol, port) = (published.protocol, published.port);
-        match answered(published, family.ipv6) {
-            None => {}
-            Some(Answered::All) => {
-                all.entry((protocol, port)).or_insert(to);
-            }
-            Some(Answered::At(on)) => {
-                at.entry((on, protocol, port)).or_insert(to);
-            }
-            Some(Answered::Here(on)) => {
-                here.entry((on, protocol, port)).or_insert(to);
-            }
-        }
+        let (map, on) = match answered(published, family.ipv6) {
+            None => continue,
+            Some(Answered::All) => (ALL, None),
+            Some(Answered::At(on)) => (AT, Some(on)),
+            Some(Answered::Here(on)) => (HERE, Some(on)),
+        };
+        let key = (on, published.protocol, published.port);
+        maps.entry(map).or_default().entry(key).or_insert((*leads, published.target));
     }
-    let to = json!([family.kind, "inet_service"]);
-    let all = all.into_iter().map(|((protocol, port), to)| json!([tuple([number(protocol).into(), port.into()]), to]));
-    draft.map(&family.named("ports"), json!(["inet_proto", "inet_service"]), to.clone(), all.collect());
-    for (name, map) in [("ports_at", at), ("ports_here", here)] {
-        let elements = map
-            .into_iter()
-            .map(|((on, protocol, port), to)| json!([tuple([address(on), number(protocol).into(), port.into()]), to]));
-        let kind = json!([family.kind, "inet_proto", "inet_service"]);
-        draft.map(&family.named(name), kind, to.clone(), elements.collect());
+    for (name, map) in maps {
+        let kind = if name == ALL {
+            json!(["inet_proto", "inet_service"])
+        } else {
+            json!([family.kind, "inet_proto", "inet_service"])
+        };
+        let key = |(on, protocol, port): &Key| match on {
+            None => tuple([number(*protocol).into(), (*port).into()]),
+            Some(on) => tuple([address(*on), number(*protocol).into(), (*port).into()]),
+        };
+        let addresses = map.iter().map(|(k, (to, _))| json!([key(k), address(*to)])).collect();
+        draft.map(&family.named(name), kind.clone(), family.kind, addresses);
+        let targets = map.iter().map(|(k, (_, target))| json!([key(k), target])).collect();
+        draft.map(&family.named(&format!("{name}_to")), kind, "inet_service", targets);
     }
 }
 
@@ -158,15 +168,15 @@ fn enter(families: &[Family]) -> Vec<Vec<Value>> {
 fn publish(families: &[Family], maps: &[&str]) -> Vec<Vec<Value>> {
     let protocols = one_of(json!([6, 17, 132]));
     let local = is(json!({ "fib": { "result": "type", "flags": ["daddr"] } }), "local");
-    let here = maps.contains(&"ports_here");
+    let here = maps.contains(&HERE);
     let mut rules = Vec::new();
     for family in families {
         for map in maps {
             let (protocol, port) = (meta("l4proto"), field("th", "dport"));
-            let key =
-                if *map == "ports" { tuple([protocol, port]) } else { tuple([family.destination(), protocol, port]) };
-            let map = json!({ "map": { "key": key, "data": family.set(map) } });
-            let dnat = json!({ "dnat": { "family": family.header, "addr": map } });
+            let key = if *map == ALL { tuple([protocol, port]) } else { tuple([family.destination(), protocol, port]) };
+            let found = |map: &str| json!({ "map": { "key": key, "data": family.set(map) } });
+            let (to, target) = (found(map), found(&format!("{map}_to")));
+            let dnat = json!({ "dnat": { "family": family.header, "addr": to, "port": target } });
             let mut rule = vec![is(meta("l4proto"), protocols.clone()), local.clone()];
             if !here && !family.ipv6 {
                 // Whoever sends that to an interface wants to be taken for this machine.
