@@ -40,6 +40,18 @@ pub(super) struct Key {
     servers: Vec<SocketAddr>,
 }
 
+impl Key {
+    pub(super) fn new(question: &Question, servers: &[SocketAddr]) -> Self {
+        Self {
+            name: question.name.to_ascii_lowercase(),
+            kind: question.kind,
+            flags: question.flags(),
+            dnssec: question.wants_dnssec(),
+            servers: servers.to_vec(),
+        }
+    }
+}
+
 /// None: nobody answered.
 type Outcome = Option<Arc<Answer>>;
 
@@ -70,13 +82,7 @@ impl Forwarder {
         if servers.addresses.is_empty() {
             return question.refusal(code::SERVER);
         }
-        let key = Key {
-            name: question.name.to_ascii_lowercase(),
-            kind: question.kind,
-            flags: question.flags(),
-            dnssec: question.wants_dnssec(),
-            servers: servers.addresses.clone(),
-        };
+        let key = Key::new(question, &servers.addresses);
         if let Some((answer, age)) = lock(&self.0.cache).find(&key, Instant::now()) {
             return question.passed_on(&answer, age, transport);
         }

@@ -101,10 +101,15 @@ fn rules_of_the_container_that_track_connections_do_not_cut_the_answer() {
     apart(|| {
         redirect().unwrap();
         let rules = "table inet own {
-            chain in { type filter hook input priority 0; policy drop;
+            chain in {
+                type filter hook input priority 0; policy drop;
                 ct state established accept
-                ct state new meta l4proto { tcp, udp } th dport { 53, 61053 } accept }
-            chain out { type nat hook postrouting priority 100; masquerade; }
+                ct state new meta l4proto { tcp, udp } th dport { 53, 61053 } accept
+            }
+            chain out {
+                type nat hook postrouting priority 100;
+                masquerade
+            }
         }";
         let mut nft = Command::new("nft").args(["-f", "-"]).stdin(std::process::Stdio::piped()).spawn().unwrap();
         nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
