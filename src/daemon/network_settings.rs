@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use sha2::{Digest as _, Sha256};
-
 use super::config::{Config, ExposeFile};
 use crate::model::{Cidr, Exposure};
 use crate::network::Settings;
@@ -35,7 +33,7 @@ pub(super) const fn exposure(file: ExposeFile) -> Exposure {
 fn pools(config: &Config) -> Pools {
     let given = config.file.networks.pools.iter().filter_map(|pool| Some((Cidr::parse(&pool.base)?, pool.size)));
     let (v4, v6): (Vec<_>, Vec<_>) = given.partition(|(base, _)| base.address.is_ipv4());
-    let usual = Pools::usual(own_range());
+    let usual = Pools::usual(Some(Pools::unique_local(&machine())));
     Pools { v4: if v4.is_empty() { usual.v4 } else { v4 }, v6: if v6.is_empty() { usual.v6 } else { v6 } }
 }
 
@@ -45,12 +43,8 @@ fn blocked(text: &str) -> Option<Cidr> {
     Cidr::parse(text).or_else(|| text.parse().ok().and_then(one))
 }
 
-/// The 40 bits that this machine has to itself of fd00::/8 (RFC 4193): from its machine id, so that they stay.
-fn own_range() -> [u8; 5] {
+/// What tells this machine from others, and stays.
+fn machine() -> Vec<u8> {
     let id = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id"];
-    let id = id.iter().find_map(|path| std::fs::read(path).ok().filter(|id| !id.is_empty())).unwrap_or_default();
-    let hash = Sha256::new().chain_update(b"longshore networks").chain_update(id).finalize();
-    let mut range = [0; 5];
-    range.copy_from_slice(&hash[..5]);
-    range
+    id.iter().find_map(|path| std::fs::read(path).ok().filter(|id| !id.is_empty())).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! A container's life in its networks: before its start, while it runs, after its end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,7 +42,7 @@ pub enum AttachError {
     Link(#[from] LinkError),
     /// No threads, or the namespace is gone.
     #[error("the container's network namespace cannot be entered")]
-    Namespace(#[source] std::io::Error),
+    Namespace(#[source] io::Error),
 }
 
 impl Networks {
@@ -163,8 +164,14 @@ impl Networks {
                 _ => return Ok(()),
             }
         };
-        let done = super::blocking(move || link::reconnect(init, &attached.links)).await;
-        done.map_err(AttachError::Namespace)??;
+        let done = super::blocking(move || match namespace::of_process(init).map_err(AttachError::Namespace)? {
+            Some(namespace) => Ok(link::reconnect(&namespace, &attached.links)?),
+            // It is just ending.
+            None => Ok::<_, AttachError>(Vec::new()),
+        });
+        for (attachment, fault) in done.await.map_err(AttachError::Namespace)?? {
+            tracing::info!(container = id.short(), network = %attachment.name, "put right: its interface {} {fault}", attachment.interface);
+        }
         self.state().lost.remove(id);
         self.answer_names();
         self.notify();
@@ -201,6 +208,7 @@ impl Networks {
 
     fn serve(&self, id: &ContainerId, init: ProcessId) {
         let opened = namespace::of_process(init)
+            .and_then(|ns| ns.ok_or_else(|| io::Error::other("it has ended")))
             .and_then(|ns| namespace::within(ns, dns::sockets))
             .and_then(|opened| opened)
             .and_then(|(udp, tcp)| self.0.resolver.serve(id.clone(), udp, tcp));
@@ -247,7 +255,7 @@ impl Inner {
         let prefix = |address: &IpAddr| if address.is_ipv4() { 16 } else { 64 };
         let more = join.link_local.iter().map(|address| Cidr { address: *address, prefix: prefix(address) });
         addresses.extend(more);
-        let mac = join.mac.unwrap_or_else(|| addresses::mac(&[spec.id.as_str(), id.as_str()]));
+        let mac = join.mac.unwrap_or_else(|| addresses::mac(&[spec.id.as_str().as_bytes(), id.as_str().as_bytes()]));
         let interface = self.interface(id, made).unwrap_or_default();
         let link = match &made.network.driver {
             Driver::Bridge => Link::Bridge { bridge: interface, port: self.port(&spec.id, id) },

@@ -211,7 +211,7 @@ impl Inner {
         BridgeSpec {
             name: self.interface(id, made).unwrap_or_default(),
             alias: self.alias(id),
-            mac: addresses::mac(&[id.as_str()]),
+            mac: addresses::mac(&[self.settings.instance.as_bytes(), id.as_str().as_bytes()]),
             mtu: made.mtu,
             addresses: made.pools.iter().filter_map(gateway).collect(),
             ipv6: made.network.ipv6,
@@ -222,13 +222,13 @@ impl Inner {
 impl From<&AddressPool> for Range {
     fn from(pool: &AddressPool) -> Self {
         let AddressPool { subnet, range, gateway, kept } = pool.clone();
-        Self { subnet, range, gateway, kept }
+        Self { subnet, range, gateway: gateway.unwrap_or(subnet.address), kept }
     }
 }
 
 impl From<Range> for AddressPool {
     fn from(range: Range) -> Self {
         let Range { subnet, range, gateway, kept } = range;
-        Self { subnet, range, gateway, kept }
+        Self { subnet, range, gateway: Some(gateway), kept }
     }
 }

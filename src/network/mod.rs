@@ -37,7 +37,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch as changes;
 
 use crate::model::{
@@ -253,15 +252,8 @@ impl Inner {
 
     /// A name for an interface: 13 characters of the 15 that there may be.
     fn own_name(&self, prefix: &str, parts: &[&str]) -> String {
-        let mut hasher = Sha256::new();
-        for part in std::iter::once(&self.settings.instance.as_str()).chain(parts) {
-            hasher.update((part.len() as u64).to_be_bytes());
-            hasher.update(part.as_bytes());
-        }
-        let hash = hasher.finalize();
-        let digits = hash.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let digits = digits.take(13 - prefix.len()).filter_map(|digit| char::from_digit(digit.into(), 16));
-        format!("{prefix}{}", digits.collect::<String>())
+        let parts: Vec<&[u8]> = std::iter::once(self.settings.instance.as_bytes()).chain(parts.iter().map(|p| p.as_bytes())).collect();
+        addresses::interface(prefix, 13 - prefix.len(), &parts)
     }
 }
 
