@@ -10,8 +10,8 @@ use super::view::{
     StepView, StoreView, View, WaitView,
 };
 use crate::model::{
-    Action, ContainerState, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, Project, ProjectName, Service, ServiceName,
-    Settings, Slot, Timestamp,
+    Action, ContainerState, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, Project, ProjectName,
+    Service, ServiceName, Settings, Slot, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
 
@@ -49,7 +49,10 @@ impl Reconciler {
             | WaitingOn::Network { .. }
             | WaitingOn::Turn => true,
         };
-        let busy = !self.under_way.is_empty() || self.plan.waiting.iter().any(|w| open(&w)) || !self.plan.upkeep.is_empty() || self.absent;
+        let busy = !self.under_way.is_empty()
+            || self.plan.waiting.iter().any(|w| open(&w))
+            || !self.plan.upkeep.is_empty()
+            || self.absent;
         let note = [around.gauges.store_note.clone(), around.unsaved.clone()].into_iter().flatten().collect::<Vec<_>>();
         View {
             at: around.now,
@@ -148,7 +151,8 @@ impl Reconciler {
     }
 
     fn network_reason(&self, id: &NetworkId, name: &NetworkName, after: Option<&NetworkId>) -> String {
-        if let Some(failure) = self.memory.failures.get(&Key::Network(id.clone())).filter(|f| f.verb == "make network") {
+        if let Some(failure) = self.memory.failures.get(&Key::Network(id.clone())).filter(|f| f.verb == "make network")
+        {
             return format!("network {name} is not up: attempt {} failed: {}", failure.attempts, failure.error);
         }
         let Some(old) = after else { return format!("network {name} is being made") };
@@ -157,12 +161,17 @@ impl Reconciler {
             c.state.alive() && attached.is_some_and(|attached| attached.links.iter().any(|l| l.network == *old))
         });
         let users: Vec<String> = users.map(|c| c.spec.name.to_string()).collect();
-        let old_name = self.observed.networks.get(old).map_or_else(|| old.short().to_owned(), |n| n.network.name.to_string());
-        let which = if old_name == name.as_str() { "its former definition".to_owned() } else { format!("network {old_name}") };
+        let old_name =
+            self.observed.networks.get(old).map_or_else(|| old.short().to_owned(), |n| n.network.name.to_string());
+        let which =
+            if old_name == name.as_str() { "its former definition".to_owned() } else { format!("network {old_name}") };
         if users.is_empty() {
             return format!("network {name} is made once {which} is gone: they cannot be at once");
         }
-        format!("network {name} is made once {which} is gone, with which it cannot be at once; on that: {}", users.join(", "))
+        format!(
+            "network {name} is made once {which} is gone, with which it cannot be at once; on that: {}",
+            users.join(", ")
+        )
     }
 
     fn pull_failure(&self, image: &ImageReference) -> Option<&Failure> {
