@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
@@ -26,7 +27,12 @@ struct Filter {
     nft: Option<Nft>,
     /// Up to whose wish it is as it should be.
     applied: u64,
+    /// When the rules of others were read last, and what they drop that ours let through.
+    others: Option<(Instant, Option<String>)>,
 }
+
+/// The rules of others are not read more often: what they drop is only told.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// What a look at the rules shows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,19 +45,26 @@ pub(super) struct Look {
 
 impl Applying {
     pub(super) fn new(nft: Option<Nft>) -> Self {
-        let filter = tokio::sync::Mutex::new(Filter { nft, applied: 0 });
+        let filter = tokio::sync::Mutex::new(Filter { nft, ..Filter::default() });
         Self { wanted: AtomicU64::new(0), filter }
     }
 
     pub(super) async fn look(&self, bridges: &[String]) -> Look {
         let mut filter = self.filter.lock().await;
-        let Some(nft) = &mut filter.nft else { return Look::default() };
+        let Filter { nft: Some(nft), others, .. } = &mut *filter else { return Look::default() };
         let drift = match nft.check().await {
             Ok(drift) => drift.map(|drift| drift.to_string()),
             Err(error) => Some(sentence(&error)),
         };
-        // Only a hint: without it everything works as well.
-        let blocked_by = nft.blocked_by(bridges).await.ok().flatten().map(|barrier| barrier.to_string());
+        let blocked_by = match others {
+            Some((at, seen)) if at.elapsed() < OTHERS => seen.clone(),
+            _ => {
+                // Only a hint: without it everything works as well.
+                let seen = nft.blocked_by(bridges).await.ok().flatten().map(|barrier| barrier.to_string());
+                *others = Some((Instant::now(), seen.clone()));
+                seen
+            }
+        };
         Look { drift, blocked_by }
     }
 }
