@@ -1,13 +1,12 @@
 //! The rules in force: made from what is, applied together for all who wait.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
 use super::sysctl::{self, SysctlError};
-use super::{Networks, State};
+use super::{Networks, State, ports};
 use crate::model::{Driver, Link, Published, sentence};
 
 /// Why the rules are not in force.
@@ -141,7 +140,7 @@ impl Networks {
                     });
                 }
             }
-            let to = reached_at(&lease.attached);
+            let to = ports::leads_to(&lease.attached);
             published.extend(lease.attached.published.iter().map(|port: &Published| (port.clone(), to.clone())));
         }
         let settings = &self.0.settings;
@@ -173,13 +172,4 @@ impl Networks {
 pub(super) fn forward(ipv6: bool) -> Result<(), SysctlError> {
     sysctl::forward_ipv4()?;
     if ipv6 { sysctl::forward_ipv6() } else { Ok(()) }
-}
-
-/// Where published ports lead: the addresses of the first link that is not internal, and has a bridge.
-fn reached_at(attached: &crate::model::Attached) -> Vec<IpAddr> {
-    let bridged = |link: &&crate::model::Attachment| matches!(link.link, Link::Bridge { .. }) && !link.internal;
-    // The one with the way out comes first: answers take that way.
-    let way_out = attached.links.iter().filter(bridged).max_by_key(|link| !link.gateways.is_empty());
-    let Some(link) = way_out else { return Vec::new() };
-    link.ipv4().map(IpAddr::V4).into_iter().chain(link.ipv6().map(IpAddr::V6)).collect()
 }
