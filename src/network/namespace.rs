@@ -1,1 +1,88 @@
 //! Work inside another network namespace.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::fstat;
+
+use crate::model::ProcessId;
+
+/// Does the work on a thread of its own that has entered the namespace. Blocks until it is done.
+pub fn within<T: Send>(namespace: impl AsFd, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let namespace = namespace.as_fd();
+    let enter = || -> io::Result<T> {
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        Ok(work())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn_scoped(scope, enter)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// The calling thread's own.
+pub fn own() -> io::Result<OwnedFd> {
+    Ok(File::open("/proc/thread-self/ns/net")?.into())
+}
+
+/// That of a process; none where it has ended. Never that of another one that has its number since.
+pub fn of_process(process: ProcessId) -> io::Result<Option<OwnedFd>> {
+    let opened = match File::open(format!("/proc/{}/ns/net", process.pid)) {
+        Ok(opened) => opened,
+        Err(error) if is_gone(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Looked at afterwards: if it is this one now, it was this one then.
+    match start_ticks(process.pid) {
+        Ok(ticks) => Ok((ticks == process.start_ticks).then(|| opened.into())),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether two of them are one.
+pub fn same(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
+    let (one, other) = (fstat(one)?, fstat(other)?);
+    Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+}
+
+/// A zombie has no namespaces any more.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+fn start_ticks(pid: i32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name may hold blanks and brackets; the fields after it begin with the third.
+    let ticks = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(19)?.parse().ok());
+    ticks.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::netlink::Socket;
+    use crate::network::netlink::tests::apart;
+
+    #[test]
+    fn work_is_done_inside_and_nowhere_else() {
+        let inside = apart(|| own().unwrap());
+        let here = own().unwrap();
+        assert!(!same(&inside, &here).unwrap());
+        let links = within(&inside, || Socket::open().unwrap().links().unwrap()).unwrap();
+        assert!(links.iter().any(|link| link.name == "lo" && !link.up));
+        let there = within(&inside, || own().unwrap()).unwrap();
+        assert!(same(&inside, &there).unwrap() && same(&here, own().unwrap()).unwrap());
+    }
+
+    #[test]
+    fn a_process_is_not_mistaken_for_another() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let process = ProcessId { pid, start_ticks: start_ticks(pid).unwrap() };
+        assert!(of_process(process).unwrap().is_some());
+        assert!(of_process(ProcessId { start_ticks: process.start_ticks + 1, ..process }).unwrap().is_none());
+        assert!(of_process(ProcessId { pid: i32::MAX, ..process }).unwrap().is_none());
+    }
+}

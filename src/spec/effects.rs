@@ -5,7 +5,7 @@ use super::keys::{Effect, Rule, Shape, Table};
 use super::node::{Node, Value};
 use super::report::Report;
 use super::source_text::Span;
-use crate::model::{Hold, NetworkMode, Severity};
+use crate::model::{Hold, Severity};
 
 /// Walks the keys of a service (or of `x-longshore`), adds warnings to the report and returns the holds.
 pub(super) fn holds(node: &Node, table: &'static Table, key: &str, report: &mut Report<'_>) -> Vec<Hold> {
@@ -53,38 +53,6 @@ pub(super) fn beside_services(root: &Node, table: &'static Table, report: &mut R
             && !asks_for_nothing(value, &[])
         {
             warn(report, name.at, &name.text, means);
-        }
-    }
-}
-
-/// `network_mode` and what holds a service for it. A service without one would get the project's default network.
-pub(super) fn network(service: &Node, at: Span, key: &str, report: &mut Report<'_>) -> (NetworkMode, Option<Hold>) {
-    let hint = "write `network_mode: none` (loopback only) or `network_mode: host`";
-    let inner = path(key, "network_mode");
-    let Some((name, mode)) = service.entry("network_mode").filter(|(_, node)| !node.is_null()) else {
-        let names_networks = service.given("networks").is_some_and(|node| !asks_for_nothing(node, &[]));
-        // The networks that it names hold it already.
-        let missing = (!names_networks).then(|| {
-            hold(
-                report,
-                at,
-                key,
-                &format!("`{key}` would join the project's default network, which is not supported yet"),
-                hint,
-            )
-        });
-        return (NetworkMode::None, missing);
-    };
-    if let Some((networks, _)) = service.entry("networks").filter(|(_, node)| !asks_for_nothing(node, &[])) {
-        let message = "`networks` and `network_mode` exclude each other";
-        report.error(networks.at, &path(key, "networks"), message).hint("remove one of them");
-    }
-    match mode.text().unwrap_or_default() {
-        "none" => (NetworkMode::None, None),
-        "host" => (NetworkMode::Host, None),
-        _ => {
-            let message = unsupported(&inner, "of its modes only `none` and `host` are");
-            (NetworkMode::None, Some(hold(report, name.at, &inner, &message, hint)))
         }
     }
 }

@@ -11,8 +11,8 @@ const IDS: u32 = 65_536;
 
 pub(super) fn read(network: &NetworkMode, scope: &mut Scope<'_, '_, '_>) -> Isolation {
     if *network == NetworkMode::Host {
-        let at = scope.place("network_mode");
-        scope.loosen(at, "network_mode", "it uses the host's network: interfaces, ports and abstract sockets");
+        let key = if scope.given("network_mode").is_some() { "network_mode" } else { "networks" };
+        scope.loosen(scope.place(key), key, "it uses the host's network: interfaces, ports and abstract sockets");
     }
     let security = security::read(scope);
     let (devices, mut requests) = devices::devices(scope);

@@ -34,6 +34,7 @@ mod limits;
 mod list;
 mod names;
 mod nearest;
+mod network;
 mod node;
 mod policy;
 mod process;

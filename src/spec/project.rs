@@ -8,14 +8,21 @@ use super::dotenv::{self, Format};
 use super::effects;
 use super::interpolate::{Lone, interpolate};
 use super::keys::{FILE, LONGSHORE, Shape};
+use super::network::{self, Definitions};
 use super::node::{Key, Node, Value};
 use super::report::Report;
 use super::source_text::{MAX_BYTES, Source, Span};
 use super::{Document, FileError, Files, Input, service, substitute, tree};
-use crate::model::{Hold, Location, Problem, Project, ProjectName, Service, ServiceName};
+use crate::model::{Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service, ServiceName};
+
+type Services = BTreeMap<ServiceName, Service>;
+type Networks = BTreeMap<NetworkName, Network>;
 
 /// Far more than one host runs; it bounds what is told about one file.
 const MAX_SERVICES: usize = 1000;
+
+/// As many as an address has. A range is written in a few characters and read into as many ports as it has.
+const MAX_PORTS: u32 = 65_535;
 
 /// What reading a service needs from around it.
 pub(super) struct Reader<'r, 'a> {
@@ -24,6 +31,10 @@ pub(super) struct Reader<'r, 'a> {
     files: &'a dyn Files,
     variables: Variables,
     references: BTreeSet<PathBuf>,
+    /// The names of all services, also of those that are not part of the project.
+    service_names: BTreeSet<String>,
+    /// How many more ports the file may name.
+    ports_left: u32,
 }
 
 /// They come from the `.env` file beside the state file alone: what is true must come from files, not from the environment
@@ -56,6 +67,8 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
         files: input.files,
         variables: Variables::default(),
         references: BTreeSet::new(),
+        service_names: BTreeSet::new(),
+        ports_left: MAX_PORTS,
     };
     reader.dotenv(input.path);
     let project = reader.project(input, &mut root);
@@ -71,6 +84,23 @@ impl Reader<'_, '_> {
     /// A variable's value.
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         self.variables.value(name)
+    }
+
+    /// Whether the file has a service of this name.
+    pub(super) fn has_service(&self, name: &str) -> bool {
+        self.service_names.contains(name)
+    }
+
+    /// Takes note of a range of ports.
+    pub(super) fn spend_ports(&mut self, (first, last): (u16, u16)) -> Result<(), String> {
+        let count = u32::from(last - first) + 1;
+        match self.ports_left.checked_sub(count) {
+            Some(left) => {
+                self.ports_left = left;
+                Ok(())
+            }
+            None => Err(format!("a file may name at most {MAX_PORTS} ports")),
+        }
     }
 
     /// The content of a file that the state file names at `at`. A problem with it is told there, without its content.
@@ -129,8 +159,9 @@ impl Reader<'_, '_> {
         }
         effects::beside_services(root, &FILE, self.report);
         let name = name?;
-        let services = self.services(root);
-        Some(Project { name, file: input.path.to_owned(), services, networks: BTreeMap::new() })
+        let definitions = Definitions::read(root, &name, self);
+        let (services, networks) = self.services(root, &definitions);
+        Some(Project { name, file: input.path.to_owned(), services, networks })
     }
 
     /// The name as the file gives it, before anything else is filled in.
@@ -159,7 +190,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn services(&mut self, root: &Node) -> BTreeMap<ServiceName, Service> {
+    fn services(&mut self, root: &Node, definitions: &Definitions) -> (Services, Networks) {
         let given = root.given("services").map(Node::entries).unwrap_or_default();
         let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
         if given.is_empty() && included.is_none() {
@@ -170,21 +201,23 @@ impl Reader<'_, '_> {
         if given.len() > MAX_SERVICES {
             let at = given.get(MAX_SERVICES).map_or_else(Span::default, |(key, _)| key.at);
             self.report.error(at, "services", format!("a file may have at most {MAX_SERVICES} services"));
-            return BTreeMap::new();
+            return (BTreeMap::new(), BTreeMap::new());
         }
+        self.service_names = given.iter().map(|(name, _)| name.text.clone()).collect();
         let all = self.holds_for_all(root);
-        let mut services = BTreeMap::new();
+        let mut services = Vec::new();
         for (name, body) in given {
             let key = path("services", &name.text);
-            let Some(mut service) = service::read(name, body, &key, self) else { continue };
+            let Some((mut service, places)) = service::read(name, body, &key, definitions, self) else { continue };
             service.holds.extend(all.iter().cloned());
-            services.insert(service.name.clone(), service);
+            services.push((service, places));
         }
         if included.is_none() {
             self.dependencies(given);
         }
         self.container_names(given);
-        services
+        let networks = network::finish(&mut services, definitions, self.report);
+        (services.into_iter().map(|(service, _)| (service.name.clone(), service)).collect(), networks)
     }
 
     /// What stands beside the services and holds every one of them.

@@ -51,7 +51,8 @@ pub(super) fn refusal(lines: &str) -> String {
 
 fn wrapped(lines: &str) -> String {
     let lines: String = lines.lines().map(|line| format!("    {line}\n")).collect();
-    let network = if lines.contains("network") { "" } else { "    network_mode: none\n" };
+    let asks = ["network", "ports", "links", "expose", "mac_address"].iter().any(|key| lines.contains(key));
+    let network = if asks { "" } else { "    network_mode: none\n" };
     format!("services:\n  a:\n    image: busybox\n{lines}{network}")
 }
 

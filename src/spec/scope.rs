@@ -13,6 +13,7 @@ use crate::model::{Ability, Hold, Loosening, Wish};
 pub(super) struct Scope<'s, 'r, 'a> {
     body: &'s Node,
     key: &'s str,
+    name_at: Span,
     pub(super) reader: &'s mut Reader<'r, 'a>,
     found: Found,
 }
@@ -26,8 +27,9 @@ pub(super) struct Found {
 }
 
 impl<'s, 'r, 'a> Scope<'s, 'r, 'a> {
-    pub(super) fn new(body: &'s Node, key: &'s str, reader: &'s mut Reader<'r, 'a>) -> Self {
-        Self { body, key, reader, found: Found::default() }
+    /// `name_at`: where the key stands of which this is the value.
+    pub(super) fn new(body: &'s Node, key: &'s str, name_at: Span, reader: &'s mut Reader<'r, 'a>) -> Self {
+        Self { body, key, name_at, reader, found: Found::default() }
     }
 
     /// What was found, in the file's order.
@@ -38,6 +40,14 @@ impl<'s, 'r, 'a> Scope<'s, 'r, 'a> {
         found
     }
 
+    /// The map whose keys are read.
+    pub(super) const fn body(&self) -> &'s Node {
+        self.body
+    }
+    /// Where its name stands.
+    pub(super) const fn name_at(&self) -> Span {
+        self.name_at
+    }
     /// A value that was given and is not null.
     pub(super) fn given(&self, name: &str) -> Option<&'s Node> {
         name.split('.').try_fold(self.body, |node, part| node.given(part))
@@ -95,6 +105,11 @@ impl<'s, 'r, 'a> Scope<'s, 'r, 'a> {
         let hold = effects::hold(self.reader.report, at, &key, &effects::unsupported(&key, why), hint);
         self.found.holds.push(hold);
     }
+    /// The service is not started as it is written.
+    pub(super) fn stop(&mut self, at: Span, name: &str, message: impl AsRef<str>, hint: &str) {
+        let hold = effects::hold(self.reader.report, at, &self.full(name), message.as_ref(), hint);
+        self.found.holds.push(hold);
+    }
     /// The service is less confined than by default.
     pub(super) fn loosen(&mut self, at: Span, name: &str, what: impl Into<String>) {
         let location = self.reader.report.source.location(at);
@@ -107,6 +122,17 @@ impl<'s, 'r, 'a> Scope<'s, 'r, 'a> {
     /// The key would like something of the machine, and the service runs without.
     pub(super) fn prefer(&mut self, name: &str, ability: Ability) {
         self.ask(name, ability, false);
+    }
+
+    /// What stands at this place needs something of the machine.
+    pub(super) fn need(&mut self, at: Span, name: &str, ability: Ability) {
+        let location = self.reader.report.source.location(at);
+        self.found.wishes.push(Wish { ability, needed: true, key: self.full(name), location });
+    }
+    /// All of it needs something of the machine.
+    pub(super) fn need_itself(&mut self, ability: Ability) {
+        let location = self.reader.report.source.location(self.name_at);
+        self.found.wishes.push(Wish { ability, needed: true, key: self.key.to_owned(), location });
     }
 
     fn ask(&mut self, name: &str, ability: Ability, needed: bool) {

@@ -2,17 +2,22 @@
 
 use super::check::path;
 use super::keys::SERVICE;
+use super::network::{self, Definitions, Places};
 use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
 use super::{effects, environment, hash, isolation, names, policy, process, resources};
-use crate::model::{
-    ContainerName, Hold, ImageReference, NetworkMode, Platform, PullPolicy, Service, ServiceName, Severity, SpecHash,
-};
+use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
-pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<Service> {
+pub(super) fn read(
+    name: &Key,
+    body: &Node,
+    key: &str,
+    networks: &Definitions,
+    reader: &mut Reader<'_, '_>,
+) -> Option<(Service, Places)> {
     let parsed = ServiceName::parse(&name.text);
     if let Err(error) = &parsed {
         reader.report.error(name.at, key, error.to_string());
@@ -21,16 +26,14 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
         return None;
     }
     let mut holds = effects::holds(body, &SERVICE, key, reader.report);
-    let (network, hold) = effects::network(body, name.at, key, reader.report);
-    holds.extend(hold);
-    discarded_ports(&network, key, &mut holds, reader);
     let image = image(name, body, key, &mut holds, reader);
     let pull = policy::pull(body, key, reader).unwrap_or_else(|| {
         holds.extend(pull_by_building(body, key, reader));
         PullPolicy::Missing
     });
     let replicas = policy::replicas(body, key, reader);
-    let mut scope = Scope::new(body, key, reader);
+    let mut scope = Scope::new(body, key, name.at, reader);
+    let (network, places) = network::read(replicas, networks, &mut scope);
     let (names, resources) = (names::read(&mut scope), resources::read(&mut scope));
     let isolation = isolation::read(&network, &mut scope);
     let found = scope.finish();
@@ -61,7 +64,7 @@ pub(super) fn read(name: &Key, body: &Node, key: &str, reader: &mut Reader<'_, '
     };
     mode(body, key, reader);
     service.hash = hash::of(&service);
-    Some(service)
+    Some((service, places))
 }
 
 /// A service with profiles takes part only where one of them is chosen, and nothing here chooses one.
@@ -124,20 +127,6 @@ fn pull_by_building(body: &Node, key: &str, reader: &Reader<'_, '_>) -> Option<H
     let key = path(key, "pull_policy");
     let message = effects::unsupported(&key, "the service needs an `image` that can be pulled");
     Some(effects::hold(reader.report, at.at, &key, &message, "write another `pull_policy`"))
-}
-
-/// With the host's network Docker discards published ports: the service is reachable as it is.
-fn discarded_ports(network: &NetworkMode, key: &str, holds: &mut Vec<Hold>, reader: &mut Reader<'_, '_>) {
-    if *network != NetworkMode::Host {
-        return;
-    }
-    let ports = path(key, "ports");
-    let Some(at) = holds.iter().position(|hold| hold.problem.key.as_ref() == Some(&ports)) else { return };
-    let mut problem = holds.remove(at).problem;
-    problem.severity = Severity::Warning;
-    problem.message = format!("`{ports}` has no effect with `network_mode: host`");
-    problem.hint = Some("remove it; the service's ports are the host's".to_owned());
-    reader.report.add(problem);
 }
 
 fn platform(body: &Node, key: &str, reader: &mut Reader<'_, '_>) -> Option<Platform> {

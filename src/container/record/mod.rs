@@ -1,6 +1,8 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
 mod isolation;
+mod membership;
+pub mod network;
 mod resources;
 
 use std::collections::BTreeMap;
@@ -9,11 +11,12 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, Names, NetworkMode, Platform, Process,
-    ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
+    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, Names, Platform, Process, ProjectName,
+    PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
 };
 
 use isolation::{IsolationRecord, NamesRecord, is_default};
+use membership::NetworkRecord;
 use resources::ResourcesRecord;
 
 /// What the image says about how it is run; resolved by whoever made the container, kept with it.
@@ -51,7 +54,7 @@ pub struct ContainerRecord {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Not the JSON we write.
-    #[error("not a container record")]
+    #[error("not a record of a container")]
     Json(#[source] serde_json::Error),
     /// Written by a later version.
     #[error("version {0} of the record is not known")]
@@ -154,13 +157,6 @@ enum RestartRecord {
     OnFailure { max: Option<u32> },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum NetworkRecord {
-    None,
-    Host,
-}
-
 impl From<&ContainerSpec> for SpecRecord {
     fn from(spec: &ContainerSpec) -> Self {
         Self {
@@ -211,12 +207,7 @@ impl From<&Service> for ServiceRecord {
             },
             stop_signal: service.stop.signal.and_then(|s| u8::try_from(s.number()).ok()),
             stop_grace_ms: service.stop.grace_ms,
-            network: match &service.network {
-                NetworkMode::Networks(_) | NetworkMode::Service(_) | NetworkMode::Container(_) | NetworkMode::None => {
-                    NetworkRecord::None
-                }
-                NetworkMode::Host => NetworkRecord::Host,
-            },
+            network: NetworkRecord::from(&service.network),
             read_only: service.read_only,
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
@@ -287,10 +278,7 @@ impl ServiceRecord {
                 RestartRecord::OnFailure { max } => RestartPolicy::OnFailure { max },
             },
             stop: StopPolicy { signal: self.stop_signal.map(signal).transpose()?, grace_ms: self.stop_grace_ms },
-            network: match self.network {
-                NetworkRecord::None => NetworkMode::None,
-                NetworkRecord::Host => NetworkMode::Host,
-            },
+            network: self.network.to_model()?,
             read_only: self.read_only,
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
@@ -312,7 +300,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::{
         BlockIo, CapabilitySet, Ceiling, CpuQuota, Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc,
-        Isolation, Limit, LimitRange, Seccomp, Tmpfs, UserNamespace, Which,
+        Isolation, Limit, LimitRange, NetworkMode, Seccomp, Tmpfs, UserNamespace, Which,
     };
 
     /// A container with everything set.

@@ -4,12 +4,14 @@
 //! words or list) cannot change it, and the content of an env file does, since the environment is resolved by then.
 //!
 //! Left out is what a running container can be given without being made again: `replicas`, `pull_policy`, `restart`,
-//! `stop_*`, `labels`, `resources`, and what is only told of a service: holds, loosenings, wishes. A setting that has its default is not written into the canonical text, so that a
-//! key that later versions learn does not make every container again on their first start.
+//! `stop_*`, `labels`, `resources`, what is said of networks beside the services, and what is only told of a service: holds,
+//! loosenings, wishes, `expose`. A setting that has its default is not written into the canonical text, so that a key that
+//! later versions learn does not make every container again on their first start.
 
 mod isolation;
+mod network;
 
-use crate::model::{NetworkMode, Service, SpecHash};
+use crate::model::{Service, SpecHash};
 
 /// The hash of a service whose other fields are complete.
 pub(super) fn of(service: &Service) -> SpecHash {
@@ -43,10 +45,7 @@ fn canonical(service: &Service) -> Vec<u8> {
     for (name, value) in &service.annotations {
         text.line("annotations", &[name, value]);
     }
-    match &service.network {
-        NetworkMode::None | NetworkMode::Networks(_) | NetworkMode::Service(_) | NetworkMode::Container(_) => {}
-        NetworkMode::Host => text.line("network_mode", &["host"]),
-    }
+    network::mode(&service.network, &mut text);
     isolation::isolation(&service.isolation, &mut text);
     isolation::names(&service.names, &mut text);
     text.0

@@ -9,7 +9,6 @@ use super::{DEPLOY, LONGSHORE, OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Tabl
 
 const ISOLATION: &str =
     "it changes what the container may do or see, and the service must not run with less or more than it asks for";
-const NETWORK: &str = "the service would not be reachable, or not reach others, as it asks";
 const DATA: &str = "without it the service would keep its data in the container, where an update removes it";
 const SECRET: &str = "the service would run without files that it needs";
 const MISSING: &str = "a part of the service is written elsewhere, and it must not run without that part";
@@ -36,7 +35,7 @@ pub(in crate::spec) static SERVICE: Table = Table {
         rule("restart", WORD_OR_FLAG, Acts, "no, always, unless-stopped, on-failure or on-failure:N."),
         rule("stop_signal", Shape::Text, Acts, "The signal that asks it to end."),
         rule("stop_grace_period", Shape::Duration, Acts, "How long it may take to end before it is killed."),
-        rule("network_mode", WORD_OR_FLAG, Acts, "`none` or `host`; other modes are not supported yet."),
+        rule("network_mode", WORD_OR_FLAG, Acts, "none, host, bridge, service:NAME or container:NAME."),
         rule("scale", Shape::Whole, Acts, "How many containers."),
         rule("deploy", Shape::Object(&DEPLOY), Inside, "How the service is deployed."),
         rule(
@@ -56,17 +55,12 @@ pub(in crate::spec) static SERVICE: Table = Table {
         rule("build", Shape::Either(&[Shape::Text, Shape::Object(&BUILD)]), Acts, "Images are pulled, not built."),
         rule("depends_on", DEPENDS_ON, Warns("services are started in no order"), "Services that come first."),
         // Networks.
-        rule("ports", PORTS, Holds(NETWORK, &[]), "Published ports."),
-        rule("networks", SERVICE_NETWORKS, Holds(NETWORK, &[]), "Networks."),
-        rule("links", TEXTS, Holds(NETWORK, &[]), "Links to services of the project."),
-        rule("external_links", TEXTS, Holds(NETWORK, &[]), "Links to containers outside the project."),
-        rule("mac_address", Shape::Text, Holds(NETWORK, &[]), "The container's MAC address."),
-        rule(
-            "expose",
-            TEXTS,
-            Warns("containers that share a network can reach all ports of each other"),
-            "Ports for other services.",
-        ),
+        rule("ports", PORTS, Acts, "Ports of the host that lead to the container: [[ADDRESS:][HOST]:]PORT[/udp]."),
+        rule("networks", SERVICE_NETWORKS, Acts, "Networks to join; the project's default network without it."),
+        rule("links", TEXTS, Acts, "Services of the project, by another name: SERVICE[:ALIAS]."),
+        rule("external_links", TEXTS, Acts, "Containers of other projects on the same network: CONTAINER[:ALIAS]."),
+        rule("mac_address", Shape::Text, Acts, "The MAC address of its first link."),
+        rule("expose", TEXTS, Acts, "Ports for other services, told to who asks for SRV records; all are open anyway."),
         rule("dns", TEXT_OR_TEXTS, Acts, "Name servers."),
         rule("dns_opt", TEXTS, Acts, "Resolver options."),
         rule("dns_search", TEXT_OR_TEXTS, Acts, "Search domains."),

@@ -10,7 +10,12 @@ pub(in crate::spec) static FILE: Table = Table {
         rule("name", Shape::Text, Acts, "The project's name; without it the file's or folder's name."),
         rule("services", Shape::Map(&Shape::Object(&SERVICE)), Acts, "The services, by name."),
         rule("include", INCLUDE, Acts, "Other Compose files; not supported yet."),
-        rule("networks", Shape::Map(&Shape::Object(&NETWORK)), Warns("no network is made"), "Networks, by name."),
+        rule(
+            "networks",
+            Shape::Map(&Shape::Object(&NETWORK)),
+            Acts,
+            "Networks, by name; one is made where a service uses it or where it has a `name` of its own.",
+        ),
         rule("volumes", Shape::Map(&Shape::Object(&VOLUME)), Warns("no volume is made"), "Volumes, by name."),
         rule("configs", Shape::Map(&Shape::Object(&CONFIG)), Warns("no config is made"), "Configs, by name."),
         rule("secrets", Shape::Map(&Shape::Object(&SECRET)), Warns("no secret is made"), "Secrets, by name."),

@@ -97,23 +97,11 @@ fn a_list_that_is_not_closed() {
 }
 
 #[test]
-fn a_default_network() {
-    insta::assert_snapshot!(told("services:\n  web:\n    image: nginx\n", &[]), @r#"
-    held: shop.yaml:2:3: `services.web` would join the project's default network, which is not supported yet
-        |
-      2 |   web:
-        |   ^^^
-      = write `network_mode: none` (loopback only) or `network_mode: host`
-    "#);
-}
-
-#[test]
 fn keys_that_do_not_act_yet() {
     let text = "\
 services:
   web:
     image: nginx
-    network_mode: none
     ports: ['8080:80']
     volumes:
       - data:/var/lib/data
@@ -123,23 +111,18 @@ volumes:
   data:
 ";
     insta::assert_snapshot!(told(text, &[]), @r#"
-    held: shop.yaml:5:5: `services.web.ports` is not supported yet: the service would not be reachable, or not reach others, as it asks
+    held: shop.yaml:5:5: `services.web.volumes` is not supported yet: without it the service would keep its data in the container, where an update removes it
         |
-      5 |     ports: ['8080:80']
-        |     ^^^^^
-      = the service is not started; without `ports` it would be
-    held: shop.yaml:6:5: `services.web.volumes` is not supported yet: without it the service would keep its data in the container, where an update removes it
-        |
-      6 |     volumes:
+      5 |     volumes:
         |     ^^^^^^^
       = the service is not started; without `volumes` it would be
-    warning: shop.yaml:10:1: `volumes` is not supported yet: no volume is made
-         |
-      10 | volumes:
-         | ^^^^^^^
-    warning: shop.yaml:8:5: `services.web.healthcheck` is not supported yet: its health is not checked
+    warning: shop.yaml:9:1: `volumes` is not supported yet: no volume is made
         |
-      8 |     healthcheck:
+      9 | volumes:
+        | ^^^^^^^
+    warning: shop.yaml:7:5: `services.web.healthcheck` is not supported yet: its health is not checked
+        |
+      7 |     healthcheck:
         |     ^^^^^^^^^^^
     "#);
 }

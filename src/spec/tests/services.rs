@@ -166,7 +166,6 @@ fn names_that_lead_elsewhere_are_refused() {
 #[test]
 fn keys_that_cannot_be_honoured_hold_their_service_alone() {
     for (line, key) in [
-        ("ports: ['80:80']", "ports"),
         ("volumes: ['./a:/a']", "volumes"),
         ("use_api_socket: true", "use_api_socket"),
         ("credential_spec: {file: a.json}", "credential_spec"),
@@ -178,9 +177,7 @@ fn keys_that_cannot_be_honoured_hold_their_service_alone() {
             "deploy: {resources: {reservations: {generic_resources: [{discrete_resource_spec: {kind: a, value: 1}}]}}}",
             "deploy.resources.reservations.generic_resources",
         ),
-        ("network_mode: bridge", "network_mode"),
         ("network_mode: service:b", "network_mode"),
-        ("networks: [x]", "networks"),
         ("extends: {service: b}", "extends"),
         ("pull_policy: build", "pull_policy"),
         ("scale: 2\ncontainer_name: a", "container_name"),
@@ -210,7 +207,7 @@ fn a_service_without_an_image_is_held_where_it_could_be_built() {
     let holds = |text: &str| good(text).project.services.into_values().next().unwrap().holds.len();
     assert_eq!(holds("services: {a: {build: ., network_mode: none}}"), 1);
     assert_eq!(holds("services: {a: {image: b, build: {context: .}, network_mode: none}}"), 0);
-    assert_eq!(holds("services: {a: {image: b}}"), 1);
+    assert_eq!(holds("services: {a: {image: b}}"), 0);
     assert!(read_with("services: {a: {network_mode: none}}", &[]).is_err());
     assert_eq!(holds("include: [b.yaml]\nservices: {a: {image: b, network_mode: none}}"), 1);
 }
@@ -294,12 +291,13 @@ services:
 #[test]
 fn large_env_files_and_many_held_services_are_read_quickly() {
     let env: String = (0..60_000).map(|n| format!("V{n}=$V0\n")).collect();
-    let services: String =
-        (0..900).map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], configs: [x]}},")).collect();
+    let services: String = (0..900)
+        .map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], configs: [x], secrets: [x]}},"))
+        .collect();
     let text = format!("services: {{{services} a: {{image: b, env_file: a.env}}}}");
     let started = std::time::Instant::now();
     let document = read_with(&text, &[(".env", &env), ("a.env", &env)]).unwrap();
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
-    let held = document.project.services.values().filter(|service| service.holds.len() == 3).count();
+    let held = document.project.services.values().filter(|service| service.holds.len() >= 2).count();
     assert_eq!(held, 900);
 }
