@@ -22,6 +22,7 @@ mod external;
 mod guard;
 mod handover;
 mod net;
+mod ports;
 mod stage;
 mod streams;
 mod userns;

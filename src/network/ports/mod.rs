@@ -262,6 +262,13 @@ pub fn is_carried(published: &Published) -> bool {
     published.exposure == Exposure::HostFirewall || published.address == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))
 }
 
+/// Those that a process carries, and that nobody has now: it is gone. In the network namespace of the calling thread.
+#[must_use]
+pub fn unheld(published: &[Published]) -> Vec<Published> {
+    let gone = |published: &&Published| holder(&place(published)).is_none_or(|holder| holder == Holder::Closing);
+    published.iter().filter(|published| is_carried(published)).filter(gone).cloned().collect()
+}
+
 /// The addresses of a container that its published ports lead to: one of each family at most, those of the link with the way out
 /// first, because it answers through that one.
 #[must_use]

@@ -160,7 +160,7 @@ fn an_address_in_the_file_says_more_than_the_default_exposure() {
 fn ports_lead_to_the_link_with_the_way_out() {
     let link = |address: &str, gateways: &[&str]| Attachment {
         network: NetworkId::from_hex(&"0".repeat(64)).unwrap(),
-        name: NetworkName::new("n").unwrap(),
+        name: NetworkName::parse("n").unwrap(),
         link: Link::Bridge { bridge: "b".into(), port: "p".into() },
         interface: "eth0".into(),
         mac: None,
