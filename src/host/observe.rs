@@ -69,6 +69,7 @@ impl LinuxHost {
             transfers: transfers.collect(),
             store_note: self.store_note.clone(),
             loosenings: self.loosenings.clone(),
+            ..Gauges::default()
         }
     }
 }
