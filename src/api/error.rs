@@ -89,6 +89,7 @@ impl ApiError {
         match self {
             Self::NoRoute { .. } => Some("GET /api/v1/openapi.json lists what there is"),
             Self::NoContainer { .. } => Some("GET /api/v1/containers lists them; services are written project/service"),
+            Self::NoNetwork { .. } => Some("GET /api/v1/networks lists them; `longshore network ls` prints them"),
             Self::Ambiguous { .. } => Some("write the full name, more digits of the id, or project/service"),
             Self::ForeignHost { .. } => Some("use 127.0.0.1, [::1] or localhost with the port it listens on"),
             Self::NotRunning { .. } => Some("`longshore ps -a` shows what became of it"),

@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan, registries, status,
-    system, version,
+    Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan,
+    registries, status, system, version,
 };
 
 /// Every route with its handler, and its line in the API's description.

@@ -11,8 +11,8 @@ use super::view::{
     StepView, StoreView, View, WaitView,
 };
 use crate::model::{
-    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName,
-    Service, ServiceName, Settings, Slot, Timestamp,
+    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
+    Settings, Slot, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
 
