@@ -21,7 +21,7 @@ use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(super) use registries::host_and_prefix;
 pub(in crate::daemon) use networks::ExposeFile;
-pub use networks::NetworksFile;
+pub(in crate::daemon) use networks::NetworksFile;
 pub use registries::{ProxyFile, RegistryFile};
 
 /// Where the file is looked for when no flag names one.
