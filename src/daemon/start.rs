@@ -204,8 +204,9 @@ async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconci
         tracing::error!("{note}");
     }
     let kept = images.clone();
-    let host = LinuxHost::new(images, containers, networks, found.store, found.note, loosenings, config.state_dir.clone())
-        .watching(config.data_dir.join("images"));
+    let host =
+        LinuxHost::new(images, containers, networks, found.store, found.note, loosenings, config.state_dir.clone())
+            .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
     let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry);

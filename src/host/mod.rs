@@ -22,8 +22,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::container::{Containers, Exec, ExecAsk, ExecError};
 use crate::image::Images;
-use crate::network::Networks;
 use crate::model::{Action, ContainerId, ImageReference};
+use crate::network::Networks;
 use crate::plan::Observed;
 use crate::reconcile::{ActionError, Change, Gauges, Host};
 use crate::store::Store;
@@ -64,7 +64,19 @@ impl LinuxHost {
         let (pulls, changed) = (Mutex::default(), Notify::new());
         let ends = tokio::sync::Mutex::new((containers.changed(), networks.changed()));
         let images_dir = None;
-        Self { images, containers, networks, ends, store, store_note, loosenings, state_dir, images_dir, pulls, changed }
+        Self {
+            images,
+            containers,
+            networks,
+            ends,
+            store,
+            store_note,
+            loosenings,
+            state_dir,
+            images_dir,
+            pulls,
+            changed,
+        }
     }
 
     /// Watches the disk that images lie on.

@@ -61,7 +61,8 @@ impl LinuxHost {
         let disk = self.images_dir.as_deref().and_then(disk);
         let containers = self.containers.observe();
         self.networks.alive(&running(&containers));
-        let Seen { networks, attached, lost, firewall } = self.networks.observe();
+        let Seen { networks, lost, firewall } = self.networks.observe();
+        let attached = self.containers.all_attached();
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
         Observed { disk, lacks, attached, lost, networks, firewall, ..join(self.images.all(), containers) }
@@ -75,7 +76,9 @@ impl LinuxHost {
             transfers: transfers.collect(),
             store_note: self.store_note.clone(),
             loosenings: self.loosenings.clone(),
-            ..Gauges::default()
+            notes: self.networks.notes(),
+            exposure: self.networks.settings().exposure,
+            publish_ip: self.networks.settings().publish_ip,
         }
     }
 }

@@ -188,8 +188,12 @@ impl Networks {
             .collect();
         let members = running.keys().filter_map(|id| state.leases.0.get(id)).map(member).collect();
         self.0.resolver.set(dns::Zone::new(members));
-        let gone: Vec<ContainerId> =
-            state.served.iter().filter(|(id, init)| running.get(*id) != Some(*init)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<ContainerId> = state
+            .served
+            .iter()
+            .filter(|(id, init)| running.get(*id) != Some(*init))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             state.served.remove(&id);
             self.0.resolver.close(&id);
@@ -370,4 +374,3 @@ impl Leases {
         }
     }
 }
-

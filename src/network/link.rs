@@ -90,11 +90,11 @@ fn make(host: &Socket, namespace: BorrowedFd<'_>, attachment: &Attachment) -> Re
     let there = (interface.as_str(), namespace);
     let (requests, what) = match link {
         Link::Bridge { bridge, port } => {
-            let [silent, plugged] = Request::port(port, &seen(bridge)?);
+            let [silent, plugged, hairpin] = Request::port(port, &seen(bridge)?);
             // The kernel takes a moment to clear away what an earlier run had.
             let left = Request::remove(&format!("the interface {port} of an earlier run"), port).unless_gone();
             (
-                vec![left, Request::make_pair(&label, port, there, *mac, *mtu), silent, plugged],
+                vec![left, Request::make_pair(&label, port, there, *mac, *mtu), silent, plugged, hairpin],
                 "veth pairs (module veth)",
             )
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::leases::{Lease, Life};
+use super::netlink::Snapshot;
 use super::netlink::Socket;
 use super::watch::Watch;
-use super::netlink::Snapshot;
 use super::{Networks, State, bridge, rules, sysctl};
 use crate::model::{ContainerId, Driver, Link, NetworkId};
 
@@ -135,7 +135,8 @@ fn lost(state: &State, wrong: impl Fn(&str, &str) -> Option<String>) -> BTreeMap
             Link::Bridge { bridge, port } => wrong(bridge, port),
             Link::Macvlan { .. } | Link::Ipvlan { .. } => None,
         });
-        let unserved = || (!state.served.contains_key(id) && !attached.links.is_empty()).then(|| state.lost.get(id).cloned());
+        let unserved =
+            || (!state.served.contains_key(id) && !attached.links.is_empty()).then(|| state.lost.get(id).cloned());
         Some((id.clone(), wrong.or_else(|| unserved().flatten())?))
     });
     each.collect()

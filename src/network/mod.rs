@@ -118,8 +118,6 @@ pub struct Holder {
 pub struct Seen {
     /// The networks.
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
-    /// What containers are joined to, also those that do not run.
-    pub attached: BTreeMap<ContainerId, Attached>,
     /// Containers that run and lack a link, and what is wrong.
     pub lost: BTreeMap<ContainerId, String>,
     /// Why the rules must be put right.
@@ -190,12 +188,13 @@ impl Networks {
             };
             (id.clone(), seen)
         });
-        Seen {
-            networks: networks.collect(),
-            attached: state.leases.0.iter().map(|(id, lease)| (id.clone(), lease.attached.clone())).collect(),
-            lost: state.lost.clone(),
-            firewall: state.firewall.clone(),
-        }
+        Seen { networks: networks.collect(), lost: state.lost.clone(), firewall: state.firewall.clone() }
+    }
+
+    /// What is configured.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
     }
 
     /// Counts what changed in [`Self::observe`].
@@ -252,7 +251,8 @@ impl Inner {
 
     /// A name for an interface: 13 characters of the 15 that there may be.
     fn own_name(&self, prefix: &str, parts: &[&str]) -> String {
-        let parts: Vec<&[u8]> = std::iter::once(self.settings.instance.as_bytes()).chain(parts.iter().map(|p| p.as_bytes())).collect();
+        let parts: Vec<&[u8]> =
+            std::iter::once(self.settings.instance.as_bytes()).chain(parts.iter().map(|p| p.as_bytes())).collect();
         addresses::interface(prefix, 13 - prefix.len(), &parts)
     }
 }

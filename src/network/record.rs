@@ -162,7 +162,8 @@ impl Records {
                 Some(made) if NetworkId::derive(&made.network) == id => drop(found.insert(id, made)),
                 _ => {
                     fs::rename(&path, path.with_extension("broken"))?;
-                    notes.push(format!("{} cannot be used and was set aside; its network is made anew", path.display()));
+                    notes
+                        .push(format!("{} cannot be used and was set aside; its network is made anew", path.display()));
                 }
             }
         }

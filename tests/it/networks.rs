@@ -34,15 +34,20 @@ fn services_of_a_project_reach_each_other_and_nobody_else() {
             let (v4, v6) = &addresses[server];
             for protocol in ["tcp", "udp"] {
                 for (family, address) in [("4", v4), ("6", v6)] {
-                    script.push_str(&format!("(echo \"{server} {protocol} {family} $(reach ask {protocol} {address} 7000)\") &\n"));
+                    script.push_str(&format!(
+                        "(echo \"{server} {protocol} {family} $(reach ask {protocol} {address} 7000)\") &\n"
+                    ));
                 }
             }
             if project == other {
                 for (kind, address) in [("4", v4), ("6", v6)] {
-                    script.push_str(&format!("(echo \"{server} name {kind} $(reach name {kind} {service} | sed s/^{address}$/right/)\") &\n"));
+                    script.push_str(&format!(
+                        "(echo \"{server} name {kind} $(reach name {kind} {service} | sed s/^{address}$/right/)\") &\n"
+                    ));
                 }
             } else {
-                script.push_str(&format!("(echo \"{server} name 4 $(reach name 4 {server} | sed s/{v4}/found/)\") &\n"));
+                script
+                    .push_str(&format!("(echo \"{server} name 4 $(reach name 4 {server} | sed s/{v4}/found/)\") &\n"));
             }
         }
         script.push_str("wait\n");
@@ -159,7 +164,8 @@ fn with_host_firewall_the_hosts_own_rules_decide() {
         assert!(seen.starts_with("web "), "{address} {protocol}: {seen}");
     }
     // As ufw has it: what is not allowed is dropped on its way in.
-    town.here("nft -f - <<E
+    town.here(
+        "nft -f - <<E
 table inet theirs {
   chain input {
     type filter hook input priority filter; policy drop;
@@ -169,7 +175,8 @@ table inet theirs {
     iifname \"ls-*\" accept
   }
 }
-E");
+E",
+    );
     for (address, protocol) in [(v4, "tcp"), (v6, "tcp"), (v4, "udp"), (v6, "udp")] {
         let seen = ask(&town, "outside", protocol, address, 8080);
         assert!(seen.contains("timed out"), "past the host's own rules: {address} {protocol}: {seen}");
@@ -227,7 +234,11 @@ fn containers_do_not_reach_what_is_not_theirs() {
     let before = town.here("cat /proc/net/snmp | grep '^Udp:' | tail -1");
     town.inside("shop-open-1", &format!("reach spoof 10.99.99.99 {host} 9001"));
     std::thread::sleep(Duration::from_millis(50));
-    assert_eq!(town.here("cat /proc/net/snmp | grep '^Udp:' | tail -1"), before, "a datagram with a false source arrived");
+    assert_eq!(
+        town.here("cat /proc/net/snmp | grep '^Udp:' | tail -1"),
+        before,
+        "a datagram with a false source arrived"
+    );
     for pid in town.here("pgrep -f 'reach serve 900[01]'").split_whitespace() {
         town.here(&format!("kill {pid}"));
     }
@@ -262,8 +273,20 @@ fn what_others_take_away_comes_back_and_no_container_is_restarted() {
         comes_back("ip link del VETH", || drop(town.here(&format!("ip link del {link}"))), all);
     }
     comes_back("ip_forward=0", || drop(town.here("echo 0 > /proc/sys/net/ipv4/ip_forward")), all);
-    comes_back("ip link set BRIDGE down", || drop(town.here("for b in $(ip -br link show type bridge | cut -d' ' -f1); do ip link set $b down; done")), all);
-    comes_back("ip addr flush dev BRIDGE", || drop(town.here("for b in $(ip -br link show type bridge | cut -d' ' -f1); do ip -4 addr flush dev $b; done")), all);
+    comes_back(
+        "ip link set BRIDGE down",
+        || drop(town.here("for b in $(ip -br link show type bridge | cut -d' ' -f1); do ip link set $b down; done")),
+        all,
+    );
+    comes_back(
+        "ip addr flush dev BRIDGE",
+        || {
+            drop(
+                town.here("for b in $(ip -br link show type bridge | cut -d' ' -f1); do ip -4 addr flush dev $b; done"),
+            )
+        },
+        all,
+    );
     let table = town.here("nft list tables | grep inet | cut -d' ' -f3");
     comes_back("nft delete table", || drop(town.here(&format!("nft delete table inet {table}"))), all);
     for (name, running) in &before {
@@ -344,10 +367,7 @@ fn replicas_share_a_name_and_who_has_ended_has_none() {
     let mut reversed: Vec<&str> = addresses[1].split('.').collect();
     reversed.reverse();
     assert_eq!(ask(&format!("reach name ptr {}.in-addr.arpa", reversed.join("."))), "shop-web-2.shop_default");
-    assert_eq!(
-        sorted(ask("reach name srv _7000._tcp.web")),
-        replicas.map(|name| format!("{name}.shop_default:7000")).to_vec()
-    );
+    assert_eq!(sorted(ask("reach name srv _7000._tcp.web")), replicas.map(|name| format!("{name}:7000")).to_vec());
     // Each has a port of its own of the range.
     for port in 8000..8003 {
         let seen = town.here(&format!("reach ask tcp 127.0.0.1 {port}"));
@@ -372,7 +392,10 @@ fn a_network_is_shared_with_another_service() {
     town.lab.running("shop-other-1");
     for name in ["shop-side-1", "shop-other-1"] {
         assert!(town.inside(name, "reach ask tcp 127.0.0.1 7000").starts_with("web "));
-        assert_eq!(town.inside(name, "cat /etc/resolv.conf /etc/hosts"), town.inside("shop-web-1", "cat /etc/resolv.conf /etc/hosts"));
+        assert_eq!(
+            town.inside(name, "cat /etc/resolv.conf /etc/hosts"),
+            town.inside("shop-web-1", "cat /etc/resolv.conf /etc/hosts")
+        );
     }
     // When it is started anew, who shares its network follows.
     town.here(&format!("kill -9 {}", web.pid));
@@ -427,7 +450,7 @@ fn a_changed_network_is_made_anew_and_its_containers_start_again() {
 #[test]
 fn what_cannot_be_had_holds_one_service_and_says_why() {
     let town = Town::new();
-    town.here("ip link add busy0 type dummy; ip addr add 10.55.0.1/24 dev busy0; ip link set busy0 up; (reach serve 9005 foreign >/dev/null 2>&1 &)");
+    town.here("ip link add busy0 type bridge; ip addr add 10.55.0.1/24 dev busy0; ip link set busy0 up; (reach serve 9005 foreign >/dev/null 2>&1 &)");
     let end = Instant::now() + Duration::from_secs(10);
     while !town.here("reach ask tcp 127.0.0.1 9005").starts_with("foreign ") {
         assert!(Instant::now() < end, "the server does not come");
@@ -437,9 +460,8 @@ fn what_cannot_be_had_holds_one_service_and_says_why() {
     let fine = town.server("fine", &["ports: ['9006:7000']"]);
     let networks = "networks:\n  busy:\n    ipam: {config: [{subnet: 10.55.0.0/16}]}\n";
     town.lab.put("shop.yaml", &format!("{}{networks}", file(&[clash, taken, fine])));
-    town.lab.wait_for("the third", |s| {
-        (lab::container(s, "shop-fine-1")?["state"]["status"] == "running").then_some(())
-    });
+    town.lab
+        .wait_for("the third", |s| (lab::container(s, "shop-fine-1")?["state"]["status"] == "running").then_some(()));
     let said = |words: &[&str]| {
         town.lab.wait_for(&format!("{words:?}"), |s| {
             let text = s.to_string();

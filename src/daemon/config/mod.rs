@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Location, Problem};
 use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
-pub(super) use registries::host_and_prefix;
 pub(in crate::daemon) use networks::ExposeFile;
 pub(in crate::daemon) use networks::NetworksFile;
+pub(super) use registries::host_and_prefix;
 pub use registries::{ProxyFile, RegistryFile};
 
 /// Where the file is looked for when no flag names one.

@@ -7,8 +7,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoData, InfoIpVlan, InfoKind, InfoMacVlan,
-    InfoVeth, InfoVlan, IpVlanMode, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoIpVlan,
+    InfoKind, InfoMacVlan, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, IpVlanMode, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -163,18 +164,25 @@ impl Request {
     }
 
     /// Makes it a port of a bridge and brings it up. It gets no IPv6 address of its own: nobody is to reach this machine by it.
+    ///
+    /// A packet may leave by the port that it came from: where the packet filter sees what is bridged, as it does by default on many
+    /// machines (`net.bridge.bridge-nf-call-iptables`), a container that asks for its own published port is led back to itself.
     #[must_use]
-    pub fn port(name: &str, bridge: &SeenLink) -> [Self; 2] {
+    pub fn port(name: &str, bridge: &SeenLink) -> [Self; 3] {
         let silent = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
         let attributes = vec![named(name), LinkAttribute::AfSpecUnspec(vec![silent])];
         let silent = RouteNetlinkMessage::SetLink(message(0, attributes));
         let mut port = message(0, vec![named(name), LinkAttribute::Controller(bridge.index)]);
         (port.header.flags, port.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
+        let hairpin = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+        let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(hairpin)];
+        let hairpin = RouteNetlinkMessage::NewLink(message(0, vec![named(name), LinkAttribute::LinkInfo(info)]));
         let what = format!("{name} was not made a port of {}", bridge.name);
         [
             // A kernel without IPv6 does not know of it.
             Self { excused: &[libc::EAFNOSUPPORT, libc::EOPNOTSUPP], ..Self::new(what.clone(), silent, 0) },
-            Self::new(what, RouteNetlinkMessage::SetLink(port), 0),
+            Self::new(what.clone(), RouteNetlinkMessage::SetLink(port), 0),
+            Self::new(what, hairpin, 0),
         ]
     }
 
