@@ -230,7 +230,7 @@ impl Mac {
         let mut bytes = [0; 6];
         let mut parts = text.split(separator);
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2)?;
+            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
             *byte = u8::from_str_radix(part, 16).ok()?;
         }
         (parts.next().is_none() && bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
