@@ -73,6 +73,8 @@ fn run(order: ForwardOrder) -> io::Result<()> {
         // It died before it would have been told.
         return Ok(());
     }
+    // What a port's holder is called; it was executed by another name.
+    nix::sys::prctl::set_name(c"longshore-ports")?;
     if let Some(shims) = &order.shims {
         // Where it fails the unit's own KillMode spares us.
         let _ = fs::write(shims.join("cgroup.procs"), "0");
