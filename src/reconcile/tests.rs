@@ -6,9 +6,13 @@ use std::path::Path;
 use super::describe::Surroundings;
 use super::host::Gauges;
 use super::view::{Phase, View};
-use super::{Ledger, Reconciler};
-use crate::model::{Ability, Severity, Timestamp};
-use crate::plan::{Limits, Memory, Observed};
+use super::{ActionError, Ledger, Reconciler};
+use crate::model::{
+    Ability, Action, Attached, Attachment, Cidr, ContainerState, Digest, Driver, Exposure, Join, Key, Link, Location,
+    Membership, Network, NetworkId, NetworkMode, NetworkName, ObservedContainer, ObservedNetwork, Port, ProcessId,
+    Protocol, Published, Severity, Timestamp,
+};
+use crate::plan::{ImageFacts, Limits, Memory, Observed, WaitingOn};
 use crate::source::Looker;
 
 fn read(text: &str) -> Reconciler {
@@ -64,4 +68,137 @@ fn what_the_machine_lacks_holds_or_warns_at_the_key_and_is_told_once() {
     // The machine was started with what it lacked.
     let (_, noted) = reconciler.step(Observed::default(), Timestamp(4));
     assert_eq!((noted.events.len(), view(&reconciler).problems.len()), (0, 0));
+}
+
+fn network() -> Network {
+    Network {
+        name: NetworkName::parse("a_default").unwrap(),
+        driver: Driver::Bridge,
+        internal: false,
+        ipv4: true,
+        ipv6: false,
+        pools: Vec::new(),
+        mtu: None,
+        bridge: None,
+        labels: BTreeMap::new(),
+        location: Location::whole("a.yaml"),
+    }
+}
+
+/// One service on a network, with a port of its file, and what is seen once it runs.
+fn on_a_network() -> (Reconciler, Observed) {
+    let mut reconciler = read("services:\n  web:\n    image: b\n    network_mode: none\n");
+    let name = network().name;
+    let join = Join {
+        network: name.clone(),
+        aliases: Vec::new(),
+        ipv4: None,
+        ipv6: None,
+        link_local: Vec::new(),
+        mac: None,
+        interface: None,
+        gateway_priority: 0,
+    };
+    let port = Port {
+        address: None,
+        host: Some((8080, 8080)),
+        target: 80,
+        protocol: Protocol::Tcp,
+        name: None,
+        location: Location::whole("a.yaml"),
+    };
+    let project = reconciler.desired.projects.values_mut().next().unwrap();
+    project.networks.insert(name.clone(), network());
+    let service = project.services.values_mut().next().unwrap();
+    let membership = Membership { joins: vec![join], ports: vec![port], ..Membership::default() };
+    service.network = NetworkMode::Networks(Box::new(membership));
+    let digest = Digest::parse(&format!("sha256:{}", "0".repeat(64))).unwrap();
+    let facts = ImageFacts {
+        digest,
+        platform: String::new(),
+        asked_ago_ms: None,
+        idle_ms: 0,
+        bytes: 1,
+        disk_bytes: 1,
+        pinned: false,
+    };
+    let images = BTreeMap::from([(service.image.clone().unwrap(), facts)]);
+    let mut observed = Observed { images, ..Observed::default() };
+    let (steps, _) = reconciler.step(observed.clone(), Timestamp(2));
+    let spec = steps.iter().find_map(|step| match &step.action {
+        Action::Create { spec } => Some((**spec).clone()),
+        _ => None,
+    });
+    let (spec, id) = (spec.unwrap(), NetworkId::derive(&network()));
+    assert_eq!(
+        view(&reconciler).under_way.iter().map(|step| step.verb).collect::<Vec<_>>(),
+        ["create", "make network"]
+    );
+    assert!(reconciler.finished(&Key::Container(spec.id.clone()), Ok(()), Timestamp(2)).events.len() == 1);
+    let made = reconciler.finished(&Key::Network(id.clone()), Ok(()), Timestamp(2));
+    assert_eq!((made.events[0].kind, &*made.events[0].what), ("network.made", "a_default"));
+    let link = Attachment {
+        network: id.clone(),
+        name,
+        link: Link::Bridge { bridge: "ls-1".to_owned(), port: "lv1".to_owned() },
+        interface: "eth0".to_owned(),
+        mac: None,
+        addresses: vec![Cidr::parse("172.30.0.2/24").unwrap()],
+        gateways: Vec::new(),
+        mtu: 1500,
+        internal: false,
+    };
+    let published =
+        Published { address: None, port: 8080, target: 80, protocol: Protocol::Tcp, exposure: Exposure::HostFirewall };
+    let attached = Attached { links: vec![link], published: vec![published], shared: None };
+    observed.attached.insert(spec.id.clone(), attached);
+    let process = ProcessId { pid: 7, start_ticks: 7 };
+    let state = ContainerState::Running { init: process, shim: process, since: Timestamp(2) };
+    observed.containers.insert(spec.id.clone(), ObservedContainer { spec, state });
+    let interface = Some("ls-1".to_owned());
+    let subnets = vec![Cidr::parse("172.30.0.0/24").unwrap()];
+    let network = ObservedNetwork { network: network(), subnets, gateways: Vec::new(), interface, broken: None };
+    observed.networks.insert(id, network);
+    (reconciler, observed)
+}
+
+#[test]
+fn networks_are_shown_with_who_is_on_them_and_who_reaches_a_port() {
+    let (mut reconciler, observed) = on_a_network();
+    let coming = view(&reconciler);
+    let ports = &coming.projects[0].services[0].ports;
+    assert_eq!((ports.len(), ports[0].host, ports[0].outside()), (1, Some((8080, 8080)), true));
+    reconciler.step(observed, Timestamp(3));
+    let seen = view(&reconciler);
+    assert_eq!((seen.networks.len(), seen.networks[0].members.len(), seen.settled), (1, 1, true));
+    assert_eq!(seen.networks[0].members[0].addresses[0].to_string(), "172.30.0.2/24");
+    let container = &seen.projects[0].services[0].containers[0];
+    assert_eq!((container.links.len(), container.ports.len()), (1, 1));
+}
+
+#[test]
+fn a_repair_that_fails_is_told_and_is_no_settled_state() {
+    let (mut reconciler, mut observed) = on_a_network();
+    let id = NetworkId::derive(&network());
+    observed.networks.get_mut(&id).unwrap().broken = Some("its bridge ls-1 is gone".to_owned());
+    let (steps, _) = reconciler.step(observed.clone(), Timestamp(3));
+    assert_eq!(steps[0].reason, "its bridge ls-1 is gone");
+    let error = ActionError { message: "no permission".to_owned(), retry_after_ms: None };
+    let noted = reconciler.finished(&Key::Network(id.clone()), Err(error), Timestamp(4));
+    assert_eq!(noted.events[0].kind, "network.failed");
+    reconciler.step(observed, Timestamp(5));
+    let seen = view(&reconciler);
+    let waits: Vec<_> = seen.waiting.iter().map(|wait| format!("{}: {}", wait.what, wait.reason)).collect();
+    assert_eq!(waits, ["network a_default: make network failed once: no permission"]);
+    assert_eq!((seen.settled, seen.projects[0].phase), (false, Phase::Applied));
+    let words = |on| reconciler.wait_reason(&on);
+    let (name, after) = (network().name, None);
+    assert_eq!(
+        words(WaitingOn::Network { id, name: name.clone(), after }),
+        "network a_default is not up: attempt 1 failed: no permission"
+    );
+    assert_eq!(
+        words(WaitingOn::NoNetwork(name)),
+        "network a_default is external and no state file defines it; define it in one: networks: {a_default: {name: a_default}}"
+    );
 }

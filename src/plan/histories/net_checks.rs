@@ -7,7 +7,7 @@ use crate::model::{
     ObservedContainer, ObservedNetwork, ProcessId, Slot,
 };
 use crate::plan::sim::World;
-use crate::plan::{Observed, Plan};
+use crate::plan::{Observed, Plan, Upkeep};
 
 fn joined(container: &ObservedContainer) -> Vec<&NetworkName> {
     let joins = container.spec.service.network.membership().map_or(&[][..], |membership| &membership.joins);
@@ -203,6 +203,8 @@ pub(super) fn nothing_is_forgotten(world: &World, observed: &Observed, plan: &Pl
         let failed = plan.upkeep.iter().any(|upkeep| upkeep.action.key() == *key);
         failed || world.under_way.contains_key(key) || plan.steps.iter().any(|s| s.action.key() == *key)
     };
+    let woken = |upkeep: &Upkeep| plan.wake_at.is_some_and(|at| at <= upkeep.until);
+    assert!(plan.upkeep.iter().all(woken), "what failed is not tried again in time");
     if observed.firewall.is_some() {
         assert!(busy(&Key::Firewall), "the rules are gone, and nothing is done");
     }
