@@ -15,6 +15,8 @@ pub(super) enum ApiError {
     Method { path: String },
     #[error("no container or service is called {name:?}")]
     NoContainer { name: String },
+    #[error("no network is called {name:?}")]
+    NoNetwork { name: String },
     #[error("{name:?} has no container{}", index.map_or_else(String::new, |n| format!(" with the number {n}")))]
     NoReplica { name: String, index: Option<u32> },
     #[error("{name:?} could be {}", candidates.join(", "))]
@@ -60,6 +62,7 @@ impl ApiError {
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NoContainer { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
             Self::NoReplica { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
+            Self::NoNetwork { .. } => (StatusCode::NOT_FOUND, "no_such_network"),
             Self::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
             Self::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
@@ -86,6 +89,7 @@ impl ApiError {
         match self {
             Self::NoRoute { .. } => Some("GET /api/v1/openapi.json lists what there is"),
             Self::NoContainer { .. } => Some("GET /api/v1/containers lists them; services are written project/service"),
+            Self::NoNetwork { .. } => Some("GET /api/v1/networks lists them; `longshore network ls` prints them"),
             Self::Ambiguous { .. } => Some("write the full name, more digits of the id, or project/service"),
             Self::ForeignHost { .. } => Some("use 127.0.0.1, [::1] or localhost with the port it listens on"),
             Self::NotRunning { .. } => Some("`longshore ps -a` shows what became of it"),

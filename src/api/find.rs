@@ -1,7 +1,7 @@
 //! Which container or service a name means.
 
 use super::error::ApiError;
-use crate::reconcile::view::{ContainerStateView, ContainerView, ServiceView, View};
+use crate::reconcile::view::{ContainerStateView, ContainerView, NetworkView, ServiceView, View};
 
 /// The one container with this name, id, or unique beginning of an id.
 pub(super) fn container<'v>(view: &'v View, name: &str) -> Result<&'v ContainerView, ApiError> {
@@ -18,6 +18,20 @@ fn by_id<'v>(view: &'v View, name: &str) -> Result<&'v ContainerView, ApiError> 
         [] => Err(ApiError::NoContainer { name: shorten(name) }),
         [one] => Ok(one),
         many => Err(ambiguous(name, many.iter().map(|c| format!("{} ({})", c.name, c.id.short())))),
+    }
+}
+
+/// The one network with this name, id, or unique beginning of an id. While a network is defined anew there may be two of one name.
+pub(super) fn network<'v>(view: &'v View, name: &str) -> Result<&'v NetworkView, ApiError> {
+    let called = |n: &&NetworkView| n.network.name.as_str() == name || n.id.as_str() == name;
+    let mut found: Vec<_> = view.networks.iter().filter(called).collect();
+    if found.is_empty() {
+        found = view.networks.iter().filter(|n| is_prefix(name) && n.id.as_str().starts_with(name)).collect();
+    }
+    match found.as_slice() {
+        [] => Err(ApiError::NoNetwork { name: shorten(name) }),
+        [one] => Ok(one),
+        many => Err(ambiguous(name, many.iter().map(|n| format!("{} ({})", n.network.name, n.id.short())))),
     }
 }
 

@@ -32,6 +32,7 @@ mod images;
 mod logs;
 mod merge;
 mod metrics;
+mod networks;
 mod numbers;
 mod openapi;
 mod output;

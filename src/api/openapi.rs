@@ -114,6 +114,13 @@ fn operations() -> Vec<Operation> {
             &[],
             Answer::Json(of::<Vec<wire::Process>>),
         ),
+        get("/api/v1/networks", "All networks", &[], Answer::Json(of::<Vec<wire::Network>>)),
+        get(
+            "/api/v1/networks/{name}",
+            "One network, by name, id or the beginning of its id",
+            &[],
+            Answer::Json(of::<wire::Network>),
+        ),
         get(
             "/api/v1/stats",
             "What all containers that run use; with stream=true a record for each interval",

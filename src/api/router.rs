@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, health, images, logs, metrics, numbers, openapi, plan, registries, status,
-    system, version,
+    Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan,
+    registries, status, system, version,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -23,6 +23,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/containers/{name}/exec", post(exec::start)),
         ("/api/v1/containers/{name}/stats", get(numbers::of_name)),
         ("/api/v1/containers/{name}/top", get(numbers::top)),
+        ("/api/v1/networks", get(networks::list)),
+        ("/api/v1/networks/{name}", get(networks::show)),
         ("/api/v1/stats", get(numbers::of_all)),
         ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
         ("/api/v1/events", get(feed::listen)),

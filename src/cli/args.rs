@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::image::ImageCommand;
+use super::network::NetworkCommand;
 use super::system::SystemCommand;
 
 /// A container daemon that is told what should be true: Compose files in a folder become running containers.
@@ -50,6 +51,9 @@ pub(super) enum Command {
     /// Pull, push, list and look after images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// List and show networks
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Show what lies on disk
     #[command(subcommand)]
     System(SystemCommand),
@@ -317,6 +321,7 @@ mod tests {
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON
           image    Pull, push, list and look after images
+          network  List and show networks
           system   Show what lies on disk
           events   Print what happens
           confirm  Let a held removal of many projects go on

@@ -16,8 +16,10 @@ mod inspect;
 mod login;
 mod logout;
 mod logs;
+mod network;
 mod out;
 mod plan;
+mod ports;
 mod problems;
 mod progress;
 mod ps;
@@ -123,6 +125,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Exec(args) => wait_for(exec::run(&Client::new(socket), args, out)),
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
         Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
+        Command::Network(command) => wait_for(network::run(&Client::new(socket), &command, out)),
         Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),
         Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
         Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),

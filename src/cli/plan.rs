@@ -9,8 +9,8 @@ use super::out::{Ink, Out, Paint, now};
 use super::report::{Change, PlanReport};
 use super::table::{Table, plain};
 use super::words::{age, until};
-use super::{Exit, problems};
-use crate::api::wire::{Plan, Problem, Wait};
+use super::{Exit, ports, problems};
+use crate::api::wire::{Plan, PlannedPorts, Problem, Wait};
 use crate::model::Timestamp;
 
 pub(super) async fn run(client: &Client, args: &PlanArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -31,7 +31,8 @@ fn render(plan: &Plan, paint: Paint, now: Timestamp) -> String {
     }
     let waits = waits_table(&plan.waiting, now);
     let mut text = String::new();
-    for table in [&steps, &waits].into_iter().filter(|t| !t.is_empty()) {
+    let ports = ports_table(&plan.ports);
+    for table in [&steps, &waits, &ports].into_iter().filter(|t| !t.is_empty()) {
         text.push_str(&table.render(paint));
         text.push('\n');
     }
@@ -48,6 +49,19 @@ pub(super) fn waits_table(waiting: &[Wait], now: Timestamp) -> Table {
     for wait in waiting {
         let next = wait.until.map_or_else(String::new, |t| until(t, now));
         table.row([plain(&wait.what), plain(&wait.reason), plain(age(wait.since, now)), plain(next)]);
+    }
+    table
+}
+
+/// What will be published, and who will reach it.
+fn ports_table(planned: &[PlannedPorts]) -> Table {
+    let mut table = Table::new(&["PORTS TO COME", "OF", "REACHED"]);
+    for service in planned {
+        for port in &service.ports {
+            let ink = if port.outside { Ink::Strong } else { Ink::Plain };
+            let written = ports::planned(std::slice::from_ref(port));
+            table.row([plain(written), plain(&service.service), (port.reach.clone(), ink)]);
+        }
     }
     table
 }
@@ -131,7 +145,7 @@ fn render_offline(plan: &Offline, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::{Counts, Step, Time};
+    use crate::api::wire::{Counts, PublishedPort, Step, Time};
 
     #[test]
     fn what_is_done_and_what_waits() {
@@ -144,8 +158,26 @@ mod tests {
         };
         let wait =
             Wait { what: "slot shop/web/1".into(), reason: "its image".into(), since: at(90), until: Some(at(130)) };
-        let mut plan =
-            Plan { revision: 1, settled: false, counts: Counts::default(), under_way: vec![step], waiting: vec![wait] };
+        let port = |address: Option<&str>, port: u16, reach: &str| PublishedPort {
+            address: address.map(str::to_owned),
+            port: Some(port),
+            last_port: None,
+            target: 80,
+            protocol: "tcp".into(),
+            outside: true,
+            reach: reach.to_owned(),
+        };
+        let ports =
+            vec![port(None, 8080, "from other machines"), port(Some("127.0.0.1"), 81, "from this machine only")];
+        let ports = PlannedPorts { service: "shop/web".into(), ports };
+        let mut plan = Plan {
+            revision: 1,
+            settled: false,
+            counts: Counts::default(),
+            under_way: vec![step],
+            waiting: vec![wait],
+            ports: vec![ports],
+        };
         let paint = Paint { on: false };
         insta::assert_snapshot!(render(&plan, paint, Timestamp(100_000)), @r"
         UNDER WAY  WHAT                                  WHY                 SINCE
@@ -154,9 +186,13 @@ mod tests {
         WAITING          FOR        SINCE  NEXT LOOK
         slot shop/web/1  its image  10s    in 30s
 
+        PORTS TO COME         OF        REACHED
+        0.0.0.0:8080->80/tcp  shop/web  from other machines
+        127.0.0.1:81->80/tcp  shop/web  from this machine only
+
         1 under way, 1 waiting
         ");
-        plan = Plan { settled: true, under_way: Vec::new(), waiting: Vec::new(), ..plan };
+        plan = Plan { settled: true, under_way: Vec::new(), waiting: Vec::new(), ports: Vec::new(), ..plan };
         assert_eq!(render(&plan, paint, Timestamp(0)), "nothing to do\n");
     }
 }

@@ -5,6 +5,7 @@ use super::args::PsArgs;
 use super::client::Client;
 use super::failure::Failure;
 use super::out::{Ink, Out, Paint, now};
+use super::ports;
 use super::table::{Table, plain};
 use super::words::{age, image, until};
 use crate::api::wire::{Container, ContainerState};
@@ -24,7 +25,8 @@ pub(super) async fn run(client: &Client, args: &PsArgs, out: &mut Out) -> Result
 }
 
 fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
-    let mut table = Table::new(&["ID", "NAME", "SERVICE", "IMAGE", "STATE", "RESTARTS", "PID", "NEXT ATTEMPT"]);
+    let mut table =
+        Table::new(&["ID", "NAME", "SERVICE", "IMAGE", "STATE", "RESTARTS", "PID", "PORTS", "NEXT ATTEMPT"]);
     for c in containers {
         table.row([
             (c.id.chars().take(12).collect(), Ink::Faint),
@@ -34,6 +36,7 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
             state(&c.state, now),
             plain(c.restarts.to_string()),
             plain(pid(&c.state)),
+            plain(ports::of_container(c)),
             plain(c.next_attempt.map_or_else(String::new, |t| until(t, now))),
         ]);
     }
@@ -64,7 +67,7 @@ fn pid(state: &ContainerState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::Time;
+    use crate::api::wire::{NetworkLink, PublishedPort, Time};
 
     fn container(name: &str, state: ContainerState) -> Container {
         Container {
@@ -81,6 +84,9 @@ mod tests {
             restarts: 2,
             reason: String::new(),
             next_attempt: None,
+            networks: Vec::new(),
+            ports: Vec::new(),
+            shares_network_of: None,
         }
     }
 
@@ -90,8 +96,26 @@ mod tests {
         let mut failed =
             container("shop-web-3", ContainerState::StartFailed { error: "no\x1b such file".into(), at: at(98) });
         failed.next_attempt = Some(at(104));
+        let mut runs = container("shop-web-1", ContainerState::Running { pid: 4711, shim: 4710, since: at(1) });
+        runs.ports.push(PublishedPort {
+            address: None,
+            port: Some(8080),
+            last_port: None,
+            target: 80,
+            protocol: "tcp".into(),
+            outside: true,
+            reach: String::new(),
+        });
+        runs.networks.push(NetworkLink {
+            network: "shop_default".into(),
+            interface: "eth0".into(),
+            addresses: vec!["172.30.0.2/24".into(), "fd00::2/64".into()],
+            gateways: Vec::new(),
+            mac: None,
+            mtu: 1500,
+        });
         let all = [
-            container("shop-web-1", ContainerState::Running { pid: 4711, shim: 4710, since: at(1) }),
+            runs,
             container(
                 "shop-web-2",
                 ContainerState::Exited { code: 137, how: "ended by SIGKILL (137)".into(), at: at(90) },
@@ -100,10 +124,10 @@ mod tests {
             container("shop-job-1", ContainerState::Exited { code: 0, how: "exit code 0".into(), at: at(90) }),
         ];
         insta::assert_snapshot!(render(&all, Paint { on: false }, Timestamp(100_000)), @r"
-        ID            NAME        SERVICE   IMAGE         STATE                                    RESTARTS  PID   NEXT ATTEMPT
-        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s                                   2         4711
+        ID            NAME        SERVICE   IMAGE         STATE                                    RESTARTS  PID   PORTS                                    NEXT ATTEMPT
+        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s                                   2         4711  0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
         0123456789ab  shop-web-2  shop/web  nginx:latest  ended by SIGKILL (137), 10s ago          2         -
-        0123456789ab  shop-web-3  shop/web  nginx:latest  start failed 2s ago: no\u{1b} such file  2         -     in 4s
+        0123456789ab  shop-web-3  shop/web  nginx:latest  start failed 2s ago: no\u{1b} such file  2         -                                              in 4s
         0123456789ab  shop-job-1  shop/web  nginx:latest  done 10s ago                             2         -
         ");
     }

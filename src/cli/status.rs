@@ -1,5 +1,6 @@
 //! `longshore status`
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::args::StatusArgs;
@@ -10,8 +11,10 @@ use super::plan::waits_table;
 use super::progress::Progress;
 use super::table::{Table, plain};
 use super::words::{age, bytes, image, printable, until};
-use super::{Exit, problems};
-use crate::api::wire::{Image, ImageState, Looked, Loosening, Phase, Problem, Project, Service, Status};
+use super::{Exit, network, ports, problems};
+use crate::api::wire::{
+    Container, Image, ImageState, Looked, Loosening, Network, Phase, Problem, Project, PublishedPort, Service, Status,
+};
 use crate::model::Timestamp;
 
 pub(super) async fn run(client: &Client, args: &StatusArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -58,9 +61,12 @@ fn render(status: &Status, paint: Paint, now: Timestamp) -> String {
         head(status, paint, now),
         services(status, paint),
         images(&status.images, paint, now),
+        networks(&status.networks, paint),
+        open_ports(status, paint),
         waits(status, paint, now),
         problems::render(&all_problems(status), paint),
         loosenings(status, paint),
+        status.notes.iter().map(|note| format!("note: {}\n", printable(note))).collect(),
     ];
     sections.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>().join("\n")
 }
@@ -151,6 +157,33 @@ fn images(images: &[Image], paint: Paint, now: Timestamp) -> String {
     if table.is_empty() { String::new() } else { table.render(paint) }
 }
 
+/// Only those that are not up.
+fn networks(networks: &[Network], paint: Paint) -> String {
+    let mut table = Table::new(&["NETWORK", "DRIVER", "STATE"]);
+    for network in networks.iter().filter(|network| network.broken.is_some()) {
+        table.row([plain(&network.name), plain(&network.driver), network::state(network)]);
+    }
+    if table.is_empty() { String::new() } else { table.render(paint) }
+}
+
+/// What is published, and who reaches it.
+fn open_ports(status: &Status, paint: Paint) -> String {
+    let mut table = Table::new(&["PORTS", "OF", "REACHED"]);
+    let services = status.projects.iter().flat_map(|project| &project.services);
+    for container in services.flat_map(|service| &service.containers) {
+        let mut by_reach: BTreeMap<(bool, &str), Vec<PublishedPort>> = BTreeMap::new();
+        for port in &container.ports {
+            by_reach.entry((!port.outside, &port.reach)).or_default().push(port.clone());
+        }
+        for ((inside, reach), ports) in by_reach {
+            let written = ports::of_container(&Container { ports, ..container.clone() });
+            let ink = if inside { Ink::Plain } else { Ink::Strong };
+            table.row([plain(written), plain(&container.name), (reach.to_owned(), ink)]);
+        }
+    }
+    if table.is_empty() { String::new() } else { table.render(paint) }
+}
+
 fn waits(status: &Status, paint: Paint, now: Timestamp) -> String {
     let table = waits_table(&status.waiting, now);
     if table.is_empty() { String::new() } else { table.render(paint) }
@@ -217,6 +250,13 @@ mod tests {
         nginx:1.29                 pulling: 5.0 MiB of 70.0 MiB
         registry.example/x:latest  failed 3x: the registry does not answer  in 20s
 
+        NETWORK       DRIVER  STATE
+        shop_default  bridge  its bridge ls-0123456789 is gone
+
+        PORTS                     OF            REACHED
+        0.0.0.0:6379->6379/tcp    shop-cache-1  from other machines
+        127.0.0.1:6380->6380/tcp  shop-cache-1  from this machine only
+
         WAITING          FOR        SINCE  NEXT LOOK
         slot blog/web/1  its image  40s
 
@@ -228,6 +268,8 @@ mod tests {
 
         loosened: no seccomp: the configuration turns it off
         loosened: /etc/longshore/state/shop/compose.yaml:4:15: shop/cache: it has the capability CAP_NET_ADMIN
+
+        note: another firewall drops what is forwarded (table ip filter, chain FORWARD): published ports are not reached from outside
         "#);
     }
 
@@ -241,6 +283,8 @@ mod tests {
         quiet.waiting.clear();
         quiet.problems.clear();
         quiet.loosenings.clear();
+        quiet.notes.clear();
+        quiet.networks[0].broken = None;
         insta::assert_snapshot!(render(&quiet, Paint { on: false }, NOW), @r"
         /etc/longshore/state (events and a look every 30 s)
         settled: nothing left to do

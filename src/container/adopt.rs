@@ -43,7 +43,7 @@ impl Containers {
                 .push(Warning(format!("container {}: its ids are not known to other daemons: {error}", id.short())));
         }
         let running = matches!(state, ContainerState::Running { .. });
-        self.know(found.spec, found.stop_signal, state);
+        self.know(found.spec, found.stop_signal, found.attached, state);
         if running {
             self.watch(&id);
         }

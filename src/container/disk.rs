@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::link::{CONTAINER, EXIT, FAILED, FailedRecord, LOGS, START};
-use super::record::{ContainerRecord, RecordError};
+use super::link::{CONTAINER, EXIT, FAILED, FailedRecord, LOGS, NETWORK, START};
+use super::record::{ContainerRecord, RecordError, network};
 use super::{OpenError, Warning};
-use crate::model::{ContainerId, ContainerSpec, Signal, SpecHash};
+use crate::model::{Attached, ContainerId, ContainerSpec, Signal, SpecHash};
 
 /// The follower, built for this machine.
 const FOLLOWER: &[u8] = include_bytes!(env!("LONGSHORE_FOLLOWER"));
@@ -33,6 +33,7 @@ pub(super) struct Folders {
 pub(super) struct Found {
     pub(super) spec: ContainerSpec,
     pub(super) stop_signal: Option<Signal>,
+    pub(super) attached: Attached,
 }
 
 /// What a folder with a container's name turned out to be.
@@ -192,16 +193,26 @@ impl Folders {
         fs::DirBuilder::new().mode(0o700).create(self.run(id))
     }
 
+    /// What it is joined to from now on. Made to last with the start.
+    pub(super) fn write_network(&self, id: &ContainerId, attached: &Attached) -> io::Result<()> {
+        let folder = self.container(id);
+        let draft = folder.join(format!(".{NETWORK}.new"));
+        fs::write(&draft, network::to_json(attached))?;
+        fs::rename(draft, folder.join(NETWORK))
+    }
+
     /// The container's record and the shim's are made to last, while the container runs already: nothing is reported before.
     /// A power cut before this leaves no folder, or one whose record is torn and which is cleared away.
     pub(super) fn sync_start(&self, id: &ContainerId) -> io::Result<()> {
         let folder = self.container(id);
         File::open(folder.join(CONTAINER))?.sync_all()?;
-        // Not there any more where the container has ended meanwhile and was started by nobody else.
-        match File::open(folder.join(START)) {
-            Ok(file) => file.sync_all()?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        // The start is not there any more where the container has ended meanwhile and was started by nobody else.
+        for name in [START, NETWORK] {
+            match File::open(folder.join(name)) {
+                Ok(file) => file.sync_all()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         sync(&folder)?;
         sync(&self.containers)
@@ -299,7 +310,19 @@ fn left(path: &Path, why: &str) -> Warning {
 pub(super) fn read_record(folder: &Path) -> Result<Found, RecordFault> {
     let record = ContainerRecord::parse(&fs::read(folder.join(CONTAINER))?)?;
     let stop_signal = record.image_defaults.stop_signal.as_deref().and_then(Signal::parse);
-    Ok(Found { spec: record.spec.to_model()?, stop_signal })
+    Ok(Found { spec: record.spec.to_model()?, stop_signal, attached: read_network(folder)? })
+}
+
+/// One that was cut off while it was written is none: nobody was told of that start.
+fn read_network(folder: &Path) -> Result<Attached, RecordFault> {
+    let json = match fs::read(folder.join(NETWORK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Attached::default()),
+        read => read?,
+    };
+    match network::parse(&json) {
+        Err(RecordError::Version(version)) => Err(RecordError::Version(version).into()),
+        parsed => Ok(parsed.unwrap_or_default()),
+    }
 }
 
 fn write_synced(path: &Path, record: &impl Serialize) -> io::Result<()> {

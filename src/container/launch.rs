@@ -1,5 +1,6 @@
 //! One start: clear what is left, start a shim, read its report.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, PoisonError};
@@ -8,23 +9,44 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
-use super::link::{IdsRecord, Order, Report, StartRecord};
+use super::link::{IdsRecord, NetworkOrder, Order, Report, StartRecord};
 use super::{Inner, KILL_LIMIT, Runtime, StartError, blocking};
-use crate::model::{ContainerId, ContainerState, UserNamespace};
+use crate::model::{Attached, ContainerId, ContainerState, UserNamespace};
 
 /// A shim that says nothing for so long is ended.
 const LIMIT: Duration = Duration::from_secs(30);
 /// No report is longer.
 const REPORT: u64 = 64 * 1024;
 
-/// Starts it, and gives the state it is in then. Whatever fails leaves nothing behind.
-pub(super) async fn launch(inner: &Arc<Inner>, id: &ContainerId) -> Result<ContainerState, StartError> {
+/// What a container is given of networks for one start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StartNetwork {
+    /// What it is joined to.
+    pub attached: Attached,
+    /// Whether a resolver of ours answers it at 127.0.0.11.
+    pub resolver: bool,
+    /// What `host-gateway` stands for in `extra_hosts`; none: it does not reach the host.
+    pub host_gateway: Option<IpAddr>,
+}
+
+/// Starts it, and gives the state it is in then. Whatever fails leaves nothing behind but the record of what it was to be joined to.
+pub(super) async fn launch(
+    inner: &Arc<Inner>,
+    id: &ContainerId,
+    network: StartNetwork,
+) -> Result<ContainerState, StartError> {
     let io = |step| move |source| StartError::Io { step, source };
     clear(inner, id).await?;
+    let StartNetwork { attached, resolver, host_gateway } = network;
+    let etc = attached.shared.as_ref().map(|(other, _)| inner.folders.container(other).join("etc"));
+    let network = NetworkOrder { resolver, host_gateway, etc };
     let (preparing, prepared) = (Arc::clone(inner), id.clone());
-    let prepare = blocking(move || preparing.folders.prepare_start(&prepared));
-    prepare.await.map_err(io("the container's run folder was not made"))?;
-    let given = given(inner, id).await?;
+    let prepare = blocking(move || {
+        preparing.folders.prepare_start(&prepared)?;
+        preparing.attach(&prepared, attached)
+    });
+    prepare.await.map_err(io("what the container is started with was not written down"))?;
+    let given = Given { network, ..given(inner, id).await? };
     let started = match report(inner, id, given).await {
         Ok(started) => started,
         Err(error) => {
@@ -68,12 +90,13 @@ async fn clear(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), StartError> {
 pub(super) struct Given {
     cgroup: PathBuf,
     ids: Option<IdsRecord>,
+    network: NetworkOrder,
 }
 
 impl Given {
     /// For a container that runs: where it is. Whoever enters it sees its users by its namespaces.
     pub(super) fn of_running(inner: &Inner, id: &ContainerId) -> Self {
-        Self { cgroup: inner.cgroups.path(id), ids: None }
+        Self { cgroup: inner.cgroups.path(id), ids: None, network: NetworkOrder::default() }
     }
 }
 
@@ -86,7 +109,7 @@ async fn given(inner: &Arc<Inner>, id: &ContainerId) -> Result<Given, StartError
             UserNamespace::Host => None,
             UserNamespace::Auto { size } => Some(inner.settings.ids.range(&inner.folders.container(&id), size)?.into()),
         };
-        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids })
+        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids, network: NetworkOrder::default() })
     });
     given.await.map_err(|e| StartError::Failed(e.to_string()))?
 }
@@ -166,6 +189,7 @@ pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given, runtime: Runt
         oom_counter: inner.cgroups.oom_counter(id),
         cgroup: given.cgroup,
         ids: given.ids,
+        network: given.network,
         shims: inner.cgroups.shims(id),
         runtime: match runtime {
             Runtime::Embedded => None,

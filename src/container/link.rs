@@ -1,6 +1,7 @@
 //! What the daemon and the shim tell each other: the order in the shim's arguments, the report on its standard output, and the
 //! records in the container's folder.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct Order {
     pub cgroup: PathBuf,
     /// The ids of its own users; none: the host's.
     pub ids: Option<IdsRecord>,
+    /// What it is given of networks beside [`NETWORK`]; none where it is only entered.
+    #[serde(default)]
+    pub network: NetworkOrder,
     /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
     pub shims: Option<PathBuf>,
     /// The controllers of this machine.
@@ -66,6 +70,17 @@ pub struct Order {
     pub log_files: u64,
     /// This boot.
     pub boot_id: String,
+}
+
+/// What a container is given of networks, beside what [`NETWORK`] says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkOrder {
+    /// Whether a resolver of ours answers it at 127.0.0.11.
+    pub resolver: bool,
+    /// What `host-gateway` stands for in `extra_hosts`; none: it does not reach the host.
+    pub host_gateway: Option<IpAddr>,
+    /// The `etc` of the container whose network it shares.
+    pub etc: Option<PathBuf>,
 }
 
 /// An [`IdRange`] in an order.

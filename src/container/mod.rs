@@ -5,6 +5,7 @@
 //! ```text
 //! DATA/containers/ID/   container.json  what it was made from (there from the moment it exists)
 //!                       start exit failed  how the last start went, and the last run ended
+//!                       network.json  what it was joined to at its last start
 //!                       logs/ etc/ upper/ work/
 //! DATA/trash/           containers whose removal has begun
 //! DATA/broken/          folders of containers whose record cannot be used, set aside
@@ -22,6 +23,7 @@
 
 mod abilities;
 mod adopt;
+mod attached;
 pub mod cdi;
 pub mod cgroup;
 pub mod confine;
@@ -61,12 +63,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{Attached, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use held_back::held_back;
+pub use launch::StartNetwork;
 use own_exe::OwnExe;
 pub use peek::peek;
 use process::Process;
@@ -186,6 +189,8 @@ struct Inner {
 struct Known {
     observed: ObservedContainer,
     stop_signal: Option<Signal>,
+    /// As it is on disk.
+    attached: Attached,
     /// One operation at a time.
     busy: Arc<tokio::sync::Mutex<()>>,
 }
@@ -244,12 +249,17 @@ impl Containers {
         let (inner, id) = (Arc::clone(&self.0), spec.id.clone());
         self.0.cgroups.remember(&id, spec.service.isolation.cgroup_parent.as_deref());
         blocking(move || inner.folders.create(&id, &record)).await.map_err(CreateError::Folder)?;
-        self.know(spec.clone(), stop_signal, ContainerState::Created);
+        self.know(spec.clone(), stop_signal, Attached::default(), ContainerState::Created);
         Ok(())
     }
 
-    /// Starts it; done when its command runs, and that is on disk. Nothing to do for one that runs.
+    /// Starts it without any network to join.
     pub async fn start(&self, id: &ContainerId) -> Result<(), StartError> {
+        self.start_with(id, StartNetwork::default()).await
+    }
+
+    /// Starts it; done when its command runs, and that is on disk. Nothing to do for one that runs.
+    pub async fn start_with(&self, id: &ContainerId, network: StartNetwork) -> Result<(), StartError> {
         let busy = self.busy(id).ok_or(StartError::Unknown)?;
         let _one = busy.lock().await;
         match self.state(id) {
@@ -257,7 +267,7 @@ impl Containers {
             Some(ContainerState::Running { .. }) => return Ok(()),
             Some(_) => {}
         }
-        match launch::launch(&self.0, id).await {
+        match launch::launch(&self.0, id, network).await {
             Ok(running) => {
                 self.set(id, running);
                 self.watch(id);
@@ -351,9 +361,10 @@ impl Containers {
         Ok(())
     }
 
-    fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, state: ContainerState) {
+    fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, attached: Attached, state: ContainerState) {
         let id = spec.id.clone();
-        let known = Known { observed: ObservedContainer { spec, state }, stop_signal, busy: Arc::default() };
+        let observed = ObservedContainer { spec, state };
+        let known = Known { observed, stop_signal, attached, busy: Arc::default() };
         self.known().insert(id, known);
         self.notify();
     }

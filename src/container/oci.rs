@@ -14,9 +14,7 @@ use super::machine::Machine;
 use super::privileges::Privileges;
 use super::record::ImageDefaults;
 use super::resources::{self, Blocks};
-use crate::model::{
-    Capability, CapabilitySet, ContainerSpec, Ipc, Isolation, Limit, LimitRange, Namespace, NetworkMode, Process,
-};
+use crate::model::{Capability, CapabilitySet, ContainerSpec, Ipc, Isolation, Limit, LimitRange, Namespace, Process};
 pub use mounts::{is_everywhere, unknown_option};
 
 /// What the embedded runtime must still hold when our executor confines the command, beside what stays: for the seccomp program, and
@@ -57,7 +55,7 @@ pub struct Surroundings<'a> {
     pub blocks: &'a Blocks,
     /// The init program on the host.
     pub init: &'a Path,
-    /// The host's name, for containers on its network.
+    /// The name of whom it shares the network with: the host, or another container.
     pub host_name: &'a str,
     /// What is hidden beside [`MASKED`], because this machine has it.
     pub masked: &'a [String],
@@ -119,14 +117,14 @@ pub fn working_dir<'a>(process: &'a Process, image: &'a ImageDefaults) -> &'a st
 
 /// The container's host name.
 #[must_use]
-pub fn host_name<'a>(spec: &'a ContainerSpec, host: &'a str) -> &'a str {
+pub fn host_name<'a>(spec: &'a ContainerSpec, outer: &'a str) -> &'a str {
     if spec.service.isolation.uts == Namespace::Host {
-        return host;
+        return outer;
     }
-    match (&spec.service.hostname, &spec.service.network) {
-        (Some(name), _) => name,
-        (None, NetworkMode::Host) => host,
-        (None, _) => spec.id.short(),
+    match &spec.service.hostname {
+        Some(name) => name,
+        None if spec.service.network.own() => spec.id.short(),
+        None => outer,
     }
 }
 

@@ -19,20 +19,20 @@ pub const PROBE: &str = "can-show-other-owners";
 const KERNEL: (u32, u32) = (5, 19);
 
 /// Changes `config.json` for a container whose ids are this range. The network namespace, where it has its own, must belong to the user
-/// namespace, or its /sys could not be mounted; so the runtime makes it. What it shares with the host it can see through the host's own
-/// mounts only: /sys, /proc, /dev/mqueue (`mqueue`: whether the host has that).
-pub fn adapt(config: &mut Value, range: IdRange, own_network: bool, mqueue: bool) {
+/// namespace, or its /sys could not be mounted; so the runtime makes it. What it shares it can see through mounts of the host's users
+/// only: /sys (`sys`: where it is, if the network is shared), /proc, /dev/mqueue (`mqueue`: whether the host has that).
+pub fn adapt(config: &mut Value, range: IdRange, sys: Option<&str>, mqueue: bool) {
     let mapping = |first: u32| json!([{ "containerID": 0, "hostID": first, "size": range.size }]);
     let linux = &mut config["linux"];
     (linux["uidMappings"], linux["gidMappings"]) = (mapping(range.uid), mapping(range.gid));
     let mut namespaces = linux["namespaces"].as_array().cloned().unwrap_or_default();
     namespaces.push(json!({ "type": "user" }));
-    if own_network {
+    if sys.is_none() {
         namespaces.push(json!({ "type": "network" }));
     }
     let shares = |name: &str| !namespaces.iter().any(|namespace| namespace["type"] == name);
     let shared = [
-        ("sysfs", "/sys", shares("network")),
+        ("sysfs", sys.unwrap_or("/sys"), shares("network")),
         ("proc", "/proc", shares("pid")),
         ("mqueue", "/dev/mqueue", shares("ipc")),
     ];
@@ -157,21 +157,21 @@ mod tests {
         });
         let range = IdRange { uid: 1000, gid: 2000, size: 10 };
         let (mut own, mut host) = (whole.clone(), whole.clone());
-        adapt(&mut own, range, true, true);
+        adapt(&mut own, range, None, true);
         assert_eq!(own["linux"]["uidMappings"], json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]));
         assert_eq!(own["linux"]["gidMappings"][0]["hostID"], 2000);
         let named = |config: &Value| config["linux"]["namespaces"].as_array().expect("some").clone();
         let types = |config: &Value| named(config).iter().map(|n| n["type"].clone()).collect::<Vec<_>>();
         assert_eq!(types(&own), ["pid", "ipc", "user", "network"]);
         assert_eq!(own["mounts"][1]["type"], "sysfs");
-        adapt(&mut host, range, false, false);
+        adapt(&mut host, range, Some("/sys"), false);
         assert_eq!(types(&host), ["pid", "ipc", "user"]);
         assert_eq!((&host["mounts"][1]["source"], &host["mounts"][1]["destination"]), (&json!("/sys"), &json!("/sys")));
         assert_eq!(host["mounts"][1]["options"], json!(["rbind", "rprivate", "rro"]));
         assert_eq!((&host["mounts"][0]["type"], &host["mounts"][2]["type"]), (&json!("proc"), &json!("mqueue")));
         let mut shares = whole;
         shares["linux"]["namespaces"] = json!([]);
-        adapt(&mut shares, range, true, false);
+        adapt(&mut shares, range, None, false);
         assert_eq!(shares["mounts"].as_array().expect("some").len(), 2, "there is no /dev/mqueue to show");
         assert_eq!(shares["mounts"][0]["source"], "/proc");
     }

@@ -191,7 +191,9 @@ async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconci
     for warning in images.warnings().iter().chain(&loosenings).chain(&container::held_back()) {
         tracing::warn!("{warning}");
     }
-    let settings = network_settings::settings(config, containers.instance());
+    let unnamed = |error| StartError::Machine { what: "the data directory cannot be named".to_owned(), error };
+    let instance = container::instance_of(&config.data_dir).map_err(unnamed)?;
+    let settings = network_settings::settings(config, &instance);
     let (networks, notes) = Networks::open(settings, holders(&containers)).await?;
     for note in notes {
         tracing::warn!("{note}");

@@ -16,8 +16,9 @@ impl LinuxHost {
         // One that runs has what it was given.
         if self.init_of(&spec.id).is_none() {
             let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
-            let given = StartNetwork { host_gateway: self.networks.host_gateway(&attached), attached };
-            if let Err(error) = self.containers.start_in(&spec.id, given).await {
+            let (resolver, host_gateway) = (!attached.links.is_empty(), self.networks.host_gateway(&attached));
+            let given = StartNetwork { attached, resolver, host_gateway };
+            if let Err(error) = self.containers.start_with(&spec.id, given).await {
                 self.networks.ended(&spec.id);
                 return Err(failed(&error));
             }

@@ -75,6 +75,7 @@ impl LinuxHost {
             transfers: transfers.collect(),
             store_note: self.store_note.clone(),
             loosenings: self.loosenings.clone(),
+            ..Gauges::default()
         }
     }
 }

@@ -441,9 +441,10 @@ pub struct Published {
 }
 
 /// From where a published port can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Exposure {
     /// From everywhere (on its address).
+    #[default]
     All,
     /// From this machine.
     Loopback,

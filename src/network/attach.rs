@@ -90,12 +90,8 @@ impl Networks {
         }
         give_way_out(&mut links, &membership.joins, &state);
         let taken = taken(&state.leases, &spec.id);
-        let wanted = ports::Wanted {
-            ports: &membership.ports,
-            publish_ip: self.0.settings.publish_ip,
-            exposure: self.0.settings.exposure,
-        };
-        let published = ports::choose(&wanted, &taken, &state.leases.previous_ports(spec))?;
+        let defaults = ports::Defaults { address: self.0.settings.publish_ip, exposure: self.0.settings.exposure };
+        let published = ports::choose(&membership.ports, defaults, &taken, &state.leases.previous_ports(spec))?;
         let attached = Attached { links, published, shared: None };
         let lease = Lease { spec: Arc::new(spec.clone()), attached: attached.clone(), life: Life::Starting };
         // Whoever had these addresses before and has ended has them no longer.
@@ -312,12 +308,12 @@ fn give_way_out(links: &mut [Attachment], joins: &[Join], state: &State) {
 }
 
 /// The host's ports that others of ours have.
-fn taken(leases: &Leases, but: &ContainerId) -> Vec<ports::Taken> {
+fn taken(leases: &Leases, but: &ContainerId) -> BTreeMap<ports::Place, String> {
     let others = leases.alive().filter(|(id, _)| *id != but);
     let each = others.flat_map(|(_, lease)| {
         let slot = &lease.spec.slot;
         let owner = format!("container {} of service {}/{}", lease.spec.name, slot.project, slot.service);
-        lease.attached.published.iter().map(move |port| ports::Taken { port: port.clone(), owner: owner.clone() })
+        lease.attached.published.iter().map(move |port| (ports::place(port), owner.clone()))
     });
     each.collect()
 }

@@ -11,7 +11,7 @@ use super::{Networks, State, bridge, rules, sysctl};
 use crate::model::{ContainerId, Driver, Link, NetworkId};
 
 /// Events come in storms; so long they are gathered.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(100);
 /// Without events it is looked so often.
 const PERIOD: Duration = Duration::from_secs(30);
 

@@ -222,13 +222,14 @@ impl Inner {
 impl From<&AddressPool> for Range {
     fn from(pool: &AddressPool) -> Self {
         let AddressPool { subnet, range, gateway, kept } = pool.clone();
-        Self { subnet, range, gateway: gateway.unwrap_or(subnet.address), kept }
+        Self { subnet, range, gateway: gateway.unwrap_or(subnet.address), kept: kept.into_values().collect() }
     }
 }
 
 impl From<Range> for AddressPool {
     fn from(range: Range) -> Self {
         let Range { subnet, range, gateway, kept } = range;
+        let kept = kept.into_iter().map(|address| (address.to_string(), address)).collect();
         Self { subnet, range, gateway: Some(gateway), kept }
     }
 }

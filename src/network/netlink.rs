@@ -20,6 +20,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 pub use request::Request;
 pub use seen::{SeenAddress, SeenLink, SeenRoute, Snapshot};
+pub(super) use seen::{read_address, read_link, read_route};
 
 /// The kernel answers at once; it waits for its own lock at most.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -230,7 +231,7 @@ impl Socket {
     }
 
     /// Receives one datagram, and hands out the messages in it.
-    fn receive(&self, until: Instant, mut take: impl FnMut(Message<'_>)) -> io::Result<()> {
+    fn receive(&self, until: Instant, take: impl FnMut(Message<'_>)) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(DATAGRAM);
         loop {
             match self.socket.recv(&mut bytes, 0) {
@@ -245,11 +246,7 @@ impl Socket {
         if Instant::now() > until {
             return Err(silent());
         }
-        let mut rest = bytes.as_slice();
-        while let Some((message, after)) = Message::read(rest) {
-            take(message);
-            rest = after;
-        }
+        Message::all(&bytes).for_each(take);
         Ok(())
     }
 }
@@ -265,14 +262,26 @@ fn silent() -> io::Error {
 }
 
 /// One message as it came.
-struct Message<'a> {
-    kind: u16,
+pub(super) struct Message<'a> {
+    /// What it is.
+    pub(super) kind: u16,
     flags: u16,
     sequence: u32,
-    body: &'a [u8],
+    /// What is in it.
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Message<'a> {
+    /// The messages of a datagram.
+    pub(super) fn all(bytes: &'a [u8]) -> impl Iterator<Item = Self> {
+        let mut rest = bytes;
+        std::iter::from_fn(move || {
+            let (message, after) = Self::read(rest)?;
+            rest = after;
+            Some(message)
+        })
+    }
+
     fn read(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let u16_at = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
         let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));

@@ -12,7 +12,7 @@ use crate::model::{AddressPool, Cidr, Driver, IpvlanMode, Location, MacvlanMode,
 
 /// A network that exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
+pub(super) struct Made {
     /// What it was made from.
     pub network: Network,
     /// Its subnets with their gateways, as pools: IPv4 first.

@@ -1,12 +1,12 @@
 //! The rules in force: made from what is, applied together for all who wait.
 
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
 use super::sysctl::{self, SysctlError};
-use super::{Networks, State};
+use super::{Networks, State, ports};
 use crate::model::{Driver, Link, Published, sentence};
 
 /// Why the rules are not in force.
@@ -26,7 +26,12 @@ struct Filter {
     nft: Option<Nft>,
     /// Up to whose wish it is as it should be.
     applied: u64,
+    /// When the rules of others were read last, and what they drop that ours let through.
+    others: Option<(Instant, Option<String>)>,
 }
+
+/// The rules of others are not read more often: what they drop is only told.
+const OTHERS: Duration = Duration::from_secs(5);
 
 /// What a look at the rules shows.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,19 +44,26 @@ pub(super) struct Look {
 
 impl Applying {
     pub(super) fn new(nft: Option<Nft>) -> Self {
-        let filter = tokio::sync::Mutex::new(Filter { nft, applied: 0 });
+        let filter = tokio::sync::Mutex::new(Filter { nft, ..Filter::default() });
         Self { wanted: AtomicU64::new(0), filter }
     }
 
     pub(super) async fn look(&self, bridges: &[String]) -> Look {
         let mut filter = self.filter.lock().await;
-        let Some(nft) = &mut filter.nft else { return Look::default() };
+        let Filter { nft: Some(nft), others, .. } = &mut *filter else { return Look::default() };
         let drift = match nft.check().await {
             Ok(drift) => drift.map(|drift| drift.to_string()),
             Err(error) => Some(sentence(&error)),
         };
-        // Only a hint: without it everything works as well.
-        let blocked_by = nft.blocked_by(bridges).await.ok().flatten().map(|barrier| barrier.to_string());
+        let blocked_by = match others {
+            Some((at, seen)) if at.elapsed() < OTHERS => seen.clone(),
+            _ => {
+                // Only a hint: without it everything works as well.
+                let seen = nft.blocked_by(bridges).await.ok().flatten().map(|barrier| barrier.to_string());
+                *others = Some((Instant::now(), seen.clone()));
+                seen
+            }
+        };
         Look { drift, blocked_by }
     }
 }
@@ -128,7 +140,7 @@ impl Networks {
                     });
                 }
             }
-            let to = reached_at(&lease.attached);
+            let to = ports::leads_to(&lease.attached);
             published.extend(lease.attached.published.iter().map(|port: &Published| (port.clone(), to.clone())));
         }
         let settings = &self.0.settings;
@@ -160,13 +172,4 @@ impl Networks {
 pub(super) fn forward(ipv6: bool) -> Result<(), SysctlError> {
     sysctl::forward_ipv4()?;
     if ipv6 { sysctl::forward_ipv6() } else { Ok(()) }
-}
-
-/// Where published ports lead: the addresses of the first link that is not internal, and has a bridge.
-fn reached_at(attached: &crate::model::Attached) -> Vec<IpAddr> {
-    let bridged = |link: &&crate::model::Attachment| matches!(link.link, Link::Bridge { .. }) && !link.internal;
-    // The one with the way out comes first: answers take that way.
-    let way_out = attached.links.iter().filter(bridged).max_by_key(|link| !link.gateways.is_empty());
-    let Some(link) = way_out else { return Vec::new() };
-    link.ipv4().map(IpAddr::V4).into_iter().chain(link.ipv6().map(IpAddr::V6)).collect()
 }

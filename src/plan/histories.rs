@@ -2,17 +2,17 @@
 //! The end is as desired, **and every step is checked**: convergence alone cannot see an action that should not have been taken.
 
 mod checks;
-mod policies;
 mod net_checks;
 mod net_tables;
+mod policies;
 mod tables;
 pub(super) mod toy_net;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use checks::right;
 pub(super) use checks::check_plan;
+use checks::right;
 pub(super) use net_checks::note_moves;
 
 use toy_net as net;

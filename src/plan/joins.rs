@@ -6,9 +6,7 @@
 
 use super::networks::{up, waits_for};
 use super::{Blocked, Planner, WaitingOn};
-use crate::model::{
-    Action, ContainerState, Join, Key, NetworkMode, NetworkPlace, ObservedContainer, ProcessId, Slot,
-};
+use crate::model::{Action, ContainerState, Join, Key, NetworkMode, NetworkPlace, ObservedContainer, ProcessId, Slot};
 
 /// Where the network of a container that is to be started comes from, or what it waits for.
 pub(super) fn place(planner: &mut Planner<'_>, container: &ObservedContainer) -> Result<NetworkPlace, Blocked> {
@@ -83,9 +81,11 @@ fn ending(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
 pub(super) fn moved(planner: &Planner<'_>, container: &ObservedContainer) -> Option<String> {
     let attached = planner.facts.observed.attached.get(&container.spec.id)?;
     if let Some(membership) = container.spec.service.network.membership() {
-        return membership.joins.iter().find(|join| anew(planner, container, join)).map(|join| {
-            format!("network {} is defined anew", join.network)
-        });
+        return membership
+            .joins
+            .iter()
+            .find(|join| anew(planner, container, join))
+            .map(|join| format!("network {} is defined anew", join.network));
     }
     let (_, process) = attached.shared.as_ref()?;
     let Sharing { whose, owner: Some((owner, present)), .. } = sharing(planner, container)? else { return None };

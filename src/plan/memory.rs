@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
 use super::{CollectPolicy, Desired, DiskUse, Observed, Plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName, ServiceName,
-    Slot, Timestamp,
+    Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
+    ServiceName, Slot, Timestamp,
 };
 
 /// The last failure of an action on a key.

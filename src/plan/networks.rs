@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desired, Facts, Planner, Upkeep, WaitingOn, unmet};
 use crate::model::{
-    Action, Cidr, Driver, Join, Key, Location, Network, NetworkId, NetworkName, NetworkPlace, ObservedContainer, Problem, Project, ProjectName, Service, ServiceName, Severity,
+    Action, Cidr, Driver, Join, Key, Location, Network, NetworkId, NetworkName, NetworkPlace, ObservedContainer,
+    Problem, Project, ProjectName, Service, ServiceName, Severity,
 };
 
 /// Networks by their names outside: of several definitions that of the first project.
@@ -71,8 +72,12 @@ fn unjoined_network(
             let (first, second) = (owner.file.display(), project.file.display());
             (
                 own.location.clone(),
-                format!("network {name} is defined by {first} and, otherwise, by {second}; that of {first} is in force"),
-                format!("define it in one of them, and say `external: true` in the other; or give it another `name` in {second}"),
+                format!(
+                    "network {name} is defined by {first} and, otherwise, by {second}; that of {first} is in force"
+                ),
+                format!(
+                    "define it in one of them, and say `external: true` in the other; or give it another `name` in {second}"
+                ),
             )
         }
     };

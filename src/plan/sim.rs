@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use super::histories::toy_net::Net;
+use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
-    Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    NetworkPlace, ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Slot, Timestamp,
+    Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkPlace,
+    ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Slot, Timestamp,
 };
 
 /// A small generator (SplitMix64): a history is its seed.

@@ -228,7 +228,10 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
     let id = container.spec.id.clone();
     let running = matches!(container.state, ContainerState::Running { .. });
     let busy = planner.facts.under_way.contains_key(&Key::Container(id.clone()));
-    if running && !busy && let Some(blocked) = joins::holds_the_move(planner, container) {
+    if running
+        && !busy
+        && let Some(blocked) = joins::holds_the_move(planner, container)
+    {
         planner.wait(slot, blocked.0, blocked.1);
         return joins::connect(planner, slot, container);
     }

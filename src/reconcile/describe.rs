@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::host::{Gauges, Transfer};
+use super::networks::port_views;
 use super::reconciler::{Reconciler, wait_kind};
 use super::view::{
     ContainerStateView, ContainerView, FolderView, ImageStateView, ImageView, Phase, ProjectView, ServiceView,
     StepView, StoreView, View, WaitView,
 };
 use crate::model::{
-    Action, ContainerState, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, Project, ProjectName, Service, ServiceName,
+    Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
     Settings, Slot, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
@@ -31,7 +32,7 @@ pub(super) struct Surroundings<'a> {
 impl Reconciler {
     pub(super) fn view(&self, around: &Surroundings<'_>) -> View {
         let saved = !around.saving && around.unsaved.is_none();
-        let projects = self.project_views(saved);
+        let projects = self.project_views(saved, &around.gauges);
         let open = |wait: &&Wait| match wait.on {
             WaitingOn::Held
             | WaitingOn::Owner { .. }
@@ -49,7 +50,10 @@ impl Reconciler {
             | WaitingOn::Network { .. }
             | WaitingOn::Turn => true,
         };
-        let busy = !self.under_way.is_empty() || self.plan.waiting.iter().any(|w| open(&w)) || !self.plan.upkeep.is_empty() || self.absent;
+        let busy = !self.under_way.is_empty()
+            || self.plan.waiting.iter().any(|w| open(&w))
+            || !self.plan.upkeep.is_empty()
+            || self.absent;
         let note = [around.gauges.store_note.clone(), around.unsaved.clone()].into_iter().flatten().collect::<Vec<_>>();
         View {
             at: around.now,
@@ -69,6 +73,8 @@ impl Reconciler {
             under_way: self.under_way.values().map(|u| self.step_view(u)).collect(),
             waiting: self.waiting_views(),
             loosenings: around.gauges.loosenings.clone(),
+            notes: around.gauges.notes.clone(),
+            networks: self.network_views(),
         }
     }
 
@@ -89,12 +95,7 @@ impl Reconciler {
 
     fn waiting_views(&self) -> Vec<WaitView> {
         let slots = self.plan.waiting.iter().filter(|w| !done(w)).map(|w| self.wait_view(w));
-        let upkeep = self.plan.upkeep.iter().map(|upkeep| WaitView {
-            what: upkeep_name(&upkeep.action.key(), self.name_of(&upkeep.action)),
-            reason: self.wait_reason(&upkeep.on),
-            since: self.memory.failure(&upkeep.action).map_or_else(Timestamp::default, |failure| failure.at),
-            until: Some(upkeep.until),
-        });
+        let upkeep = self.plan.upkeep.iter().map(|upkeep| self.upkeep_view(upkeep));
         slots.chain(upkeep).collect()
     }
 
@@ -103,7 +104,7 @@ impl Reconciler {
         WaitView { what: wait.slot.to_string(), reason: self.wait_reason(&wait.on), since, until: wait.until }
     }
 
-    fn wait_reason(&self, on: &WaitingOn) -> String {
+    pub(super) fn wait_reason(&self, on: &WaitingOn) -> String {
         match on {
             WaitingOn::Image(image) => match self.pull_failure(image) {
                 Some(failure) => format!("image {image}: attempt {} failed: {}", failure.attempts, failure.error),
@@ -147,29 +148,11 @@ impl Reconciler {
         }
     }
 
-    fn network_reason(&self, id: &NetworkId, name: &NetworkName, after: Option<&NetworkId>) -> String {
-        if let Some(failure) = self.memory.failures.get(&Key::Network(id.clone())).filter(|f| f.verb == "make network") {
-            return format!("network {name} is not up: attempt {} failed: {}", failure.attempts, failure.error);
-        }
-        let Some(old) = after else { return format!("network {name} is being made") };
-        let users = self.observed.containers.values().filter(|c| {
-            let attached = self.observed.attached.get(&c.spec.id);
-            c.state.alive() && attached.is_some_and(|attached| attached.links.iter().any(|l| l.network == *old))
-        });
-        let users: Vec<String> = users.map(|c| c.spec.name.to_string()).collect();
-        let old_name = self.observed.networks.get(old).map_or_else(|| old.short().to_owned(), |n| n.network.name.to_string());
-        let which = if old_name == name.as_str() { "its former definition".to_owned() } else { format!("network {old_name}") };
-        if users.is_empty() {
-            return format!("network {name} is made once {which} is gone: they cannot be at once");
-        }
-        format!("network {name} is made once {which} is gone, with which it cannot be at once; on that: {}", users.join(", "))
-    }
-
     fn pull_failure(&self, image: &ImageReference) -> Option<&Failure> {
         self.memory.failures.get(&Key::Image(image.clone())).filter(|failure| failure.verb == "pull")
     }
 
-    fn project_views(&self, saved: bool) -> Vec<ProjectView> {
+    fn project_views(&self, saved: bool, gauges: &Gauges) -> Vec<ProjectView> {
         let mut names: BTreeSet<&ProjectName> = self.desired.projects.keys().collect();
         names.extend(self.observed.containers.values().map(|c| &c.spec.slot.project));
         let mut by_service: BTreeMap<(&ProjectName, &ServiceName), Vec<&ObservedContainer>> = BTreeMap::new();
@@ -181,7 +164,7 @@ impl Reconciler {
         for wait in &self.plan.waiting {
             waits.entry((&wait.slot.project, &wait.slot.service)).or_default().push(wait);
         }
-        let facts = Known { by_service, waits, saved };
+        let facts = Known { by_service, waits, saved, gauges };
         names.into_iter().map(|name| self.project_view(name, &facts)).collect()
     }
 
@@ -226,6 +209,7 @@ impl Reconciler {
             holds: wanted.map(|s| self.holds_of(name, s)).unwrap_or_default(),
             loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
             waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
+            ports: wanted.map(|s| port_views(s, facts.gauges)).unwrap_or_default(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
     }
@@ -305,6 +289,9 @@ impl Reconciler {
             restarts: self.memory.restarts.get(&spec.id).map_or(0, |r| r.total),
             reason,
             next_attempt: wait.and_then(|w| w.until),
+            links: self.links_of(container),
+            ports: self.ports_of(container),
+            shares: self.shared_by(container),
         }
     }
 
@@ -343,10 +330,6 @@ impl Reconciler {
     }
 }
 
-fn upkeep_name(key: &Key, name: String) -> String {
-    if matches!(key, Key::Network(_)) { format!("network {name}") } else { name }
-}
-
 fn pulling(transfer: Transfer, since: Timestamp) -> ImageStateView {
     let Transfer { done, total, layers, wait, from, since: _ } = transfer;
     ImageStateView::Pulling { done, total, since, layers, wait, from }
@@ -357,6 +340,7 @@ struct Known<'a> {
     by_service: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a ObservedContainer>>,
     waits: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a Wait>>,
     saved: bool,
+    gauges: &'a Gauges,
 }
 
 /// Whether it ended as it was meant to: nobody waits for anything.

@@ -1,9 +1,10 @@
 //! The one seam with a fake: everything that the reconciler can see of the machine and do to it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::model::{Action, ContainerId, Digest, ImageReference, ProjectName, ServiceName, Timestamp};
+use crate::model::{Action, ContainerId, Digest, Exposure, ImageReference, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Observed, Restarts};
 use crate::source::Remembered;
 
@@ -81,6 +82,12 @@ pub struct Gauges {
     pub store_note: Option<String>,
     /// Unsafe or reduced modes in force.
     pub loosenings: Vec<String>,
+    /// What is to be known of the machine and is no mode of ours: a firewall that drops what is forwarded, say.
+    pub notes: Vec<String>,
+    /// From where a published port can be reached where the file does not say so.
+    pub exposure: Exposure,
+    /// On which address a port is published where the file names none; none: on all.
+    pub publish_ip: Option<IpAddr>,
 }
 
 /// How far a pull is.

@@ -12,6 +12,7 @@ mod describe;
 mod host;
 mod images;
 mod ledger;
+mod networks;
 mod reconciler;
 mod run;
 #[cfg(test)]

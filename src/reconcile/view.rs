@@ -1,11 +1,12 @@
 //! What the status says: one value, made by the reconciler after each step, read by every front door.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
-    ContainerId, ContainerName, Digest, ExitStatus, ImageReference, Location, Loosening, Problem, ProjectName,
-    ServiceName, Settings, Timestamp,
+    Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
+    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Timestamp,
 };
 
 /// The whole status at one moment.
@@ -38,6 +39,42 @@ pub struct View {
     pub waiting: Vec<WaitView>,
     /// Unsafe or reduced modes that are in force, in words (`no seccomp: …`).
     pub loosenings: Vec<String>,
+    /// What is to be known of the machine.
+    pub notes: Vec<String>,
+    /// Networks by name.
+    pub networks: Vec<NetworkView>,
+}
+
+/// One network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// Its id.
+    pub id: NetworkId,
+    /// What it was made from.
+    pub network: Network,
+    /// Its subnets: IPv4 first.
+    pub subnets: Vec<Cidr>,
+    /// Its gateways.
+    pub gateways: Vec<IpAddr>,
+    /// The bridge, or the parent.
+    pub interface: Option<String>,
+    /// What is wrong with it; none: it is up.
+    pub broken: Option<String>,
+    /// Containers that run on it, by name.
+    pub members: Vec<MemberView>,
+}
+
+/// A container on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberView {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// Its addresses.
+    pub addresses: Vec<Cidr>,
+    /// Its MAC address.
+    pub mac: Option<Mac>,
 }
 
 /// The watched folder.
@@ -132,8 +169,34 @@ pub struct ServiceView {
     pub loosenings: Vec<Loosening>,
     /// What it waits for.
     pub waiting: Vec<WaitView>,
+    /// The ports that its file publishes.
+    pub ports: Vec<PortView>,
     /// Its containers.
     pub containers: Vec<ContainerView>,
+}
+
+/// One port as the file asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortView {
+    /// On which address of the host; none: on all.
+    pub address: Option<IpAddr>,
+    /// The host's ports of which it gets one; none: any that is free.
+    pub host: Option<(u16, u16)>,
+    /// The container's port.
+    pub target: u16,
+    /// Which protocol.
+    pub protocol: Protocol,
+    /// From where it can be reached.
+    pub exposure: Exposure,
+}
+
+impl PortView {
+    /// Whether other machines will reach it, as far as this machine decides.
+    #[must_use]
+    pub fn outside(&self) -> bool {
+        let (address, exposure) = (self.address, self.exposure);
+        Published { address, port: 0, target: self.target, protocol: self.protocol, exposure }.outside()
+    }
 }
 
 /// One container.
@@ -165,6 +228,12 @@ pub struct ContainerView {
     pub reason: String,
     /// When it is tried again.
     pub next_attempt: Option<Timestamp>,
+    /// Its links, with their addresses, as it was started last.
+    pub links: Vec<Attachment>,
+    /// Its ports on the host; empty while it does not run.
+    pub ports: Vec<Published>,
+    /// The container whose network it shares.
+    pub shares: Option<ContainerName>,
 }
 
 /// What a container does.
@@ -249,7 +318,7 @@ pub enum ImageStateView {
 /// An action under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepView {
-    /// `pull`, `create`, `start`, `stop`, `remove`.
+    /// `pull`, `create`, `start`, `stop`, `remove`, `make network`, …
     pub verb: &'static str,
     /// What it is about, in words.
     pub what: String,
@@ -281,7 +350,8 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.updated`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`, `folder.held`, `folder.followed`,
+    /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
+    /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,
     /// What it is about.

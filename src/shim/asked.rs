@@ -52,8 +52,8 @@ pub(super) enum AskedError {
     Cdi(#[from] CdiError),
     #[error("tmpfs {target}: {option:?} is no option of mount(8) for it")]
     Tmpfs { target: String, option: String },
-    #[error("sysctls: {name} belongs to the {namespace} namespace, which this container shares with the host")]
-    Shared { name: String, namespace: &'static str },
+    #[error("sysctls: {name} belongs to the {namespace} namespace, which this container shares with {with}")]
+    Shared { name: String, namespace: &'static str, with: &'static str },
     #[error("sysctls: {0} is of the whole machine, no container has it of its own; set it on the host")]
     Machine(String),
     #[error("sysctls: {0} is given by a key of its own (hostname, domainname)")]
@@ -208,16 +208,20 @@ fn resource(limit: Limit) -> Resource {
 
 fn check_sysctl(name: &str, isolation: &Isolation, network: &NetworkMode) -> Result<(), AskedError> {
     const IPC: [&str; 8] = ["msgmax", "msgmnb", "msgmni", "sem", "shmall", "shmmax", "shmmni", "shm_rmid_forced"];
-    let shared = |namespace| Err(AskedError::Shared { name: name.to_owned(), namespace });
+    let shared = |namespace, with| Err(AskedError::Shared { name: name.to_owned(), namespace, with });
     let ipc = name.starts_with("fs.mqueue.") || name.strip_prefix("kernel.").is_some_and(|rest| IPC.contains(&rest));
     if ipc && isolation.ipc == Ipc::Host {
-        return shared("IPC");
+        return shared("IPC", "the host");
     }
     if name.split('.').any(|part| part.is_empty() || part.chars().all(|c| c == '/')) {
         return Err(AskedError::Machine(name.to_owned()));
     }
     if name.starts_with("net.") {
-        return if *network == NetworkMode::Host { shared("network") } else { Ok(()) };
+        return match network {
+            NetworkMode::None | NetworkMode::Networks(_) => Ok(()),
+            NetworkMode::Host => shared("network", "the host"),
+            NetworkMode::Service(_) | NetworkMode::Container(_) => shared("network", "another one; set it there"),
+        };
     }
     match name {
         _ if ipc => Ok(()),

@@ -1,57 +1,112 @@
 //! `hosts`, `hostname` and `resolv.conf` of a container.
 
 use std::fs;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use super::{ShimError, doing};
 use crate::container::link::Order;
 use crate::container::oci;
-use crate::model::{ContainerSpec, Names, NetworkMode};
+use crate::model::{Attachment, ContainerSpec, Names, NetworkMode};
+use crate::network::dns;
 
-/// Writes them. On the host's network they are copies of the host's, with what the file adds.
-pub(super) fn write(order: &Order, spec: &ContainerSpec, host_name: &str) -> Result<PathBuf, ShimError> {
+const LOCAL: &str = "::1\tlocalhost ip6-localhost ip6-loopback\n";
+
+/// Writes them. On a network that it shares they are copies of those there, with what the file adds.
+pub(super) fn write(
+    order: &Order,
+    spec: &ContainerSpec,
+    links: &[Attachment],
+    outer_name: &str,
+) -> Result<PathBuf, ShimError> {
     let etc = order.folder.join("etc");
     fs::create_dir_all(&etc).map_err(doing("making the container's etc"))?;
-    let name = oci::host_name(spec, host_name);
+    let name = oci::host_name(spec, outer_name);
     let names = &spec.service.names;
-    let (hosts, resolv) = match &spec.service.network {
-        NetworkMode::Host => (host_file("/etc/hosts"), host_file("/etc/resolv.conf")),
-        _ => {
-            let full = names.domain.as_ref().map_or_else(String::new, |domain| format!("{name}.{domain} "));
-            let hosts = format!("127.0.0.1\tlocalhost {full}{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-            (hosts, String::new())
-        }
+    let network = &spec.service.network;
+    let others = match network {
+        NetworkMode::Host => Some(Path::new("/etc")),
+        NetworkMode::Service(_) | NetworkMode::Container(_) => order.network.etc.as_deref(),
+        NetworkMode::None | NetworkMode::Networks(_) => None,
     };
-    let hosts = add_hosts(hosts, names, &spec.service.network).map_err(ShimError::Runtime)?;
+    let hosts = others.map_or_else(|| own_hosts(name, names.domain.as_deref(), links), |etc| text(&etc.join("hosts")));
+    let hosts = add_hosts(hosts, names, network, order.network.host_gateway).map_err(ShimError::Runtime)?;
+    let resolv = match others {
+        Some(etc) => change_resolv(&text(&etc.join("resolv.conf")), names),
+        None if order.network.resolver => own_resolv(&text(Path::new("/etc/resolv.conf")), names),
+        None => change_resolv("", names),
+    };
     let write = |file: &str, text: &str| fs::write(etc.join(file), text).map_err(doing("writing the container's etc"));
     write("hosts", &hosts)?;
-    write("resolv.conf", &change_resolv(&resolv, names))?;
+    write("resolv.conf", &resolv)?;
     write("hostname", &format!("{name}\n"))?;
     Ok(etc)
 }
 
-fn host_file(path: &str) -> String {
+fn text(path: &Path) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
-fn add_hosts(mut text: String, names: &Names, network: &NetworkMode) -> Result<String, String> {
+/// Its own name stands for its addresses, those of the first network first; without any, for itself.
+fn own_hosts(name: &str, domain: Option<&str>, links: &[Attachment]) -> String {
+    let names = domain.map_or_else(|| name.to_owned(), |domain| format!("{name}.{domain} {name}"));
+    if links.is_empty() {
+        return format!("127.0.0.1\tlocalhost {names}\n{LOCAL}");
+    }
+    let mut text = format!("127.0.0.1\tlocalhost\n{LOCAL}");
+    for link in links {
+        let (v4, v6) = (link.ipv4().map(IpAddr::V4), link.ipv6().map(IpAddr::V6));
+        for address in v4.into_iter().chain(v6) {
+            text.push_str(&format!("{address}\t{names}\n"));
+        }
+    }
+    text
+}
+
+fn add_hosts(
+    mut text: String,
+    names: &Names,
+    network: &NetworkMode,
+    gateway: Option<IpAddr>,
+) -> Result<String, String> {
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
     for (name, address) in &names.hosts {
-        let address = match (address.as_str(), network) {
-            ("host-gateway", NetworkMode::Host) => "127.0.0.1",
-            ("host-gateway", _) => {
+        let address = match (address.as_str(), network, gateway) {
+            ("host-gateway", NetworkMode::Host, _) => "127.0.0.1".to_owned(),
+            ("host-gateway", _, Some(gateway)) => gateway.to_string(),
+            ("host-gateway", _, None) => {
                 return Err(format!(
-                    "extra_hosts: {name}: host-gateway: a container without a network does not reach the host; \
-                     give an address, or network_mode: host"
+                    "extra_hosts: {name}: host-gateway: this container's network does not lead to the host; \
+                     give an address, or another network"
                 ));
             }
-            (address, _) => address,
+            (address, _, _) => address.to_owned(),
         };
         text.push_str(&format!("{address}\t{name}\n"));
     }
     Ok(text)
+}
+
+/// Our resolver knows the containers' names and asks the others by itself (also those of `dns`). Where to search comes from the host,
+/// unless the file says.
+fn own_resolv(host: &str, names: &Names) -> String {
+    // The last line of a kind counts; `domain` is a search with one place.
+    let of_host = |kinds: &[&str]| -> Vec<String> {
+        let mut lines = host.lines().rev().map(|line| line.split_ascii_whitespace().map(str::to_owned));
+        let found =
+            lines.find_map(|mut words| words.next().filter(|word| kinds.contains(&word.as_str())).map(|_| words));
+        found.into_iter().flatten().collect()
+    };
+    let search = if names.search.is_empty() { of_host(&["search", "domain"]) } else { names.search.clone() };
+    let mut options = if names.options.is_empty() { of_host(&["options"]) } else { names.options.clone() };
+    if !options.iter().any(|option| option.starts_with("ndots:")) {
+        // Names of containers have no dots: they are asked for as they are at first.
+        options.push("ndots:0".to_owned());
+    }
+    let names = Names { servers: vec![dns::ADDRESS.to_string()], search, options, ..Names::default() };
+    change_resolv("", &names)
 }
 
 /// Each kind of line that the file gives takes the place of the host's.
@@ -82,6 +137,7 @@ fn change_resolv(text: &str, names: &Names) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Cidr, Link, NetworkId, NetworkName};
 
     #[test]
     fn what_the_file_gives_takes_the_place_of_the_hosts() {
@@ -95,11 +151,52 @@ mod tests {
     }
 
     #[test]
+    fn on_networks_our_resolver_is_asked() {
+        let host = "# by hand\nnameserver 10.0.0.1\ndomain old\nsearch lan home\noptions edns0 trust-ad\n";
+        let own = |names: Names| own_resolv(host, &names);
+        let ours = "nameserver 127.0.0.11\n";
+        let texts = |t: &[&str]| t.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        assert_eq!(own(Names::default()), format!("{ours}search lan home\noptions edns0 trust-ad ndots:0\n"));
+        let names = Names {
+            servers: texts(&["1.1.1.1"]),
+            search: texts(&["."]),
+            options: texts(&["ndots:5"]),
+            ..Names::default()
+        };
+        assert_eq!(own(names), format!("{ours}options ndots:5\n"));
+        assert_eq!(own_resolv("", &Names::default()), format!("{ours}options ndots:0\n"));
+    }
+
+    #[test]
     fn names_are_added_to_hosts() {
         let hosts = |address: &str| Names { hosts: vec![("db".into(), address.into())], ..Names::default() };
-        let add = |address, network: &NetworkMode| add_hosts("127.0.0.1\tx".into(), &hosts(address), network);
-        assert_eq!(add("10.0.0.7", &NetworkMode::None), Ok("127.0.0.1\tx\n10.0.0.7\tdb\n".into()));
-        assert_eq!(add("host-gateway", &NetworkMode::Host), Ok("127.0.0.1\tx\n127.0.0.1\tdb\n".into()));
-        assert!(add("host-gateway", &NetworkMode::None).is_err_and(|e| e.contains("host-gateway")));
+        let gateway = "10.9.0.1".parse().ok();
+        let add = |address, network: &NetworkMode, gateway| {
+            add_hosts("127.0.0.1\tx".into(), &hosts(address), network, gateway)
+        };
+        assert_eq!(add("10.0.0.7", &NetworkMode::None, None), Ok("127.0.0.1\tx\n10.0.0.7\tdb\n".into()));
+        assert_eq!(add("host-gateway", &NetworkMode::Host, gateway), Ok("127.0.0.1\tx\n127.0.0.1\tdb\n".into()));
+        assert_eq!(add("host-gateway", &NetworkMode::None, gateway), Ok("127.0.0.1\tx\n10.9.0.1\tdb\n".into()));
+        assert!(add("host-gateway", &NetworkMode::None, None).is_err_and(|e| e.contains("host-gateway")));
+    }
+
+    #[test]
+    fn its_name_stands_for_its_addresses() {
+        let link = |addresses: &[&str]| Attachment {
+            network: NetworkId::from_hex(&"a".repeat(64)).expect("an id"),
+            name: NetworkName::parse("shop_default").expect("a name"),
+            link: Link::Bridge { bridge: "b".into(), port: "p".into() },
+            interface: "eth0".into(),
+            mac: None,
+            addresses: addresses.iter().filter_map(|text| Cidr::parse(text)).collect(),
+            gateways: Vec::new(),
+            mtu: 1500,
+            internal: false,
+        };
+        let links = [link(&["10.9.0.2/24", "fd00::2/64", "169.254.7.7/16"]), link(&["10.8.0.2/24"])];
+        let local = format!("127.0.0.1\tlocalhost\n{LOCAL}");
+        let own = "10.9.0.2\tweb.lan web\nfd00::2\tweb.lan web\n10.8.0.2\tweb.lan web\n";
+        assert_eq!(own_hosts("web", Some("lan"), &links), format!("{local}{own}"));
+        assert_eq!(own_hosts("web", None, &[]), format!("127.0.0.1\tlocalhost web\n{LOCAL}"));
     }
 }

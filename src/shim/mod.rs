@@ -4,7 +4,7 @@
 //! is not needed afterwards.
 //!
 //! ```text
-//! lock ─▶ session, subreaper ─▶ own mount namespace (and network) ─▶ root ─▶ user, files, configuration ─▶ create ─▶ start record
+//! lock ─▶ session, subreaper ─▶ own mount namespace (and network, with its links) ─▶ root ─▶ user, files, configuration ─▶ create ─▶ start record
 //!   ─▶ start ─▶ report ─▶ follower (same process)
 //! ```
 //! What it mounts nobody else sees; so whatever kills it at whatever step, nothing but a cgroup and folders that have a fixed name
@@ -22,6 +22,7 @@ mod external;
 mod guard;
 mod handover;
 mod net;
+mod ports;
 mod stage;
 mod streams;
 mod userns;
@@ -80,6 +81,10 @@ enum ShimError {
     #[error(transparent)]
     Asked(#[from] asked::AskedError),
     #[error(transparent)]
+    Netlink(#[from] crate::network::netlink::NetlinkError),
+    #[error(transparent)]
+    Link(#[from] crate::network::link::LinkError),
+    #[error(transparent)]
     Seccomp(#[from] crate::container::seccomp::ProfileError),
     /// What the runtime says, or our executor.
     #[error("{0}")]
@@ -133,6 +138,9 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
         .and_then(|()| stage.join_network(init))
         .and_then(|()| record(&order, init));
     let record = record.and_then(|record| started.start(&order).map(|()| record));
+    if record.is_ok() {
+        stage.net.announce();
+    }
     let record = record.inspect_err(|_| {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
         let _ = fs::remove_file(order.folder.join(START));

@@ -1,34 +1,129 @@
-//! The shim's own network namespace, for a container without a network.
-#![expect(unsafe_code, reason = "the flags of an interface are set by ioctl")]
+//! The container's network namespace: made or entered, and set up.
+//!
+//! ```text
+//! gather (host's namespace) ─▶ its own: unshare, or entered once the runtime made it ─▶ loopback ─▶ links ─▶ names
+//!                         └──▶ another container's: entered as it is
+//! ```
 
-use std::os::fd::AsRawFd as _;
-use std::{fs, io};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
+
+use super::{ShimError, doing};
+use crate::container::link::{NETWORK, Order};
+use crate::container::record::network;
+use crate::model::{Attached, ContainerSpec, NetworkMode};
+use crate::network::netlink::{Request, Socket};
+use crate::network::{dns, link, namespace};
+
+/// What is needed for it, taken in the host's namespace.
+pub(super) struct Net {
+    /// What the container is joined to.
+    pub(super) attached: Attached,
+    resolver: bool,
+    /// A socket of the host's namespace; none where nothing is to be made there.
+    host: Option<Socket>,
+    /// The namespace of the container whose network it shares.
+    shared: Option<OwnedFd>,
+}
+
+impl Net {
+    pub(super) fn gather(order: &Order, spec: &ContainerSpec) -> Result<Self, ShimError> {
+        let attached = match fs::read(order.folder.join(NETWORK)) {
+            Ok(json) => network::parse(&json)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Attached::default(),
+            Err(error) => return Err(doing("reading what the container is joined to")(error)),
+        };
+        let mode = &spec.service.network;
+        let host = match mode {
+            NetworkMode::Networks(_) if !attached.links.is_empty() => {
+                Some(Socket::open().map_err(doing("asking the kernel about the host's network"))?)
+            }
+            _ => None,
+        };
+        let shared = match mode {
+            NetworkMode::Service(_) | NetworkMode::Container(_) => Some(shared(&attached)?),
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Networks(_) => None,
+        };
+        Ok(Self { attached, resolver: order.network.resolver, host, shared })
+    }
+
+    /// Enters the other container's.
+    pub(super) fn share(&self) -> Result<(), ShimError> {
+        match &self.shared {
+            Some(namespace) => setns(namespace, CloneFlags::CLONE_NEWNET)
+                .map_err(doing("entering the network namespace of the container whose network it shares")),
+            None => Ok(()),
+        }
+    }
+
+    /// Enters that of a process.
+    pub(super) fn enter(init: Pid) -> Result<(), ShimError> {
+        let namespace = File::open(format!("/proc/{init}/ns/net")).map_err(doing("opening the network namespace"))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(doing("entering the network namespace"))
+    }
+
+    /// Sets up the container's own, in which we are: loopback, links, names.
+    pub(super) fn set_up(&self) -> Result<(), ShimError> {
+        let inside = Socket::open().map_err(doing("asking the kernel about the container's network"))?;
+        prepare(&inside)?;
+        if let Some(host) = &self.host {
+            let namespace = namespace::own().map_err(doing("opening the network namespace"))?;
+            for attachment in &self.attached.links {
+                link::connect(host, &inside, namespace.as_fd(), attachment)?;
+            }
+        }
+        if self.resolver {
+            match dns::redirect() {
+                // Then the resolver listens at port 53 itself.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                done => done.map_err(doing("leading questions for names to the resolver"))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the others on its networks who has its addresses now. Best effort.
+    pub(super) fn announce(&self) {
+        if self.host.is_some()
+            && let Ok(inside) = Socket::open()
+        {
+            for attachment in &self.attached.links {
+                let _ = link::announce(&inside, attachment);
+            }
+        }
+    }
+}
+
+/// Only if the other is still the one that it was when this was decided.
+fn shared(attached: &Attached) -> Result<OwnedFd, ShimError> {
+    let Some((other, process)) = &attached.shared else {
+        return Err(ShimError::Runtime("it was not said whose network the container shares".into()));
+    };
+    let namespace = namespace::of_process(*process)
+        .map_err(doing("opening the network namespace of the container whose network it shares"))?;
+    namespace.ok_or_else(|| {
+        let words =
+            format!("the container whose network it shares ({}) has just ended; it is tried again", other.short());
+        ShimError::Runtime(words)
+    })
+}
 
 /// Brings loopback up, and allows what Docker allows inside: ping and low ports for every user.
-pub(super) fn prepare() -> io::Result<()> {
-    up(b"lo\0")?;
+fn prepare(inside: &Socket) -> Result<(), ShimError> {
+    if let Some(loopback) = inside.link("lo")? {
+        inside.one(Request::up(&loopback))?;
+    }
     let settings = [("ping_group_range", "0 2147483647"), ("ip_unprivileged_port_start", "0")];
     for (name, value) in settings {
         match fs::write(format!("/proc/sys/net/ipv4/{name}"), value) {
             // A kernel without it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            done => done?,
+            done => done.map_err(doing("preparing the network namespace"))?,
         }
     }
     Ok(())
-}
-
-fn up(name: &[u8]) -> io::Result<()> {
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: all bytes zero is a valid `ifreq`.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name) {
-        *to = *from as libc::c_char;
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request lives during the call, its name ends with NUL.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

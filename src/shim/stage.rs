@@ -6,13 +6,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Pid;
 
 use super::asked::{Asked, sysctl_path};
+use super::net::Net;
 use super::userns::{Gathered, raise_limits};
-use super::{ShimError, doing, etc, net};
+use super::{ShimError, doing, etc};
 use crate::container::confine::bounding;
 use crate::container::device_filter;
 use crate::container::link::{CONTAINER, GIVEN, GivenRecord, Order};
@@ -22,7 +23,7 @@ use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::{userns, users};
-use crate::model::{Capability, ContainerSpec, DeviceRule, NetworkMode, Resources};
+use crate::model::{Capability, ContainerSpec, DeviceRule, Namespace, NetworkMode, Resources};
 use crate::rootfs::{IdRange, Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
@@ -44,7 +45,9 @@ pub(super) struct Stage {
     pub(super) device_rules: Vec<DeviceRule>,
     /// The SELinux label of its processes.
     pub(super) label: Option<String>,
-    /// System controls of its network namespace.
+    /// Its network namespace.
+    pub(super) net: Net,
+    /// System controls of it.
     network_sysctls: BTreeMap<String, String>,
 }
 
@@ -62,8 +65,9 @@ impl Stage {
         let spec = record.spec.to_model()?;
         let asked = Asked::gather(order, &spec)?;
         let ids = order.ids.map(IdRange::from);
-        enter_namespaces(&spec.service.network, ids.is_none())?;
-        let etc = etc::write(order, &spec, &host_name())?;
+        let net = Net::gather(order, &spec)?;
+        enter_namespaces(&net, &spec.service.network, ids.is_none())?;
+        let etc = etc::write(order, &spec, &net.attached.links, &outer_name(order, &spec))?;
         let context = asked.labels.as_ref().map(|labels| labels.files.as_str());
         let parts = match ids {
             None => Parts { root: mount_root(order, &record.layers, context)?, etc, init: order.init.clone() },
@@ -77,8 +81,17 @@ impl Stage {
         let (bundle, owner) = write_config(order, &spec, privileges, &record.image_defaults, &parts, &asked)?;
         let device_rules = device_filter::allowed(&spec.service.isolation, &asked.devices);
         let label = asked.labels.map(|labels| labels.process);
-        let stage =
-            Self { spec, bundle, ids, owner, privileges, device_rules, label, network_sysctls: asked.network_sysctls };
+        let stage = Self {
+            spec,
+            bundle,
+            ids,
+            owner,
+            privileges,
+            device_rules,
+            label,
+            net,
+            network_sysctls: asked.network_sysctls,
+        };
         if ids.is_none() {
             stage.set_network()?;
         }
@@ -90,10 +103,8 @@ impl Stage {
         if self.ids.is_none() || !self.spec.service.network.own() {
             return Ok(());
         }
-        let namespace =
-            fs::File::open(format!("/proc/{init}/ns/net")).map_err(doing("opening the network namespace"))?;
-        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(doing("entering the network namespace"))?;
-        net::prepare().map_err(doing("preparing the network namespace"))?;
+        Net::enter(init)?;
+        self.net.set_up()?;
         self.set_network()
     }
 
@@ -120,20 +131,14 @@ impl Stage {
 /// From here on no mount of ours reaches the host; the host's still reach us, so that what is unmounted there is not held here.
 ///
 /// A network namespace is made here only for a container with the host's users: else it must belong to its user namespace.
-fn enter_namespaces(network: &NetworkMode, here: bool) -> Result<(), ShimError> {
-    let flags = match network {
-        NetworkMode::None | NetworkMode::Networks(_) if here => CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET,
-        _ => CloneFlags::CLONE_NEWNS,
-    };
+fn enter_namespaces(net: &Net, network: &NetworkMode, here: bool) -> Result<(), ShimError> {
+    net.share()?;
+    let own = network.own() && here;
+    let flags = if own { CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET } else { CloneFlags::CLONE_NEWNS };
     unshare(flags).map_err(doing("making namespaces"))?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(doing("separating the mounts"))?;
-    match network {
-        NetworkMode::None | NetworkMode::Networks(_) if here => {
-            net::prepare().map_err(doing("preparing the network namespace"))
-        }
-        _ => Ok(()),
-    }
+    if own { net.set_up() } else { Ok(()) }
 }
 
 fn mount_root(order: &Order, layers: &[PathBuf], context: Option<&str>) -> Result<PathBuf, ShimError> {
@@ -181,7 +186,7 @@ fn write_config(
         machine: &order.machine,
         blocks: &limits(order, spec)?,
         init: &parts.init,
-        host_name: &host_name(),
+        host_name: &outer_name(order, spec),
         masked: &thermal_throttles(),
         cgroup_mounts: &cgroup_mounts(),
         nofile_hard: most_open_files()?,
@@ -208,7 +213,12 @@ fn write_config(
     }
     if let Some(range) = ids {
         let mqueue = Path::new("/dev/mqueue").is_dir();
-        userns::adapt(&mut config, range, spec.service.network.own(), mqueue);
+        let sys = match spec.service.network {
+            NetworkMode::None | NetworkMode::Networks(_) => None,
+            NetworkMode::Host => Some("/sys".to_owned()),
+            NetworkMode::Service(_) | NetworkMode::Container(_) => Some(Gathered::sys()?),
+        };
+        userns::adapt(&mut config, range, sys.as_deref(), mqueue);
         raise_limits(&config)?;
     }
     let bundle = order.run.join("bundle");
@@ -286,6 +296,13 @@ fn thermal_throttles() -> Vec<String> {
         .map(path)
         .filter(|path| Path::new(path).exists())
         .collect()
+}
+
+/// The name of a container without one of its own: that of whom it shares the network with.
+fn outer_name(order: &Order, spec: &ContainerSpec) -> String {
+    let other = order.network.etc.as_ref().filter(|_| spec.service.isolation.uts == Namespace::Private);
+    let name = other.and_then(|etc| fs::read_to_string(etc.join("hostname")).ok());
+    name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(host_name)
 }
 
 fn host_name() -> String {

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! PLACE/rootfs   the root       PLACE/etc   hosts, hostname, resolv.conf       PLACE/init   our init
+//! PLACE/sys      /sys, where the network is another container's
 //! PLACE/layers/N, PLACE/own     what the root is made of, until it is mounted
 //! ```
 
@@ -81,6 +82,15 @@ impl Gathered {
         let at = folder("etc")?;
         self.mapping.bind(etc, &at)?;
         Ok(at)
+    }
+
+    /// `/sys` as it is in the network namespace that we are in and that is not the container's own: its users could not mount it.
+    pub(super) fn sys() -> Result<String, ShimError> {
+        let at = folder("sys")?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("sysfs"), &at, Some("sysfs"), flags, None::<&str>)
+            .map_err(doing("mounting /sys for the container"))?;
+        Ok(at.display().to_string())
     }
 
     /// Our init.

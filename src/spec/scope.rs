@@ -10,6 +10,9 @@ use super::project::Reader;
 use super::source_text::Span;
 use crate::model::{Ability, Hold, Loosening, Wish};
 
+/// Nobody reads more reasons why one service is not started.
+pub(super) const MAX_HOLDS: usize = 20;
+
 pub(super) struct Scope<'s, 'r, 'a> {
     body: &'s Node,
     key: &'s str,
@@ -107,8 +110,10 @@ impl<'s, 'r, 'a> Scope<'s, 'r, 'a> {
     }
     /// The service is not started as it is written.
     pub(super) fn stop(&mut self, at: Span, name: &str, message: impl AsRef<str>, hint: &str) {
-        let hold = effects::hold(self.reader.report, at, &self.full(name), message.as_ref(), hint);
-        self.found.holds.push(hold);
+        if self.found.holds.len() < MAX_HOLDS {
+            let hold = effects::hold(self.reader.report, at, &self.full(name), message.as_ref(), hint);
+            self.found.holds.push(hold);
+        }
     }
     /// The service is less confined than by default.
     pub(super) fn loosen(&mut self, at: Span, name: &str, what: impl Into<String>) {

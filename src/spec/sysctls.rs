@@ -74,7 +74,7 @@ fn allowed(name: &str, network: &NetworkMode, ipc: Ipc) -> Result<(), (String, &
         return match network {
             NetworkMode::None | NetworkMode::Networks(_) => Ok(()),
             NetworkMode::Service(_) | NetworkMode::Container(_) => {
-                Err((format!("{name} would be set for the container whose network it shares"), "set it there"))
+                Err((format!("{name:?} would be set for the container whose network it shares"), "set it there"))
             }
             NetworkMode::Host => {
                 Err((format!("{name:?} would change the host, whose network is used"), "set it on the host"))

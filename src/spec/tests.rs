@@ -5,5 +5,8 @@ mod corpus;
 mod isolation;
 mod messages;
 mod mutations;
+mod networks;
+mod networks_bad;
+mod ports;
 mod resources;
 mod services;

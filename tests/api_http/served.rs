@@ -62,6 +62,9 @@ pub(crate) fn container(service: &str, number: u32) -> ContainerView {
         restarts: 3,
         reason: "wanted".into(),
         next_attempt: None,
+        links: Vec::new(),
+        ports: Vec::new(),
+        shares: None,
     }
 }
 
@@ -75,6 +78,7 @@ pub(crate) fn service(name: &str, replicas: u32) -> ServiceView {
         holds: Vec::new(),
         loosenings: Vec::new(),
         waiting: Vec::new(),
+        ports: Vec::new(),
         containers: (1..=replicas).map(|n| container(name, n)).collect(),
     }
 }

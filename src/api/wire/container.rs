@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{NetworkLink, PublishedPort, Time};
 use crate::reconcile::view::{ContainerStateView, ContainerView};
 
 /// One container.
@@ -38,6 +38,15 @@ pub struct Container {
     pub reason: String,
     /// When it is tried again by itself.
     pub next_attempt: Option<Time>,
+    /// Its links to networks, as it was started last.
+    #[serde(default)]
+    pub networks: Vec<NetworkLink>,
+    /// Its ports on the host; empty while it does not run.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
+    /// The container whose network it shares.
+    #[serde(default)]
+    pub shares_network_of: Option<String>,
 }
 
 /// What a container does.
@@ -123,6 +132,9 @@ impl From<&ContainerView> for Container {
             restarts: view.restarts,
             reason: view.reason.clone(),
             next_attempt: view.next_attempt.map(Time::from),
+            networks: view.links.iter().map(NetworkLink::from).collect(),
+            ports: view.ports.iter().map(PublishedPort::from).collect(),
+            shares_network_of: view.shares.as_ref().map(ToString::to_string),
         }
     }
 }

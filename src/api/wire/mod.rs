@@ -13,6 +13,7 @@ mod image_asks;
 mod image_list;
 mod image_steps;
 mod log;
+mod network;
 mod plan;
 mod problem;
 mod registry;
@@ -36,6 +37,7 @@ pub use image_steps::{
     Pinned, Pruned, PrunedImage, Pulled, Pushed, RemovedImage, Tagged, TransferWait, Verified,
 };
 pub use log::LogRecord;
+pub use network::{Member, Network, NetworkLink, PlannedPorts, PublishedPort};
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{PlannedPorts, PublishedPort, Time};
 use crate::reconcile::view::{StepView, View, WaitView};
 
 /// What stands between the machine and the folder.
@@ -19,6 +19,9 @@ pub struct Plan {
     pub under_way: Vec<Step>,
     /// What is not yet as it should be, and what it waits for.
     pub waiting: Vec<Wait>,
+    /// What services that do not all run yet will publish.
+    #[serde(default)]
+    pub ports: Vec<PlannedPorts>,
 }
 
 /// The plan in numbers.
@@ -34,6 +37,9 @@ pub struct Counts {
     pub stop: usize,
     /// Containers being removed.
     pub remove: usize,
+    /// Networks being made, put right or removed.
+    #[serde(default)]
+    pub networks: usize,
     /// Everything that waits.
     pub waiting: usize,
 }
@@ -47,6 +53,7 @@ impl Counts {
             start: verb("start"),
             stop: verb("stop"),
             remove: verb("remove"),
+            networks: verb("make network") + verb("remove network"),
             waiting: view.waiting.len(),
         }
     }
@@ -55,7 +62,7 @@ impl Counts {
 /// An action under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
-    /// `pull`, `create`, `start`, `stop`, `remove`.
+    /// `pull`, `create`, `start`, `stop`, `remove`, `make network`, …
     pub verb: String,
     /// What it is about.
     pub what: String,
@@ -86,8 +93,20 @@ impl From<&View> for Plan {
             counts: Counts::of(view),
             under_way: view.under_way.iter().map(Step::from).collect(),
             waiting: view.waiting.iter().map(Wait::from).collect(),
+            ports: planned_ports(view),
         }
     }
+}
+
+fn planned_ports(view: &View) -> Vec<PlannedPorts> {
+    let services = view.projects.iter().flat_map(|project| project.services.iter().map(|s| (&project.name, s)));
+    let coming = services.filter(|(_, s)| s.running < s.wanted && s.holds.is_empty() && !s.ports.is_empty());
+    coming
+        .map(|(project, s)| PlannedPorts {
+            service: format!("{project}/{}", s.name),
+            ports: s.ports.iter().map(PublishedPort::from).collect(),
+        })
+        .collect()
 }
 
 impl From<&StepView> for Step {

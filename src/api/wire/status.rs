@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Image, Problem, Step, Time, Wait};
+use super::{Container, Image, Network, Problem, PublishedPort, Step, Time, Wait};
 use crate::reconcile::view::{self, FolderView, HeldView, ProjectView, ServiceView, View};
 
 /// The whole status at one moment.
@@ -33,6 +33,12 @@ pub struct Status {
     pub waiting: Vec<Wait>,
     /// Unsafe or reduced modes that are in force, in words.
     pub loosenings: Vec<String>,
+    /// What is to be known of the machine: a firewall of others that drops what is forwarded, say.
+    #[serde(default)]
+    pub notes: Vec<String>,
+    /// Networks by name.
+    #[serde(default)]
+    pub networks: Vec<Network>,
 }
 
 /// The watched folder.
@@ -129,6 +135,9 @@ pub struct Service {
     pub loosenings: Vec<Loosening>,
     /// What it waits for.
     pub waiting: Vec<Wait>,
+    /// The ports that its file publishes.
+    #[serde(default)]
+    pub ports: Vec<PublishedPort>,
     /// Its containers.
     pub containers: Vec<Container>,
 }
@@ -166,6 +175,8 @@ impl From<&View> for Status {
             under_way: view.under_way.iter().map(Step::from).collect(),
             waiting: view.waiting.iter().map(Wait::from).collect(),
             loosenings: view.loosenings.clone(),
+            notes: view.notes.clone(),
+            networks: view.networks.iter().map(Network::from).collect(),
         }
     }
 }
@@ -221,6 +232,7 @@ impl From<&ServiceView> for Service {
             holds: view.holds.iter().map(Problem::from).collect(),
             loosenings: view.loosenings.iter().map(Loosening::from).collect(),
             waiting: view.waiting.iter().map(Wait::from).collect(),
+            ports: view.ports.iter().map(PublishedPort::from).collect(),
             containers: view.containers.iter().map(Container::from).collect(),
         }
     }

@@ -20,7 +20,8 @@ use crate::model::{Location, Problem};
 use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(super) use registries::host_and_prefix;
-pub use networks::{ExposeFile, NetworksFile, PoolFile};
+pub(in crate::daemon) use networks::ExposeFile;
+pub(in crate::daemon) use networks::NetworksFile;
 pub use registries::{ProxyFile, RegistryFile};
 
 /// Where the file is looked for when no flag names one.

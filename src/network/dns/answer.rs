@@ -75,6 +75,8 @@ fn encode(question: &Question, found: &[Found], transport: Transport) -> Option<
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(u16::try_from(question.room(transport) - opt).ok()?);
     message.emit(&mut encoder).ok()?;
+    // Of the record that did not fit a part is still there.
+    encoder.trim();
     question.finish(&mut bytes, code::NO_ERROR);
     Some(bytes)
 }

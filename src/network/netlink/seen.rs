@@ -52,7 +52,7 @@ pub struct SeenLink {
 }
 
 /// An address of an interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SeenAddress {
     /// The interface.
     pub index: u32,
@@ -63,7 +63,7 @@ pub struct SeenAddress {
 }
 
 /// A route to somewhere, of any table but the local one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SeenRoute {
     /// Where to.
     pub to: Cidr,
@@ -194,7 +194,7 @@ pub(in crate::network) fn read_link(kind: u16, body: &[u8]) -> Option<SeenLink> 
     Some(link)
 }
 
-fn read_address(kind: u16, body: &[u8]) -> Option<SeenAddress> {
+pub(in crate::network) fn read_address(kind: u16, body: &[u8]) -> Option<SeenAddress> {
     if kind != NEW_ADDRESS || !matches!(body.first(), Some(&INET | &INET6)) {
         return None;
     }
@@ -214,7 +214,7 @@ fn read_address(kind: u16, body: &[u8]) -> Option<SeenAddress> {
     Some(SeenAddress { index, cidr, failed: flags & libc::IFA_F_DADFAILED != 0 })
 }
 
-fn read_route(kind: u16, body: &[u8]) -> Option<SeenRoute> {
+pub(in crate::network) fn read_route(kind: u16, body: &[u8]) -> Option<SeenRoute> {
     let family = *body.first()?;
     if kind != NEW_ROUTE || !matches!(family, INET | INET6) {
         return None;

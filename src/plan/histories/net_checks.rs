@@ -50,15 +50,17 @@ pub(super) fn make(world: &World, observed: &Observed, plan: &Plan, network: &Ne
     let here = observed.networks.get(&id);
     assert!(here.is_none_or(|network| network.broken.is_some()), "network {name} is made though it is up");
     let used = observed.containers.values().any(|c| c.state.alive() && on(observed, &c.spec.id, &id));
-    let starting = |a: &Action| {
-        matches!(a, Action::Start { network: NetworkPlace::Networks(ids), .. } if ids.contains(&id))
-    };
+    let starting =
+        |a: &Action| matches!(a, Action::Start { network: NetworkPlace::Networks(ids), .. } if ids.contains(&id));
     let used = used || world.under_way.values().any(starting);
     let again = observed.containers.values().any(|c| joined(c).contains(&name) && as_it_is(world, c));
     assert!(joined_by_somebody(world, &id) || used || again, "network {name} is made for nobody");
     for (other, old) in observed.networks.iter().filter(|(other, _)| **other != id) {
         let stays = joined_by_somebody(world, other);
-        assert!(here.is_some() || stays || !clash(old, network), "network {name} is made beside what it cannot be with");
+        assert!(
+            here.is_some() || stays || !clash(old, network),
+            "network {name} is made beside what it cannot be with"
+        );
     }
     let removing = plan.steps.iter().any(|s| matches!(&s.action, Action::RemoveNetwork { id: gone } if *gone == id));
     assert!(!removing, "network {name} is made and removed at once");
@@ -73,9 +75,8 @@ pub(super) fn remove(world: &World, observed: &Observed, plan: &Plan, id: &Netwo
         let unknown = world.desired.kept.contains(&slot.project) && !world.desired.projects.contains_key(&slot.project);
         assert!(!unknown, "network {name} is removed and nobody knows what is meant to be on it");
     }
-    let starting = |a: &Action| {
-        matches!(a, Action::Start { network: NetworkPlace::Networks(ids), .. } if ids.contains(id))
-    };
+    let starting =
+        |a: &Action| matches!(a, Action::Start { network: NetworkPlace::Networks(ids), .. } if ids.contains(id));
     let planned = plan.steps.iter().any(|step| starting(&step.action));
     assert!(!planned && !world.under_way.values().any(starting), "network {name} is removed under a start");
 }
@@ -172,7 +173,8 @@ pub(super) fn stop(world: &World, observed: &Observed, container: &ObservedConta
         let here = observed.networks.get(&id);
         let up = here.is_some_and(|network| network.broken.is_none());
         let mut others = observed.networks.iter().filter(|(other, _)| **other != id);
-        let blocked = here.is_none() && others.any(|(other, old)| clash(old, defined) && !joined_by_somebody(world, other));
+        let blocked =
+            here.is_none() && others.any(|(other, old)| clash(old, defined) && !joined_by_somebody(world, other));
         let making = |a: &Action| matches!(a, Action::MakeNetwork { .. });
         let blocked = blocked || here.is_none() && world.under_way.values().any(making);
         assert!(up || blocked, "{slot} is stopped before network {name} is up");
@@ -207,7 +209,11 @@ pub(super) fn nothing_is_forgotten(world: &World, observed: &Observed, plan: &Pl
     for (id, network) in &observed.networks {
         let used = observed.containers.values().any(|c| c.state.alive() && on(observed, &c.spec.id, id));
         let acts = busy(&Key::Network(id.clone()));
-        assert!(network.broken.is_none() || !used || acts, "network {} is broken, and nothing is done", network.network.name);
+        assert!(
+            network.broken.is_none() || !used || acts,
+            "network {} is broken, and nothing is done",
+            network.network.name
+        );
     }
     for id in observed.lost.keys() {
         let slot = &observed.containers[id].spec.slot;
@@ -219,7 +225,10 @@ pub(super) fn nothing_is_forgotten(world: &World, observed: &Observed, plan: &Pl
 pub(super) fn check_running(world: &World, container: &ObservedContainer) {
     let observed = world.observed();
     let slot = &container.spec.slot;
-    assert!(!misplaced(world, &observed, container) || stuck(world, container), "{slot} is on another network than it should be");
+    assert!(
+        !misplaced(world, &observed, container) || stuck(world, container),
+        "{slot} is on another network than it should be"
+    );
     assert!(!world.net.lost.contains_key(&container.spec.id), "{slot} lacks a link at the end");
 }
 

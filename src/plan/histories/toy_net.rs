@@ -44,7 +44,8 @@ impl Net {
             subnets.push(Cidr::parse(&format!("172.16.{}.0/24", self.chosen)).unwrap());
         }
         let (gateways, interface) = (Vec::new(), network.bridge.clone());
-        self.networks.insert(id, ObservedNetwork { network: network.clone(), subnets, gateways, interface, broken: None });
+        self.networks
+            .insert(id, ObservedNetwork { network: network.clone(), subnets, gateways, interface, broken: None });
         Ok(())
     }
 

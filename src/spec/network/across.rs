@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::check::path;
 use super::super::effects;
 use super::super::report::Report;
+use super::super::scope::MAX_HOLDS;
 use super::super::source_text::Span;
 use super::definitions::{Definition, Definitions, What};
-use super::{Own, Places, conflicts, ports};
+use super::ports::{Taken, fixed};
+use super::{Own, Places, conflicts};
 use crate::model::{Loosening, Network, NetworkMode, NetworkName, Service, ServiceName, Severity};
 
 type Read = (Service, Places);
@@ -26,7 +28,8 @@ pub(in crate::spec) fn finish(
         definitions.iter().filter(|(key, definition)| definition.named || used.contains(*key)).collect();
     let faults = conflicts::faults(&made, report);
     for (service, places) in services {
-        service.holds.extend(places.networks.iter().filter_map(|key| faults.get(key.as_str())).flatten().cloned());
+        let all = places.networks.iter().filter_map(|key| faults.get(key.as_str())).flatten().cloned();
+        service.holds.extend(all.take(MAX_HOLDS));
     }
     for (_, holds) in faults.iter().filter(|(key, _)| !used.contains(**key)) {
         for hold in holds {
@@ -58,12 +61,12 @@ fn hold(service: &mut Service, at: Span, key: &str, (message, hint): (String, &s
 
 /// `network_mode: service:NAME` leads to a service of the project with a network, over others or not.
 fn shared_networks(services: &mut [Read], report: &mut Report<'_>) {
-    let modes: BTreeMap<ServiceName, NetworkMode> =
-        services.iter().map(|(service, _)| (service.name.clone(), service.network.clone())).collect();
+    let steps: BTreeMap<ServiceName, Step> =
+        services.iter().map(|(service, _)| (service.name.clone(), Step::of(&service.network))).collect();
     for (service, places) in services {
         let (NetworkMode::Service(first), Some(at)) = (&service.network, places.shares) else { continue };
-        match end(first, &modes) {
-            Ok(NetworkMode::Host) => {
+        match end(first, &steps) {
+            Ok(Step::Host) => {
                 let what = format!(
                     "it uses the host's network through the service {first}: interfaces, ports and abstract sockets"
                 );
@@ -89,25 +92,43 @@ fn shared_networks(services: &mut [Read], report: &mut Report<'_>) {
     }
 }
 
+/// Whose network a service has.
+enum Step {
+    Host,
+    Own,
+    Of(ServiceName),
+}
+
+impl Step {
+    fn of(mode: &NetworkMode) -> Self {
+        match mode {
+            NetworkMode::Host => Self::Host,
+            NetworkMode::None | NetworkMode::Networks(_) | NetworkMode::Container(_) => Self::Own,
+            NetworkMode::Service(name) => Self::Of(name.clone()),
+        }
+    }
+}
+
 /// Why a shared network is nobody's.
 enum Shared {
     Missing(ServiceName),
     Circle(Vec<String>),
 }
 
-fn end<'m>(first: &ServiceName, modes: &'m BTreeMap<ServiceName, NetworkMode>) -> Result<&'m NetworkMode, Shared> {
-    let mut passed = Vec::new();
+/// Follows the services that share each other's networks to the one that has it.
+fn end<'s>(first: &ServiceName, steps: &'s BTreeMap<ServiceName, Step>) -> Result<&'s Step, Shared> {
+    let mut passed: Vec<&ServiceName> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut name = first;
     loop {
-        passed.push(name.to_string());
         if !seen.insert(name) {
-            let from = passed.iter().position(|other| other == name.as_str()).unwrap_or_default();
-            return Err(Shared::Circle(passed.split_off(from)));
+            let circle = passed.iter().skip_while(|other| **other != name).chain([&name]);
+            return Err(Shared::Circle(circle.map(ToString::to_string).collect()));
         }
-        match modes.get(name) {
+        passed.push(name);
+        match steps.get(name) {
             None => return Err(Shared::Missing(name.clone())),
-            Some(NetworkMode::Service(next)) => name = next,
+            Some(Step::Of(next)) => name = next,
             Some(end) => return Ok(end),
         }
     }
@@ -135,7 +156,7 @@ fn own_addresses(services: &mut [Read], report: &mut Report<'_>) {
 
 /// A port of the host leads to one container. Which of two services has it is said by the order of the file.
 fn host_ports(services: &mut [Read], report: &mut Report<'_>) {
-    let mut first = BTreeMap::new();
+    let mut taken = Taken::default();
     for (service, places) in services.iter_mut().filter(|(service, _)| service.replicas > 0) {
         let Some(membership) = service.network.membership() else { continue };
         let mut faults = Vec::new();
@@ -150,12 +171,11 @@ fn host_ports(services: &mut [Read], report: &mut Report<'_>) {
                 faults.push((*at, message, hint));
                 continue;
             }
-            let Some(fixed) = ports::fixed(port) else { continue };
-            let name = service.name.to_string();
-            let other = first.entry(fixed).or_insert_with(|| name.clone());
-            if *other != name {
-                let message =
-                    format!("the service {other:?} has the host's port {}/{} already", fixed.1, fixed.2.name());
+            let Some(fixed) = fixed(port) else { continue };
+            let other = taken.take(fixed, service.name.clone()).filter(|other| *other != service.name);
+            if let Some(other) = other {
+                let (port, protocol) = (fixed.1, fixed.2.name());
+                let message = format!("the service {:?} has the host's port {port}/{protocol} already", other.as_str());
                 faults.push((*at, message, "give one of them another port of the host"));
             }
         }

@@ -47,6 +47,7 @@ pub(super) fn read(
     let named = named(scope);
     let mut joins = Vec::new();
     let mut plain = None;
+    let mut ipv6 = false;
     let mut seen = BTreeSet::new();
     for one in &named {
         let Some((key, definition)) = definitions.find(one.key) else {
@@ -68,8 +69,12 @@ pub(super) fn read(
             continue;
         }
         places.networks.push(key.to_owned());
-        if network.is_some_and(|network| network.ipv6) {
-            scope.need(one.at, NETWORKS, Ability::Ipv6);
+        if network.is_some_and(|network| network.ipv6) && !ipv6 {
+            ipv6 = true;
+            match names_networks(scope) {
+                true => scope.need(one.at, NETWORKS, Ability::Ipv6),
+                false => scope.need_itself(Ability::Ipv6),
+            }
         }
         let asking = Asking { network, name, replicas };
         joins.push(join(one, &asking, scope, places));
@@ -89,10 +94,11 @@ pub(super) fn read(
 /// In the order of the interfaces: those of higher priority first, then by their names.
 fn named<'s>(scope: &mut Scope<'s, '_, '_>) -> Vec<Named<'s>> {
     let mut all: Vec<Named<'s>> = Vec::new();
+    let mut seen = BTreeSet::new();
     if let Some(node) = scope.given(NETWORKS) {
         for item in node.items() {
             let key = item.text().unwrap_or_default();
-            if all.iter().any(|other| other.key == key) {
+            if !seen.insert(key) {
                 scope.error(item.at, NETWORKS, format!("the network {key:?} is named twice"), "remove one of them");
                 continue;
             }
@@ -122,7 +128,9 @@ fn whole(node: &Node, name: &str, scope: &mut Scope<'_, '_, '_>) -> i64 {
 
 fn unknown(one: &Named<'_>, definitions: &Definitions, scope: &mut Scope<'_, '_, '_>) {
     let message = format!("the network {:?} is not defined in the file", one.key);
-    let near = definitions.nearest(one.key).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    // To explain a hundred thousand unknown names would take seconds.
+    let near = if scope.reader.report.full() { None } else { definitions.nearest(one.key) };
+    let near = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     scope.error(one.at, NETWORKS, message, &format!("{near}networks are defined below `networks:` of the file"));
 }
 
@@ -169,11 +177,12 @@ fn texts<'s>(node: &'s Node, name: &str) -> impl Iterator<Item = (&'s str, Span)
 }
 
 fn aliases(more: &Node, scope: &mut Scope<'_, '_, '_>) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
+    let mut all = Vec::new();
+    let mut seen = BTreeSet::new();
     for (text, at) in texts(more, "aliases") {
         if !is_alias(text) {
             scope.stop(at, NETWORKS, format!("the alias {text:?} is not a name"), ALIAS_HINT);
-        } else if !all.iter().any(|known| known.eq_ignore_ascii_case(text)) {
+        } else if seen.insert(text.to_ascii_lowercase()) {
             all.push(text.to_owned());
         }
     }
@@ -258,7 +267,7 @@ fn misplaced(address: IpAddr, network: &Network) -> Option<(String, String)> {
         return Some((message, "write one that is in its subnet".to_owned()));
     };
     let other = || "write another one of its subnet".to_owned();
-    if pool.gateway == Some(address) {
+    if pool.gateway.or_else(|| pools::first_host(pool)) == Some(address) {
         return Some((format!("the address {address} is the gateway's of the network {name}"), other()));
     }
     if let Some((kept, _)) = pool.kept.iter().find(|(_, kept)| **kept == address) {

@@ -1,7 +1,7 @@
 //! `ipam` of a network: which addresses it has.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::node::Node;
 use super::super::scope::Scope;
@@ -75,22 +75,24 @@ fn subnet(text: &str, at: Span, scope: &mut Scope<'_, '_, '_>) -> Option<Cidr> {
         let message = format!("{text} is an address in a subnet; the subnet {network} is taken");
         scope.warn(at, CONFIG, message, &format!("write {network}"));
     }
-    let most = if network.address.is_ipv4() { 30 } else { 126 };
-    if network.prefix > most || network.prefix == 0 {
-        let message = format!("the subnet {network} has no room for a gateway and a container");
-        let all = format!("the subnet {network} is all addresses there are");
-        scope.stop(
-            at,
-            CONFIG,
-            if network.prefix == 0 { all } else { message },
-            &format!("write a prefix of up to /{most}, such as /24 (IPv4) or /64 (IPv6)"),
-        );
-    }
-    if !usable(network.address) {
-        let message = format!("the subnet {network} is not for networks of containers");
-        scope.stop(at, CONFIG, message, "take one of the private ranges, such as 10.5.0.0/24 or fd00:1::/64");
+    if let Some((message, hint)) = unfit(network) {
+        scope.stop(at, CONFIG, message, &hint);
     }
     Some(network)
+}
+
+/// Why a subnet cannot be a network's.
+fn unfit(subnet: Cidr) -> Option<(String, String)> {
+    let most = if subnet.address.is_ipv4() { 30 } else { 126 };
+    let private = || "take one of the private ranges, such as 10.5.0.0/24 or fd00:1::/64".to_owned();
+    if subnet.prefix == 0 {
+        return Some((format!("the subnet {subnet} is all addresses there are"), private()));
+    }
+    if subnet.prefix > most {
+        let hint = format!("write a prefix of up to /{most}, such as /24 (IPv4) or /64 (IPv6)");
+        return Some((format!("the subnet {subnet} has no room for a gateway and a container"), hint));
+    }
+    (!usable(subnet.address)).then(|| (format!("the subnet {subnet} is not for networks of containers"), private()))
 }
 
 /// Neither loopback nor multicast nor of this host alone.
@@ -140,6 +142,15 @@ pub(super) fn is_host(subnet: Cidr, address: IpAddr) -> bool {
         (IpAddr::V4(_) | IpAddr::V6(_), _) => false,
     };
     subnet.network().address != address && !last
+}
+
+/// What the gateway is where the file does not say: the first address, unless it is kept for others.
+pub(super) fn first_host(pool: &AddressPool) -> Option<IpAddr> {
+    let first: IpAddr = match pool.subnet.network().address {
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits().checked_add(1)?).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits().checked_add(1)?).into(),
+    };
+    (!pool.kept.values().any(|kept| *kept == first)).then_some(first)
 }
 
 #[cfg(test)]

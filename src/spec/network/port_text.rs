@@ -43,8 +43,12 @@ pub(super) fn pairs(host: Option<Range>, target: Range) -> Result<impl Iterator<
     let single = first == last;
     let from = match host {
         Some((from, to)) if !single && to - from != last - first => {
-            let (host, target) = (to - from + 1, last - first + 1);
-            return Err(format!("{host} ports of the host cannot lead to {target} ports of the container"));
+            let count = |first: u16, last: u16| match u32::from(last - first) + 1 {
+                1 => "1 port".to_owned(),
+                count => format!("{count} ports"),
+            };
+            let (host, target) = (count(from, to), count(first, last));
+            return Err(format!("{host} of the host cannot lead to {target} of the container"));
         }
         Some((from, _)) if !single => Some(from),
         Some(_) | None => None,

@@ -16,7 +16,10 @@ services:
       A: ${A:-${B:-c}}
       N: 0755
     env_file: [{path: a.env, required: false}]
-    ports: ['80:80', {target: 443, published: '443'}]
+    ports: ['80:80', '[::1]:8000-8001:1-2/udp', {target: 443, published: '443'}]
+    expose: [9000-9001]
+    links: ['db:store']
+    networks: {back: {ipv4_address: 10.5.0.9, aliases: [w], mac_address: '02:42:ac:11:00:02'}, default: }
     deploy: {replicas: 2, resources: {limits: {memory: 64m}}}
     healthcheck: {test: [CMD, x], interval: 1m30s}
     depends_on: {db: {condition: service_healthy}}
@@ -24,6 +27,10 @@ services:
     image: postgres
     network_mode: none
     volumes: [{type: volume, source: data, target: /d}]
+  vpn: {image: c, network_mode: 'service:web'}
+networks:
+  back: {enable_ipv6: true, driver_opts: {mtu: 1400}, ipam: {config: [{subnet: 10.5.0.0/24, gateway: 10.5.0.1}]}}
+  far: {external: {name: lan}}
 volumes: {data: }
 ";
 
@@ -100,5 +107,7 @@ proptest! {
 #[test]
 fn the_file_that_is_mutated_is_good() {
     let document = read_bytes(GOOD.as_bytes(), &[]).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
-    assert_eq!(document.project.services.len(), 2);
+    assert_eq!(document.project.services.len(), 3);
+    let held = |name: &str| document.project.services.values().any(|s| s.name.as_str() == name && !s.holds.is_empty());
+    assert!(!held("web") && !held("vpn"));
 }

@@ -1,7 +1,6 @@
 use std::net::Ipv4Addr;
 
 use hickory_proto::op::{Edns, MessageType, ResponseCode};
-use hickory_proto::rr::DNSClass;
 
 use super::super::zone::{Joined, Member};
 use super::*;
@@ -36,9 +35,9 @@ fn zone(replicas: u32) -> Zone {
 fn query(name: &str, kind: RecordType) -> Message {
     let mut message = Message::query();
     message.metadata.recursion_desired = true;
-    let mut query = Query::query(Name::from_ascii(name).unwrap(), kind);
-    query.set_query_class(DNSClass::IN);
-    message.add_query(query);
+    let mut name = Name::from_ascii(name).unwrap();
+    name.set_fqdn(true);
+    message.add_query(Query::query(name, kind));
     message
 }
 

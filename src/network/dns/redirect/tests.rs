@@ -108,7 +108,7 @@ fn rules_of_the_container_that_track_connections_do_not_cut_the_answer() {
             }
             chain out {
                 type nat hook postrouting priority 100;
-                masquerade
+                snat ip to 127.0.0.9
             }
         }";
         let mut nft = Command::new("nft").args(["-f", "-"]).stdin(std::process::Stdio::piped()).spawn().unwrap();

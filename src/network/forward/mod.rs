@@ -1,0 +1,109 @@
+//! The role that carries connections to published ports: `longshore forward ORDER`.
+//!
+//! For ports about which the host's own input rules decide (`host-firewall`), and for `[::1]`, which the packet filter cannot lead away.
+//! Connections end here, in the host's network namespace, and new ones go to the container; so the host's rules see them as they see
+//! those of any other server. The container sees the bridge's address as the one who asks.
+//!
+//! The shim binds the sockets (so it knows whether they could be had) and starts this process before it makes namespaces. It is
+//! single-threaded, has no descriptors but these sockets and those of its connections, and dies with the shim's process, which becomes
+//! the follower. Should it die alone, the sockets are closed with it: who looks at the ports sees that nobody has them
+//! ([`unheld`](super::ports::unheld)).
+
+mod tcp;
+mod udp;
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+use serde::{Deserialize, Serialize};
+
+/// What the role is told, as one JSON argument.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForwardOrder {
+    /// Who starts it, and with whom it ends.
+    pub parent: i32,
+    /// The cgroup of shims, to which it goes.
+    pub shims: Option<PathBuf>,
+    /// The ports.
+    pub ports: Vec<Carried>,
+}
+
+/// One port that is carried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Carried {
+    /// The descriptor that it inherits: for TCP a socket that listens, for UDP one that is bound.
+    pub socket: RawFd,
+    /// Whether it is UDP.
+    pub udp: bool,
+    /// Where it leads: an address of each family at most.
+    pub to: Vec<IpAddr>,
+    /// The container's port.
+    pub port: u16,
+}
+
+impl Carried {
+    /// The address that is of the asker's own family, where there is one.
+    fn target(&self, asker: IpAddr) -> Option<SocketAddr> {
+        let ipv4 = asker.to_canonical().is_ipv4();
+        let same = self.to.iter().find(|address| address.is_ipv4() == ipv4);
+        same.or(self.to.first()).map(|address| SocketAddr::new(*address, self.port))
+    }
+}
+
+/// The role. `args` are those after `forward`.
+#[must_use]
+pub fn main(args: &[String]) -> ExitCode {
+    // Nobody reads what it says: the shim watches no more once the container runs.
+    match args.first().and_then(|order| serde_json::from_str(order).ok()).map(run) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(_)) | None => ExitCode::FAILURE,
+    }
+}
+
+fn run(order: ForwardOrder) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != Pid::from_raw(order.parent) {
+        // It died before it would have been told.
+        return Ok(());
+    }
+    if let Some(shims) = &order.shims {
+        // Where it fails the unit's own KillMode spares us.
+        let _ = fs::write(shims.join("cgroup.procs"), "0");
+    }
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for carried in order.ports {
+            let socket = inherit(carried.socket);
+            if carried.udp {
+                let port = udp::Port::new(socket)?;
+                tasks.spawn_local(udp::carry(port, carried));
+            } else {
+                let listener = std::net::TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                tasks.spawn_local(tcp::carry(tokio::net::TcpListener::from_std(listener)?, carried));
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    })
+}
+
+#[expect(unsafe_code, reason = "a descriptor that this process inherits is a number in its arguments")]
+fn inherit(socket: RawFd) -> OwnedFd {
+    // SAFETY: who starts this role leaves the descriptor open for it, each number once; nothing else here has it.
+    unsafe { OwnedFd::from_raw_fd(socket) }
+}
+
+#[cfg(test)]
+mod tests;

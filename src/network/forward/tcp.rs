@@ -1,0 +1,42 @@
+//! Connections.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Carried;
+
+/// So long a container may take to answer.
+const CONNECT: Duration = Duration::from_secs(10);
+/// So long is waited where a connection cannot be taken, for want of descriptors mostly.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// For ever.
+pub(super) async fn carry(listener: TcpListener, carried: Carried) {
+    let carried = Rc::new(carried);
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                tokio::task::spawn_local(connection(client, Rc::clone(&carried)));
+            }
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Until both sides have said all. One that has ended is not read any more, the other may go on; each waits for the other to read.
+async fn connection(mut client: TcpStream, carried: Rc<Carried>) -> Option<()> {
+    let target = carried.target(client.peer_addr().ok()?.ip())?;
+    match tokio::time::timeout(CONNECT, TcpStream::connect(target)).await {
+        Ok(Ok(mut container)) => {
+            let _ = client.set_nodelay(true);
+            let _ = container.set_nodelay(true);
+            copy_bidirectional(&mut client, &mut container).await.ok()?;
+        }
+        // As near to a refusal as one gets after the connection was taken.
+        Ok(Err(_)) | Err(_) => client.set_zero_linger().ok()?,
+    }
+    Some(())
+}

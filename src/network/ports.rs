@@ -1,1 +1,0 @@
-//! Ports of the host: which are free, who has them, and keeping them.
