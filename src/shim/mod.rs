@@ -47,6 +47,7 @@ use crate::container::userns::PROBE;
 use crate::logs::entry;
 use crate::model::ProcessId;
 use handover::Handover;
+use ports::Kept;
 use stage::{Stage, write_whole};
 use streams::Streams;
 
@@ -145,7 +146,7 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
         let _ = fs::remove_file(order.folder.join(START));
     })?;
-    follow(&order, folder, &record, streams, init)
+    follow(&order, folder, &record, streams, init, stage.net.ports)
 }
 
 /// The container's folder, locked for as long as this process lives (the follower keeps the descriptor). A daemon that was killed
@@ -201,6 +202,7 @@ fn follow(
     record: &StartRecord,
     streams: Streams,
     init: Pid,
+    ports: Kept,
 ) -> Result<std::convert::Infallible, ShimError> {
     let logs = order.folder.join(LOGS);
     let next = crate::logs::prepare(&logs).map_err(doing("opening the log"))?;
@@ -214,6 +216,7 @@ fn follow(
         logs: open(&logs).map_err(doing("opening the log folder"))?.into(),
         oom: open(&order.oom_counter).ok().map(OwnedFd::from),
         stdin,
+        ports: ports.hand_over(),
     };
     let args: Vec<String> = vec![
         "longshore-follower".into(),

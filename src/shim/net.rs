@@ -12,6 +12,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 
+use super::ports::{self, Kept};
 use super::{ShimError, doing};
 use crate::container::link::{NETWORK, Order};
 use crate::container::record::network;
@@ -23,6 +24,8 @@ use crate::network::{dns, link, namespace};
 pub(super) struct Net {
     /// What the container is joined to.
     pub(super) attached: Attached,
+    /// What keeps its ports on the host.
+    pub(super) ports: Kept,
     resolver: bool,
     /// A socket of the host's namespace; none where nothing is to be made there.
     host: Option<Socket>,
@@ -37,6 +40,7 @@ impl Net {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Attached::default(),
             Err(error) => return Err(doing("reading what the container is joined to")(error)),
         };
+        let ports = ports::take(&attached, order.shims.as_deref())?;
         let mode = &spec.service.network;
         let host = match mode {
             NetworkMode::Networks(_) if !attached.links.is_empty() => {
@@ -48,7 +52,7 @@ impl Net {
             NetworkMode::Service(_) | NetworkMode::Container(_) => Some(shared(&attached)?),
             NetworkMode::None | NetworkMode::Host | NetworkMode::Networks(_) => None,
         };
-        Ok(Self { attached, resolver: order.network.resolver, host, shared })
+        Ok(Self { attached, ports, resolver: order.network.resolver, host, shared })
     }
 
     /// Enters the other container's.

@@ -7,26 +7,50 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::unistd::getpid;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpid};
 
 use super::ShimError;
 use crate::model::{Attached, Protocol, Published};
 use crate::network::forward::{Carried, ForwardOrder};
 use crate::network::ports::{is_carried, keep, leads_to};
 
-/// Keeps the ports, and starts the process that carries those that need one. What it gives back must reach the follower; until then
-/// it is closed in whatever is executed, so that no process of the container has it. `shims` is the cgroup of shims.
-pub(super) fn take(attached: &Attached, shims: Option<&Path>) -> Result<Vec<OwnedFd>, ShimError> {
-    let (carried, led): (Vec<&Published>, Vec<&Published>) = attached.published.iter().partition(|p| is_carried(p));
-    let led: Vec<Published> = led.into_iter().cloned().collect();
-    let kept = keep(&led).map_err(|error| ShimError::Runtime(super::chain(&error)))?;
-    if !carried.is_empty() {
-        carry(&carried, &leads_to(attached), shims)?;
-    }
-    Ok(kept)
+/// What keeps the ports.
+#[derive(Default)]
+pub(super) struct Kept {
+    sockets: Vec<OwnedFd>,
+    /// The process that carries some of them.
+    carrier: Option<Pid>,
 }
 
-fn carry(published: &[&Published], to: &[IpAddr], shims: Option<&Path>) -> Result<(), ShimError> {
+impl Kept {
+    /// For the follower, with whom the process ends.
+    pub(super) fn hand_over(mut self) -> Vec<OwnedFd> {
+        self.carrier = None;
+        std::mem::take(&mut self.sockets)
+    }
+}
+
+impl Drop for Kept {
+    /// The start failed: the shim reaps all its children before it says so.
+    fn drop(&mut self) {
+        if let Some(carrier) = self.carrier {
+            let _ = kill(carrier, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Keeps the ports, and starts the process that carries those that need one. Until it is handed over
+/// it is closed in whatever is executed, so that no process of the container has it. `shims` is the cgroup of shims.
+pub(super) fn take(attached: &Attached, shims: Option<&Path>) -> Result<Kept, ShimError> {
+    let (carried, led): (Vec<&Published>, Vec<&Published>) = attached.published.iter().partition(|p| is_carried(p));
+    let led: Vec<Published> = led.into_iter().cloned().collect();
+    let sockets = keep(&led).map_err(|error| ShimError::Runtime(super::chain(&error)))?;
+    let carrier = if carried.is_empty() { None } else { Some(carry(&carried, &leads_to(attached), shims)?) };
+    Ok(Kept { sockets, carrier })
+}
+
+fn carry(published: &[&Published], to: &[IpAddr], shims: Option<&Path>) -> Result<Pid, ShimError> {
     let mut sockets = Vec::new();
     for port in published.iter().filter(|port| port.protocol != Protocol::Sctp) {
         let bound = crate::network::ports::claim(&[(**port).clone()]);
@@ -38,7 +62,7 @@ fn carry(published: &[&Published], to: &[IpAddr], shims: Option<&Path>) -> Resul
         .map_err(|source| ShimError::Io { what: "starting the process that carries its published ports", source })
 }
 
-fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], shims: Option<&Path>) -> io::Result<()> {
+fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], shims: Option<&Path>) -> io::Result<Pid> {
     let mut ports = Vec::new();
     for (socket, published) in sockets {
         // Only this one process is executed before they are closed here.
@@ -50,13 +74,13 @@ fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], shims: Option<&Path>)
     let order = serde_json::to_string(&order)?;
     // Not by its name: an update may have put another program there. It ends with us, so nobody has to wait for it; the follower
     // reaps it if it ends first.
-    Command::new("/proc/self/exe")
+    let carrier = Command::new("/proc/self/exe")
         .args(["forward", &order])
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .spawn()
-        .map(drop)
+        .spawn()?;
+    Ok(Pid::from_raw(carrier.id().cast_signed()))
 }

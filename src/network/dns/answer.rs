@@ -39,7 +39,8 @@ pub(super) fn step(zone: &Zone, asking: &ContainerId, message: &[u8], transport:
         return Step::Reply(reply.unwrap_or_else(|| question.refusal(code::SERVER)));
     }
     // One that is not in the zone (it has just started, or is ending) is not known to be allowed to ask outside.
-    if !question.wants_recursion() || zone.member(asking).is_none_or(|member| member.internal_only) {
+    let allowed = zone.member(asking).is_some_and(|member| !member.internal_only);
+    if !allowed || !question.wants_recursion() || question.is_meta() {
         return Step::Reply(question.refusal(code::REFUSED));
     }
     Step::Forward(question)

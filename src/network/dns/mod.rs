@@ -1,6 +1,6 @@
 //! The resolver that containers ask.
 //!
-//! Each container asks 127.0.0.11 port 53, as with Docker. Rules in its own network namespace ([`redirect`]) lead that to a high port
+//! Each container asks 127.0.0.11 port 53, as with Docker. Rules in its own network namespace ([`redirect()`]) lead that to a high port
 //! of the same address, so that the container itself may have port 53. There listen two [`sockets`] that the daemon opened in the
 //! container's namespace and serves ([`Resolver`]).
 //!

@@ -151,6 +151,10 @@ impl Question {
     pub(super) fn wants_recursion(&self) -> bool {
         self.flags & RD != 0
     }
+    /// Whether it asks for more than one answer, or for what is between two neighbours only (RFC 6895, 3.1: but for ANY).
+    pub(super) fn is_meta(&self) -> bool {
+        self.kind == OPT || (128..255).contains(&self.kind)
+    }
     pub(super) fn checking_disabled(&self) -> bool {
         self.flags & CD != 0
     }

@@ -302,4 +302,40 @@ mod tests {
             Attachment { link: Link::Macvlan { parent: "no".into(), mode: MacvlanMode::Bridge }, ..attachment(4) };
         assert!(matches!(join(&host, &one, &gone), Err(LinkError::NoNetwork { .. })));
     }
+
+    /// For `--nocapture`.
+    #[test]
+    fn links_are_made_in_a_moment() {
+        const COUNT: u8 = 100;
+        let host = apart(|| namespace::own().unwrap());
+        let socket = namespace::within(&host, || {
+            let socket = Socket::open().unwrap();
+            ensure(&socket, &bridge()).unwrap();
+            socket
+        });
+        let socket = std::sync::Mutex::new(socket.unwrap());
+        let namespaces: Vec<OwnedFd> = (0..COUNT).map(|_| apart(|| namespace::own().unwrap())).collect();
+        let mut all = [std::time::Duration::ZERO; 2];
+        for (number, inside) in namespaces.iter().enumerate() {
+            let attachment = attachment(u8::try_from(number + 2).unwrap());
+            let (socket, all) = (&socket, &mut all);
+            let (took, used) = std::thread::scope(|scope| {
+                let work = || {
+                    nix::sched::setns(inside, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                    let used = || {
+                        let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+                        std::time::Duration::from(nix::time::clock_gettime(clock).unwrap())
+                    };
+                    let (begin, before) = (std::time::Instant::now(), used());
+                    connect(&socket.lock().unwrap(), &Socket::open().unwrap(), inside.as_fd(), &attachment).unwrap();
+                    (begin.elapsed(), used() - before)
+                };
+                scope.spawn(work).join().unwrap()
+            });
+            all[0] += took;
+            all[1] += used;
+        }
+        println!("one link: {:?}, {:?} of a processor", all[0] / COUNT.into(), all[1] / COUNT.into());
+        assert!(all[1] / COUNT.into() < std::time::Duration::from_millis(20), "{all:?}");
+    }
 }

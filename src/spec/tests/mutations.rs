@@ -20,7 +20,7 @@ services:
     expose: [9000-9001]
     links: ['db:store']
     networks: {back: {ipv4_address: 10.5.0.9, aliases: [w], mac_address: '02:42:ac:11:00:02'}, default: }
-    deploy: {replicas: 2, resources: {limits: {memory: 64m}}}
+    deploy: {replicas: 1, resources: {limits: {memory: 64m}}}
     healthcheck: {test: [CMD, x], interval: 1m30s}
     depends_on: {db: {condition: service_healthy}}
   db:

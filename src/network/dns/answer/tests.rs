@@ -127,6 +127,10 @@ fn unknown_names_are_asked_elsewhere_only_for_who_may() {
         let reply = reply(&zone, asking, &unknown, Transport::Udp);
         assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
     }
+    for kind in [RecordType::AXFR, RecordType::IXFR, RecordType::OPT] {
+        let reply = reply(&zone, 1, &query("example.com", kind), Transport::Tcp);
+        assert_eq!(reply.metadata.response_code, ResponseCode::Refused, "{kind}");
+    }
     unknown.metadata.recursion_desired = false;
     assert_eq!(reply(&zone, 1, &unknown, Transport::Udp).metadata.response_code, ResponseCode::Refused);
     let mut known = query("web", RecordType::A);
