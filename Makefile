@@ -8,7 +8,7 @@ build:
 	cargo build --release --locked
 
 demo: build
-	$(TOOLS) busybox-static docker-registry curl
+	$(TOOLS) busybox-static docker-registry curl nftables
 	examples/demo.sh $(IMAGE)
 
 lint:
@@ -43,7 +43,7 @@ bench-pull: build
 	PYTHONDONTWRITEBYTECODE=1 python3 benches/pull/pull.py $(PULL)
 
 test:
-	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace skopeo openssl e2fsprogs util-linux
+	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace skopeo openssl e2fsprogs util-linux nftables iproute2
 	$(MAKE) lint
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cargo test --locked

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Shows the main job on real input, with a scratch state folder and data directory, and leaves nothing behind.
 #   usage: examples/demo.sh [IMAGE]     an image that holds sh and httpd (busybox); made and pushed to a registry of its own if none is named
+#   REDIS_IMAGE=… names an image that holds redis-server, REDIS_ROOT=… a folder to make one of; without both, one is made of Debian's
+#   package. Where none can be had, the guestbook is left out. What is published is published on loopback only.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
-image=${1:-${IMAGE:-}}
+image=${1:-${IMAGE:-}} redis=${REDIS_IMAGE:-}
 longshore=${LONGSHORE:-$here/target/release/longshore}
 work=$(mktemp -d /tmp/longshore-demo.XXXXXX)
 export LONGSHORE_SOCKET="$work/run/longshore.sock"
@@ -30,8 +32,10 @@ free_port() { # a loopback port that nobody listens on
   while grep -qi ":$(printf %04X "$port") 00000000:0000 0A" /proc/net/tcp; do port=$((port + 1)); done
   echo "$port"
 }
-page() { wget -qO- "http://$address/" 2>/dev/null || curl -fsS "http://$address/"; }
+ask() { curl -fsS --noproxy '*' --max-time 10 "$@"; }
+page() { ask "http://$address/"; }
 says() { page | grep -q "$1"; }
+look() { printf '$ curl http://%s/\n' "$address"; page; }
 start_daemon() {
   "$longshore" daemon --state-dir "$work/state" --data-dir "$work/data" --run-dir "$work/run" >> "$work/daemon.log" 2>&1 &
   daemon=$!
@@ -41,32 +45,47 @@ pid_of_web() { "$longshore" inspect quickstart-web-1 | sed -n 's/.*"pid": *\([0-
 clean_up() {
   status=$?
   trap - EXIT INT TERM
-  rm -rf "$work/state/quickstart" "$work/state/quickstart.off"
+  rm -rf "$work/state/quickstart" "$work/state/guestbook"
   [ -n "$daemon" ] && kill -0 "$daemon" 2>/dev/null && {
     tries=0
-    while "$longshore" ps 2>/dev/null | grep -q quickstart && [ $tries -lt 100 ]; do tries=$((tries + 1)); sleep 0.1; done
+    while "$longshore" ps 2>/dev/null | grep -q -e quickstart -e guestbook && [ $tries -lt 100 ]; do tries=$((tries + 1)); sleep 0.1; done
     kill "$daemon" && wait "$daemon" 2>/dev/null || true
   }
   [ -n "$registry" ] && kill "$registry" 2>/dev/null && wait "$registry" 2>/dev/null || true
+  # The daemon lets the host forward; who had not, does not again.
+  [ "$forwarding" = 1 ] || echo "$forwarding" > /proc/sys/net/ipv4/ip_forward
   rm -rf "$work"
   exit $status
 }
+forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
 cgroups() { find /sys/fs/cgroup -type d \( -path '*/longshore/*' -o -path '*/longshore-containers-*' \) 2>/dev/null | wc -l; } # other daemons' too
-cgroups_before=$(cgroups)
+interfaces() { sed -n 's/^ *\(l[sv][-0-9a-f][^:]*\):.*/\1/p' /proc/net/dev | wc -l; }
+tables() { nft list tables | grep -c ' longshore_' || true; }
 [ "$(id -u)" = 0 ] || { echo "the demo makes containers and needs root" >&2; exit 1; }
+cgroups_before=$(cgroups) interfaces_before=$(interfaces) tables_before=$(tables)
 mkdir -p "$work/state"
 if [ -z "$image" ]; then
   say "A registry on loopback, and a small image of Debian's busybox in it"
   port=$(free_port 15000)
   "$here/tests/tools/registry.sh" "$port" "$work/registry" > "$work/registry.log" 2>&1 &
   registry=$!
-  wait_for 10 "the registry" curl -fsS "http://127.0.0.1:$port/v2/"
+  wait_for 10 "the registry" ask "http://127.0.0.1:$port/v2/"
   "$here/tests/tools/busybox-root.sh" "$work/root"
   image=$("$here/tests/tools/push-image.sh" "127.0.0.1:$port" quickstart/busybox latest "$work/root" '{"Cmd":["/bin/sh"],"Env":["PATH=/bin"]}')
   echo "$image"
+  if [ -z "$redis" ]; then
+    : "${REDIS_ROOT:=$work/redis}"
+    [ -d "$REDIS_ROOT" ] || {
+      echo "Debian's Redis is downloaded"
+      "$here/tests/tools/debian-root.sh" "$REDIS_ROOT" redis-server redis-tools -- /usr/bin/redis-server /usr/bin/redis-cli 2> "$work/redis.log" || true
+    }
+    [ ! -x "$REDIS_ROOT/usr/bin/redis-server" ] ||
+      redis=$("$here/tests/tools/push-image.sh" "127.0.0.1:$port" guestbook/redis latest "$REDIS_ROOT" '{"Cmd":["redis-server"],"Env":["PATH=/usr/bin"],"WorkingDir":"/tmp"}')
+    echo "${redis:-there is no Redis: $(tail -1 "$work/redis.log")}"
+  fi
 fi
 address=127.0.0.1:$(free_port 18080)
 
@@ -83,14 +102,14 @@ mv "$work/quickstart" "$work/state/quickstart"
 wait_for 30 "the page" says "Hello from Longshore"
 settled >/dev/null
 run "$longshore" ps
-printf '$ wget -qO- http://%s/\n' "$address"; page
+look
 
 say "The file is edited"
 before=$(pid_of_web)
 sed 's/Hello from Longshore/Hello again, edited/' "$work/state/quickstart/compose.yaml" > "$work/new" && mv "$work/new" "$work/state/quickstart/compose.yaml"
 wait_for 20 "the new page" says "Hello again, edited"
 settled >/dev/null
-printf '$ wget -qO- http://%s/\n' "$address"; page
+look
 echo "pid $before -> $(pid_of_web)"
 
 say "The file is broken: what runs keeps running"
@@ -99,22 +118,41 @@ printf '%s\n' "$good" | sed 's/restart:/restrat:/' > "$work/new" && mv "$work/ne
 refused() { "$longshore" status | grep -q restrat; }
 wait_for 10 "the message" refused
 run "$longshore" status || true
-printf '$ wget -qO- http://%s/\n' "$address"; page
+look
 printf '%s\n' "$good" > "$work/new" && mv "$work/new" "$work/state/quickstart/compose.yaml"
 
 say "The daemon is killed with -9: the container answers on, and is adopted again"
 before=$(pid_of_web)
 kill -9 "$daemon"; wait "$daemon" 2>/dev/null || true
-printf '$ wget -qO- http://%s/\n' "$address"; page
+look
 start_daemon
 wait_for 10 "the daemon" settled
 after=$(pid_of_web)
 echo "pid $before -> $after"
 [ "$before" = "$after" ] || { echo "the container was replaced" >&2; exit 1; }
 
-say "The file is removed: what it made is gone"
-rm -r "$work/state/quickstart"
-gone() { ! says Hello && ! "$longshore" ps -a | grep -q quickstart; }
+if [ -n "$redis" ]; then
+  say "An application of two tiers: a guestbook, and Redis in a network without a way out"
+  web_address=$address address=127.0.0.1:$(free_port 18090)
+  mkdir "$work/guestbook"
+  cp "$here/examples/guestbook/compose.yaml" "$work/guestbook/"
+  printf 'IMAGE=%s\nREDIS_IMAGE=%s\nADDRESS=%s\n' "$image" "$redis" "$address" > "$work/guestbook/.env"
+  mv "$work/guestbook" "$work/state/guestbook"
+  wait_for 30 "the guestbook" says "Looked at"
+  settled >/dev/null
+  run "$longshore" ps
+  look
+  printf "\$ curl -d 'text=I was here' http://%s/\n" "$address"; ask -d 'text=I was here' "http://$address/"
+  echo "The database is found by its name in its own network, and not reached from another:"
+  run "$longshore" exec guestbook-web-1 nslookup redis
+  database=$("$longshore" exec guestbook-web-1 nslookup redis | sed -n 's/^Address: *\([0-9.]*\)$/\1/p' | tail -1)
+  run "$longshore" exec quickstart-web-1 nc -w 1 "$database" 6379 < /dev/null && { echo "the guestbook is not apart" >&2; exit 1; }
+  address=$web_address
+fi
+
+say "The files are removed: what they made is gone"
+for project in "$work"/state/*; do rm -r "$project"; done
+gone() { ! says Hello && ! "$longshore" ps -a | grep -q -e quickstart -e guestbook && settled; }
 wait_for 20 "its end" gone
 run "$longshore" ps -a
 
@@ -122,4 +160,4 @@ say "The daemon is asked to stop"
 kill "$daemon"; wait "$daemon" || true
 daemon=""
 left=$(grep -c "$work" /proc/mounts || true)
-echo "left behind: $left mounts, $(($(cgroups) - cgroups_before)) cgroups"
+echo "left behind: $left mounts, $(($(cgroups) - cgroups_before)) cgroups, $(($(interfaces) - interfaces_before)) interfaces, $(($(tables) - tables_before)) nft tables"

@@ -1,18 +1,23 @@
 //! Every example runs: each is put into a state folder with an image from a registry of our own, comes to the end that its
-//! comments promise, and leaves nothing behind. As root, with Debian's static busybox and docker-registry.
+//! comments promise, and leaves nothing behind. As root, with Debian's static busybox, docker-registry, iproute2 and nftables.
+//! Each test has a network of its own, so that the host's is not touched.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const LONGSHORE: &str = env!("CARGO_BIN_EXE_longshore");
+/// In the test's own network, as are all ports here.
+const REGISTRY: &str = "127.0.0.1:5000";
 
 /// What becomes of a service: its phase, how many containers run, and of the first one the restarts and the exit code.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +42,7 @@ fn expected() -> BTreeMap<&'static str, Vec<(&'static str, End)>> {
                 ("flaky", End { phase: "applied", running: 1, restarts: 2, code: None }),
             ],
         ),
+        ("guestbook", vec![("redis", runs(1)), ("web", runs(1))]),
         ("job", vec![("report", End { phase: "applied", running: 0, restarts: 0, code: Some(0) })]),
         ("limits", vec![("shared", runs(2)), ("small", runs(1))]),
         ("quickstart", vec![("web", runs(1))]),
@@ -46,8 +52,12 @@ fn expected() -> BTreeMap<&'static str, Vec<(&'static str, End)>> {
 
 #[test]
 fn every_example_comes_to_its_end_and_leaves_nothing() {
+    let redis = &*REDIS_ROOT;
+    own_network();
     let mut place = Place::new();
-    let (image, address) = (place.image(), format!("127.0.0.1:{}", free_port()));
+    place.registry();
+    let (image, redis) =
+        (place.busybox(), place.push("redis", redis, r#"{"Env":["PATH=/usr/bin"],"WorkingDir":"/tmp"}"#));
     place.start();
     let expected = expected();
     assert_eq!(
@@ -55,8 +65,10 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
         expected.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "each example has an end here"
     );
+    let address =
+        |name: &str| format!("127.0.0.1:{}", 18000 + expected.keys().position(|n| *n == name).expect("an example"));
     for name in expected.keys() {
-        place.put(name, &format!("IMAGE={image}\nADDRESS={address}\n"));
+        place.put(name, &format!("IMAGE={image}\nREDIS_IMAGE={redis}\nADDRESS={}\n", address(name)));
     }
     place.wait("every example settles as expected", |place| {
         let status = place.status();
@@ -64,7 +76,8 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
             expected.iter().all(|(name, ends)| ends.iter().all(|(service, end)| ended(&status, name, service, end)));
         all && status["settled"] == true && status["problems"].as_array().is_some_and(Vec::is_empty)
     });
-    assert!(page(&address).contains("Hello from Longshore"));
+    assert!(request(&address("quickstart"), "GET / HTTP/1.0\r\n\r\n").contains("Hello from Longshore"));
+    the_guestbook_counts_and_keeps(&place, &address("guestbook"));
     assert!(place.says(&["logs", "job/report"]).contains("report for 2026-01-01"));
     assert!(place.says(&["logs", "crash/broken"]).contains("cannot find my database"));
     assert!(place.says(&["logs", "crash/flaky"]).contains("start number 3"));
@@ -75,7 +88,7 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
     assert!(place.says(&["logs", "anchors/back"]).contains("back logs at debug"));
 
     let made = place.containers();
-    assert_eq!(made.len(), 12);
+    assert_eq!(made.len(), 14);
     place.empty();
     // The folder is empty now, and that is meant: whether or not it has to be said depends on how the files went.
     place.wait("everything is removed", |place| {
@@ -84,14 +97,84 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
     });
     place.stop();
     assert_eq!(left_behind(place.dir.path(), &made), Vec::<String>::new());
+    assert_eq!(network_left(), "");
+}
+
+/// A look counts, a text is kept, and the database is reached by the web server only.
+fn the_guestbook_counts_and_keeps(place: &Place, address: &str) {
+    let looks = |page: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix("Looked at: ")).expect("a count");
+        line.parse::<u64>().expect("a number")
+    };
+    let first = looks(&request(address, "GET / HTTP/1.0\r\n\r\n"));
+    let form = "text=I+was+here%2C+%22too%22";
+    let post = format!(
+        "POST / HTTP/1.0\r\nContent-Length: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n{form}",
+        form.len()
+    );
+    let written = request(address, &post);
+    assert_eq!(looks(&written), first + 1, "{written}");
+    assert!(written.contains("\nI was here, too"), "{written}");
+    let kept = place.says(&["exec", "guestbook-redis-1", "redis-cli", "lrange", "book", "0", "-1"]);
+    assert_eq!(kept.trim(), "I was here, too");
+    // From another project it has neither a name nor a way.
+    let clients = place.says(&["exec", "guestbook-redis-1", "redis-cli", "-h", "redis", "client", "list"]);
+    let database = clients.split_once(" laddr=").and_then(|(_, rest)| rest.split(':').next()).expect("its address");
+    let reach = |from: &str, host: &str| {
+        place
+            .longshore(&["exec", from, "sh", "-c", &format!("echo ping | nc -w 2 {host} 6379 | grep PONG")])
+            .status
+            .success()
+    };
+    assert!(reach("guestbook-web-1", "redis") && reach("guestbook-web-1", database), "{clients}");
+    assert!(!reach("quickstart-web-1", "redis") && !reach("quickstart-web-1", database), "{clients}");
+    let outside = TcpStream::connect_timeout(&format!("{database}:6379").parse().expect("an address"), LIMIT / 20);
+    println!("from the host: {outside:?}");
 }
 
 #[test]
 fn the_demo_runs() {
-    let demo = Command::new(root().join("examples/demo.sh")).env("LONGSHORE", LONGSHORE).output().expect("the demo");
+    let redis = &*REDIS_ROOT;
+    own_network();
+    let forwarding = || fs::read_to_string("/proc/sys/net/ipv4/ip_forward").expect("IPv4");
+    let forwarded = forwarding();
+    let mut demo = Command::new(root().join("examples/demo.sh"));
+    let demo = demo.env("LONGSHORE", LONGSHORE).env("REDIS_ROOT", redis).output().expect("the demo");
     let (said, wrong) = (String::from_utf8_lossy(&demo.stdout), String::from_utf8_lossy(&demo.stderr));
     assert!(demo.status.success(), "{said}\n{wrong}");
-    assert!(said.contains("left behind: 0 mounts"), "{said}");
+    assert!(said.contains("\nI was here\n"), "{said}");
+    assert!(said.contains("left behind: 0 mounts, 0 cgroups, 0 interfaces, 0 nft tables"), "{said}");
+    assert_eq!(network_left(), "");
+    assert_eq!(forwarding(), forwarded);
+}
+
+/// A root folder with Debian's redis-server, from its mirror; kept for the next run. It is made before a test leaves the host's network.
+static REDIS_ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("redis-root");
+    if !kept.exists() {
+        let made = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+        let mut command = tool("debian-root.sh");
+        command.arg(made.path().join("root")).args(["redis-server", "redis-tools", "--"]);
+        let done = command.args(["/usr/bin/redis-server", "/usr/bin/redis-cli"]).output().expect("a shell");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        fs::rename(made.path().join("root"), &kept).expect("the same file system");
+    }
+    kept
+});
+
+/// This thread, and what it starts, leave the host's network for one with nothing but loopback.
+fn own_network() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
+    assert!(up.expect("iproute2 is installed").success());
+}
+
+/// What is in this thread's network but for loopback: interfaces, rules, routes.
+fn network_left() -> String {
+    let look = "ip -br link | grep -v '^lo '; nft list ruleset; ip route show table all | grep -v ' dev lo '; true";
+    let seen = Command::new("sh").args(["-c", look]).output().expect("a shell");
+    assert!(seen.stderr.is_empty(), "{}", String::from_utf8_lossy(&seen.stderr));
+    String::from_utf8_lossy(&seen.stdout).into_owned()
 }
 
 /// A state folder, a data directory, a registry and a daemon of our own. Whatever happens, nothing outlives it.
@@ -112,20 +195,24 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    /// Pushes busybox to a registry that is started for it, and names the image.
-    fn image(&mut self) -> String {
-        let port = free_port();
-        let registry =
-            tool("registry.sh").arg(port.to_string()).arg(self.path("registry")).stderr(Stdio::null()).spawn();
+    fn registry(&mut self) {
+        let port = REGISTRY.rsplit(':').next().expect("a port");
+        let registry = tool("registry.sh").arg(port).arg(self.path("registry")).stderr(Stdio::null()).spawn();
         self.registry = Some(registry.expect("docker-registry is installed"));
-        self.wait("the registry", |_| TcpStream::connect(("127.0.0.1", port)).is_ok());
-        assert!(tool("busybox-root.sh").arg(self.path("root")).status().expect("a shell").success());
-        let pushed = tool("push-image.sh")
-            .args([&format!("127.0.0.1:{port}"), "examples/busybox", "latest"])
-            .arg(self.path("root"))
-            .arg(r#"{"Cmd":["/bin/sh"],"Env":["PATH=/bin"]}"#)
-            .output()
-            .expect("curl is installed");
+        self.wait("the registry", |_| TcpStream::connect(REGISTRY).is_ok());
+    }
+
+    fn busybox(&self) -> String {
+        let folder = self.path("root");
+        assert!(tool("busybox-root.sh").arg(&folder).status().expect("a shell").success());
+        self.push("busybox", &folder, r#"{"Cmd":["/bin/sh"],"Env":["PATH=/bin"]}"#)
+    }
+
+    /// Pushes the folder as an image to the registry, and names the image.
+    fn push(&self, name: &str, folder: &Path, config: &str) -> String {
+        let mut push = tool("push-image.sh");
+        push.args([REGISTRY, &format!("examples/{name}"), "latest"]).arg(folder).arg(config);
+        let pushed = push.output().expect("curl is installed");
         assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
         String::from_utf8_lossy(&pushed.stdout).trim().to_owned()
     }
@@ -236,11 +323,6 @@ fn tool(name: &str) -> Command {
     Command::new(root().join("tests/tools").join(name))
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    listener.local_addr().expect("it is bound").port()
-}
-
 /// The folders in `examples` that hold a state file, by name.
 fn examples() -> Vec<String> {
     let entries = fs::read_dir(root().join("examples")).expect("the examples").flatten();
@@ -259,12 +341,13 @@ fn ended(status: &Value, project: &str, service: &str, end: &End) -> bool {
     found == (Some(end.phase), Some(end.running), Some(end.restarts)) && first["state"]["code"].as_u64() == end.code
 }
 
-fn page(address: &str) -> String {
+fn request(address: &str, text: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("the web server listens");
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("it reads");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
-    text
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    stream.write_all(text.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }
 
 /// Cgroups, processes and mounts of what is no more.
