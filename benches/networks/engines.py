@@ -2,9 +2,9 @@
 
     many(count)        containers on one bridge network; returns when the engine says that all run
     none()             removes them; returns when the engine says so
-    pair(command, ports)   two containers on one bridge network, `a` with the command and the ports, `b` that stays
+    pair(command, ports)   two containers on one bridge network, `server` with the command and the ports, `client` that stays
     address(name), pid(name), inside(name, words)      of one of the pair: its address, its process, the command line that runs words in it
-    repair()           what the engine's own documentation offers to put its network right, without starting containers anew where it can
+    repairs            [(what it is called, a call)]: what the engine offers to put its network right, the gentlest first
 """
 import concurrent.futures, glob, http.client, json, os, re, shutil, subprocess, time
 
@@ -51,7 +51,7 @@ class Engine:
 
 
 class Longshore(Engine):
-    name, config, spread = 'longshore', {}, False
+    name, config, spread, more = 'longshore', {}, False, {}
 
     def start(self):
         config = self.dir + '/config.json'
@@ -79,7 +79,7 @@ class Longshore(Engine):
     def many_and_when(self, count):
         # The answer to "do all run?" is long; it is asked for when there is reason to think so.
         begun = time.monotonic()
-        service = {'image': IMAGE, 'command': STAY, 'restart': 'always'}
+        service = {'image': IMAGE, 'command': STAY, 'restart': 'always', **self.more}
         services = {'s%03d' % n: service for n in range(count)} if self.spread else {'s': {**service, 'scale': count}}
         self.host.put('bench.json', json.dumps({'services': services}))
         wait_for('%d that began' % count, 120, lambda: len(self.firsts()) >= count)
@@ -91,8 +91,8 @@ class Longshore(Engine):
         wait_for('all are gone', 120, lambda: not self.host.containers() and self.host.settled())
 
     def pair(self, command, ports):
-        self.apply({'a': {'image': IMAGE, 'command': command, 'ports': ports, 'stop_grace_period': '1s'},
-                    'b': {'image': IMAGE, 'command': STAY}}, 2)
+        self.apply({'server': {'image': IMAGE, 'command': command, 'ports': ports, 'stop_grace_period': '1s'},
+                    'client': {'image': IMAGE, 'command': STAY}}, 2)
 
     def pid(self, name):
         return self.host.pids()['bench-%s-1' % name]
@@ -104,8 +104,7 @@ class Longshore(Engine):
     def inside(self, name, words):
         return [LONGSHORE, '--socket', self.host.socket, 'exec', 'bench-%s-1' % name, *words]
 
-    def repair(self):
-        pass
+    repairs = ()
 
     def daemon_pids(self):
         return [self.host.child.pid]
@@ -157,8 +156,8 @@ class Podman(Engine):
         self.call('rm', '-a', '-f', '-t', '0')
 
     def pair(self, command, ports):
-        self.run('a', command, *(word for port in ports for word in ('-p', port)))
-        self.run('b', STAY)
+        self.run('server', command, *(word for port in ports for word in ('-p', port)))
+        self.run('client', STAY)
 
     def pid(self, name):
         return int(self.call('inspect', '-f', '{{.State.Pid}}', name))
@@ -169,9 +168,10 @@ class Podman(Engine):
     def inside(self, name, words):
         return ['podman', 'exec', name, *words]
 
-    def repair(self):
-        self.call('network', 'reload', '-a')
-        return 'podman network reload --all'
+    @property
+    def repairs(self):
+        return [('podman network reload --all', lambda: self.call('network', 'reload', '-a')),
+                ('podman restart', lambda: self.call('restart', '-t', '0', 'server', 'client'))]
 
     def daemon_pids(self):
         return named('aardvark-dns')
@@ -225,8 +225,8 @@ class Docker(Engine):
 
     def pair(self, command, ports):
         published = [word for port in ports for word in ('-p', port)]
-        run('docker', 'run', '-d', '--name', 'a', '--network', self.network, *published, IMAGE, *command)
-        run('docker', 'run', '-d', '--name', 'b', '--network', self.network, IMAGE, *STAY)
+        run('docker', 'run', '-d', '--name', 'server', '--network', self.network, *published, IMAGE, *command)
+        run('docker', 'run', '-d', '--name', 'client', '--network', self.network, IMAGE, *STAY)
 
     def pid(self, name):
         return int(run('docker', 'inspect', '-f', '{{.State.Pid}}', name))
@@ -237,11 +237,14 @@ class Docker(Engine):
     def inside(self, name, words):
         return ['docker', 'exec', name, *words]
 
-    def repair(self):
+    @property
+    def repairs(self):
+        return [('dockerd started again, with live-restore', self.again), ('docker restart', lambda: run('docker', 'restart', '-t', '0', 'server', 'client'))]
+
+    def again(self):
         self.child.terminate()
         self.child.wait()
         self.serve()
-        return 'dockerd started again (live-restore)'
 
     def daemon_pids(self):
         return [self.child.pid, *named('containerd')]

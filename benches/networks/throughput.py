@@ -25,10 +25,10 @@ class Bare:
         run('ip', 'link', 'add', 'br0', 'type', 'bridge')
         run('ip', 'addr', 'add', '10.9.0.1/24', 'dev', 'br0')
         run('ip', 'link', 'set', 'br0', 'up')
-        for number, name in enumerate('ab', 2):
+        for number, name in enumerate(('server', 'client'), 2):
             run('ip', 'netns', 'add', name)
-            run('ip', 'link', 'add', 'v' + name, 'master', 'br0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
-            run('ip', 'link', 'set', 'v' + name, 'up')
+            run('ip', 'link', 'add', 'v-' + name, 'master', 'br0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', name)
+            run('ip', 'link', 'set', 'v-' + name, 'up')
             run('ip', '-n', name, 'addr', 'add', '10.9.0.%d/24' % number, 'dev', 'eth0')
             run('ip', '-n', name, 'link', 'set', 'eth0', 'up')
             run('ip', '-n', name, 'route', 'add', 'default', 'via', '10.9.0.1')
@@ -37,7 +37,7 @@ class Bare:
         run('nft', 'table ip floor { chain in { type nat hook prerouting priority -100; ip daddr %s tcp dport %s dnat to 10.9.0.2; }; }' % (HOST, PORT))
 
     def pair(self, command, _):
-        self.child = subprocess.Popen(self.inside('a', command), stdout=subprocess.DEVNULL)
+        self.child = subprocess.Popen(self.inside('server', command), stdout=subprocess.DEVNULL)
 
     def address(self, _):
         return '10.9.0.2'
@@ -61,9 +61,9 @@ def carried(words, server, length, *more):
 def throughput(space, engine, length):
     engine = (Bare if engine == 'floor' else ENGINES[engine])(space)
     engine.pair(SERVER, [PORT + ':5201'])
-    server, outside = engine.address('a'), ['nsenter', '--net=' + space.outside]
+    server, outside = engine.address('server'), ['nsenter', '--net=' + space.outside]
     answers = lambda words, to: lambda: subprocess.run([*words, 'iperf3', '-c', to, '-p', PORT, '-n', '1000'], capture_output=True).returncode == 0
-    ask = engine.inside('b', [])
+    ask = engine.inside('client', [])
     wait_for('the server answers the other container', 10, answers(ask, server), 0.3)
     wait_for('the server answers outside', 10, answers(outside, HOST), 0.3)
     found = {}
