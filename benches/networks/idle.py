@@ -46,6 +46,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--containers', type=int, default=50)
     parser.add_argument('--seconds', type=float, default=60)
+    parser.add_argument('--rounds', type=int, default=1, help='of no effect: one is enough')
     parser.add_argument('--engines', default='longshore,longshore-none,podman,docker')
     args = ready(parser)
     rows = []
