@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint soak evil-images bench-pull test-vm
+.PHONY: demo build test lint soak evil-images bench-pull bench-networks test-vm
 
 TOOLS = tests/tools/install.sh
 
@@ -41,6 +41,13 @@ bench-pull: build
 	$(TOOLS) curl python3 e2fsprogs iproute2 util-linux docker-registry zstd
 	-$(TOOLS) skopeo debootstrap busybox-static containerd podman runc docker.io
 	PYTHONDONTWRITEBYTECODE=1 python3 benches/pull/pull.py $(PULL)
+
+# Networks beside other engines: many containers, throughput, what comes back, idling, names.
+# usage: make bench-networks [NETWORKS="many back" ROUNDS="--rounds 2"]
+bench-networks: build
+	$(TOOLS) gcc curl python3 iproute2 util-linux busybox-static docker-registry nftables iperf3
+	-$(TOOLS) podman crun conmon netavark aardvark-dns docker.io docker-compose dnsmasq-base
+	for run in $(or $(NETWORKS),many throughput names back idle); do PYTHONDONTWRITEBYTECODE=1 python3 benches/networks/$$run.py $(ROUNDS) || exit 1; done
 
 test:
 	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace skopeo openssl e2fsprogs util-linux nftables iproute2
