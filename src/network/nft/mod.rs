@@ -176,7 +176,7 @@ impl Nft {
                 Some(applied) if *applied != listing => return Ok(Some(Drift::Changed(table.clone()))),
                 Some(_) => {}
                 // Nobody knows whether it is what was applied.
-                None if !undisturbed => return Ok(Some(Drift::Unknown)),
+                None if generation.is_some() && !undisturbed => return Ok(Some(Drift::Unknown)),
                 None => {}
             }
             listings.push(Some(listing));
