@@ -163,6 +163,20 @@ fn an_update_that_fails_is_shown_and_stands_in_nobodys_way() {
 }
 
 #[test]
+fn the_policy_of_the_file_counts_also_where_it_could_not_be_given() {
+    let mut world = one_service(RestartPolicy::Always);
+    let id = world.containers.keys().next().unwrap().clone();
+    web(&mut world).restart = RestartPolicy::No;
+    assert_eq!(verbs(&world.step()), ["update"]);
+    world.finish(&Key::Container(id.clone()), Outcome::Fails);
+    world.end(&id, ExitStatus::Code(1));
+    world.step();
+    world.now = world.now.plus_ms(150);
+    let plan = world.step();
+    assert!(verbs(&plan).is_empty() && matches!(plan.waiting[0].on, WaitingOn::Owner { .. }), "{plan:?}");
+}
+
+#[test]
 fn a_machine_that_lacks_what_protects_holds_the_service_and_what_runs_runs_on() {
     let mut world = one_service(RestartPolicy::Always);
     let location = Location::at("alpha.yaml", 5, 5);
