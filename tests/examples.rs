@@ -94,10 +94,12 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
     // The folder is empty now, and that is meant: whether or not it has to be said depends on how the files went.
     place.wait("everything is removed", |place| {
         place.longshore(&["confirm"]);
-        place.containers().is_empty() && place.status()["settled"] == true
+        let none = Value::Array(Vec::new());
+        place.json(&["ps", "--all", "--json"]) == none && place.status()["settled"] == true
     });
+    let instance = longshore::container::instance_of(&place.path("data")).expect("a data directory");
     place.stop();
-    assert_eq!(left_behind(place.dir.path(), &made), Vec::<String>::new());
+    assert_eq!(left_behind(place.dir.path(), &instance, &made), Vec::<String>::new());
     assert_eq!(network_left(), "");
 }
 
@@ -353,14 +355,14 @@ fn request(address: &str, text: &str) -> String {
     answer
 }
 
-/// Cgroups, processes and mounts of what is no more.
-fn left_behind(place: &Path, made: &BTreeMap<String, Option<u64>>) -> Vec<String> {
+/// Cgroups, processes and mounts of what is no more. By the name of the instance: the same container of another daemon has the same id.
+fn left_behind(place: &Path, instance: &str, made: &BTreeMap<String, Option<u64>>) -> Vec<String> {
     let mut left = Vec::new();
-    cgroups(Path::new("/sys/fs/cgroup"), 5, &|name| made.contains_key(name), &mut left);
+    cgroups(Path::new("/sys/fs/cgroup"), 5, &|name| name.contains(instance), &mut left);
     let place = place.display().to_string();
     for process in fs::read_dir("/proc").expect("proc").flatten() {
         let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
-        let inside = made.keys().any(|id| read("cgroup").contains(id.as_str()));
+        let inside = read("cgroup").contains(instance);
         let shim = made.values().flatten().any(|shim| process.file_name() == *shim.to_string());
         // A number may have gone to another process since; a shim's name is known.
         if inside || (shim && read("comm").contains("longshore")) || read("mountinfo").contains(&place) {
