@@ -481,6 +481,7 @@ fn what_cannot_be_had_holds_one_service_and_says_why() {
     town.here("ip link del busy0");
     town.lab.wait_for("the others", |s| (town::running(s, "shop") == 3).then_some(()));
     // The port is ours: nobody else gets it.
-    assert!(town.here("timeout 2 reach serve 9005 x").contains("bind: Address already in use"));
+    let seen = town.here("timeout 2 reach serve 9005 x");
+    assert!(seen.contains("bind: Address already in use"), "{seen}");
     town.finish();
 }

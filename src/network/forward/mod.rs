@@ -12,6 +12,7 @@
 mod tcp;
 mod udp;
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +24,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use serde::{Deserialize, Serialize};
+
+use super::ports::CARRIER;
 
 /// What the role is told, as one JSON argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,11 +77,12 @@ fn run(order: ForwardOrder) -> io::Result<()> {
         return Ok(());
     }
     // What a port's holder is called; it was executed by another name.
-    nix::sys::prctl::set_name(c"longshore-ports")?;
+    nix::sys::prctl::set_name(&CString::new(CARRIER)?)?;
     if let Some(shims) = &order.shims {
         // Where it fails the unit's own KillMode spares us.
         let _ = fs::write(shims.join("cgroup.procs"), "0");
     }
+    close_others(order.ports.iter().map(|carried| carried.socket).collect());
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -99,6 +103,20 @@ fn run(order: ForwardOrder) -> io::Result<()> {
         while tasks.join_next().await.is_some() {}
         Ok(())
     })
+}
+
+/// Whatever the daemon was started with and did not close.
+#[expect(unsafe_code, reason = "descriptors that this process inherits are only numbers")]
+fn close_others(mut sockets: Vec<RawFd>) {
+    sockets.sort_unstable();
+    let mut first = 3;
+    for socket in sockets.into_iter().chain([RawFd::MAX]) {
+        if first < socket {
+            // SAFETY: nothing in this process has a descriptor of its own yet; those of the order are left out.
+            unsafe { libc::close_range(first.unsigned_abs(), (socket - 1).unsigned_abs(), 0) };
+        }
+        first = socket.saturating_add(1);
+    }
 }
 
 #[expect(unsafe_code, reason = "a descriptor that this process inherits is a number in its arguments")]

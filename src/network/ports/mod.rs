@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -20,6 +21,11 @@ pub use taken::{Holder, holder};
 
 /// Of a container with more ports than this each is tried, but none is kept: a descriptor for each would be too many.
 pub const MOST_KEPT: usize = 256;
+/// So long a process of ours may take to end, once its container has.
+const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(5);
+/// What a process that carries ports is called.
+pub(super) const CARRIER: &str = "longshore-ports";
 /// Where the kernel does not say which ports it hands out.
 const EPHEMERAL: (u16, u16) = (32768, 60999);
 
@@ -147,8 +153,9 @@ pub fn choose(
         let (first, last) = port.host.unwrap_or_else(ephemeral);
         let before = previous.iter().filter(|old| **old == wanted(old.port) && (first..=last).contains(&old.port));
         let mut reason = None;
+        let patience = if first == last || !previous.is_empty() { PATIENCE } else { Duration::ZERO };
         let found = before.map(|old| old.port).chain(first..=last).map(wanted).find(|candidate| {
-            match free(candidate, ours, &chosen) {
+            match free(candidate, ours, &chosen, patience) {
                 Ok(()) => true,
                 Err(error) => {
                     reason.get_or_insert(error);
@@ -175,7 +182,12 @@ fn exposure(port: &Port, defaults: Defaults) -> Exposure {
     }
 }
 
-fn free(wanted: &Published, ours: &BTreeMap<Place, String>, chosen: &[Published]) -> Result<(), PortError> {
+fn free(
+    wanted: &Published,
+    ours: &BTreeMap<Place, String>,
+    chosen: &[Published],
+    patience: Duration,
+) -> Result<(), PortError> {
     let place = place(wanted);
     if chosen.iter().any(|other| conflict(&place, &self::place(other))) {
         return Err(PortError::Twice { place });
@@ -183,7 +195,7 @@ fn free(wanted: &Published, ours: &BTreeMap<Place, String>, chosen: &[Published]
     if let Some((_, owner)) = ours.iter().find(|(other, _)| conflict(&place, other)) {
         return Err(PortError::Ours { place, owner: owner.clone() });
     }
-    match claim(std::slice::from_ref(wanted)) {
+    match claim_one(wanted, patience) {
         Err(PortError::NoFamily { place: (.., Protocol::Sctp) }) => Ok(()),
         claimed => claimed.map(drop),
     }
@@ -210,21 +222,34 @@ pub fn conflict(one: &Place, other: &Place) -> bool {
 /// The sockets that keep these ports, in the network namespace of the calling thread; closed by `execve` unless told otherwise. Where
 /// the port is carried by [`forward`](super::forward), a TCP socket listens.
 pub fn claim(published: &[Published]) -> Result<Vec<OwnedFd>, PortError> {
-    published.iter().map(claim_one).collect()
+    published.iter().map(|one| claim_one(one, PATIENCE)).collect()
 }
 
 /// All of them where they are few enough to be kept, else none.
 pub fn keep(published: &[Published]) -> Result<Vec<OwnedFd>, PortError> {
     if published.len() > MOST_KEPT {
         for one in published {
-            claim_one(one)?;
+            claim_one(one, PATIENCE)?;
         }
         return Ok(Vec::new());
     }
     claim(published)
 }
 
-fn claim_one(published: &Published) -> Result<OwnedFd, PortError> {
+/// The last holder may be a process of ours that is just ending: that is waited for.
+fn claim_one(published: &Published, patience: Duration) -> Result<OwnedFd, PortError> {
+    let until = Instant::now() + patience;
+    loop {
+        match try_claim(published) {
+            Err(PortError::Unknown { .. }) if Instant::now() < until => {}
+            Err(PortError::Program { program, .. }) if program == CARRIER && Instant::now() < until => {}
+            claimed => return claimed,
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn try_claim(published: &Published) -> Result<OwnedFd, PortError> {
     let place = place(published);
     match socket::bound(published, false) {
         // Its connections are not in the way of a listener, which says so by this option; we say so only then, because whoever says

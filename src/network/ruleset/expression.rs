@@ -42,12 +42,12 @@ impl Draft {
     }
 
     /// Single values, or tuples of them.
-    pub(super) fn set(&mut self, name: &str, kind: Value, elements: Vec<Value>) {
+    pub(super) fn set(&mut self, name: &str, kind: &Value, elements: Vec<Value>) {
         self.add_set("set", name, json!({ "type": kind }), elements);
     }
 
     /// Prefixes, or tuples with one; what overlaps is merged, where the kernel does that.
-    pub(super) fn intervals(&mut self, name: &str, kind: Value, elements: Vec<Value>) {
+    pub(super) fn intervals(&mut self, name: &str, kind: &Value, elements: Vec<Value>) {
         let mut more = json!({ "type": kind, "flags": ["interval"] });
         if kind.is_string() {
             more["auto-merge"] = true.into();
@@ -55,7 +55,7 @@ impl Draft {
         self.add_set("set", name, more, elements);
     }
 
-    pub(super) fn map(&mut self, name: &str, kind: Value, to: &str, elements: Vec<Value>) {
+    pub(super) fn map(&mut self, name: &str, kind: &Value, to: &str, elements: Vec<Value>) {
         self.add_set("map", name, json!({ "type": kind, "map": to }), elements);
     }
 
@@ -94,20 +94,20 @@ pub(super) fn tuple<const N: usize>(parts: [Value; N]) -> Value {
     json!({ "concat": Vec::from(parts) })
 }
 
-pub(super) fn is(left: Value, right: impl Into<Value>) -> Value {
+pub(super) fn is(left: &Value, right: impl Into<Value>) -> Value {
     json!({ "match": { "op": "==", "left": left, "right": right.into() } })
 }
 
-pub(super) fn not(left: Value, right: impl Into<Value>) -> Value {
+pub(super) fn not(left: &Value, right: impl Into<Value>) -> Value {
     json!({ "match": { "op": "!=", "left": left, "right": right.into() } })
 }
 
 /// Of what conntrack knows: any of these.
-pub(super) fn tracked(key: &str, any: Value) -> Value {
+pub(super) fn tracked(key: &str, any: &Value) -> Value {
     json!({ "match": { "op": "in", "left": { "ct": { "key": key } }, "right": any } })
 }
 
-pub(super) fn one_of(values: Value) -> Value {
+pub(super) fn one_of(values: &Value) -> Value {
     json!({ "set": values })
 }
 

@@ -77,11 +77,11 @@ pub(super) fn table(rules: &Rules, ipv6: bool) -> (Table, Vec<Value>) {
 
 fn names(draft: &mut Draft, rules: &Rules) {
     let networks = || rules.networks.iter();
-    draft.set("bridges", "ifname".into(), networks().map(|n| n.interface.as_str().into()).collect());
+    draft.set("bridges", &"ifname".into(), networks().map(|n| n.interface.as_str().into()).collect());
     let internal = networks().filter(|network| network.internal);
-    draft.set("internal", "ifname".into(), internal.map(|n| n.interface.as_str().into()).collect());
+    draft.set("internal", &"ifname".into(), internal.map(|n| n.interface.as_str().into()).collect());
     let same = networks().map(|n| tuple([n.interface.as_str().into(), n.interface.as_str().into()]));
-    draft.set("same", json!(["ifname", "ifname"]), same.collect());
+    draft.set("same", &json!(["ifname", "ifname"]), same.collect());
 }
 
 fn addresses(draft: &mut Draft, rules: &Rules, family: &Family) {
@@ -91,11 +91,11 @@ fn addresses(draft: &mut Draft, rules: &Rules, family: &Family) {
     };
     let of_family = |(_, subnet): &(&str, Cidr)| family.has(*subnet);
     let own = subnets(false).filter(of_family).map(|(bridge, subnet)| tuple([bridge.into(), prefix(subnet)]));
-    draft.intervals(&family.named("own"), json!(["ifname", family.kind]), own.collect());
+    draft.intervals(&family.named("own"), &json!(["ifname", family.kind]), own.collect());
     let masquerade = subnets(true).filter(of_family).map(|(_, subnet)| prefix(subnet));
-    draft.intervals(&family.named("masquerade"), family.kind.into(), masquerade.collect());
+    draft.intervals(&family.named("masquerade"), &family.kind.into(), masquerade.collect());
     let blocked = rules.blocked.iter().filter(|cidr| family.has(**cidr)).map(|cidr| prefix(*cidr));
-    draft.intervals(&family.named("blocked"), family.kind.into(), blocked.collect());
+    draft.intervals(&family.named("blocked"), &family.kind.into(), blocked.collect());
 }
 
 /// What a port is looked up by: the address on which it is answered, if one is, its protocol and its number.
@@ -129,35 +129,35 @@ fn ports(draft: &mut Draft, rules: &Rules, family: &Family) {
             Some(on) => tuple([address(*on), number(*protocol).into(), (*port).into()]),
         };
         let addresses = map.iter().map(|(k, (to, _))| json!([key(k), address(*to)])).collect();
-        draft.map(&family.named(name), kind.clone(), family.kind, addresses);
+        draft.map(&family.named(name), &kind, family.kind, addresses);
         let targets = map.iter().map(|(k, (_, target))| json!([key(k), target])).collect();
-        draft.map(&family.named(&format!("{name}_to")), kind, "inet_service", targets);
+        draft.map(&family.named(&format!("{name}_to")), &kind, "inet_service", targets);
     }
 }
 
 fn from_ours() -> Value {
-    is(meta("iifname"), "@bridges")
+    is(&meta("iifname"), "@bridges")
 }
 
 fn to_ours() -> Value {
-    is(meta("oifname"), "@bridges")
+    is(&meta("oifname"), "@bridges")
 }
 
 fn on_same_bridge() -> Value {
-    is(tuple([meta("iifname"), meta("oifname")]), "@same")
+    is(&tuple([meta("iifname"), meta("oifname")]), "@same")
 }
 
 fn enter(families: &[Family]) -> Vec<Vec<Value>> {
-    let mut rules = vec![vec![not(meta("iifname"), "@bridges"), accept()]];
+    let mut rules = vec![vec![not(&meta("iifname"), "@bridges"), accept()]];
     for family in families {
-        rules.push(vec![is(family.destination(), family.set("blocked")), drop()]);
-        let own = not(tuple([meta("iifname"), family.source()]), family.set("own"));
+        rules.push(vec![is(&family.destination(), family.set("blocked")), drop()]);
+        let own = not(&tuple([meta("iifname"), family.source()]), family.set("own"));
         if family.ipv6 {
-            let local = one_of(json!(["::", { "prefix": { "addr": "fe80::", "len": 10 } }]));
-            rules.push(vec![not(family.source(), local), own, drop()]);
+            let local = one_of(&json!(["::", { "prefix": { "addr": "fe80::", "len": 10 } }]));
+            rules.push(vec![not(&family.source(), local), own, drop()]);
         } else {
             let loopback = json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } });
-            rules.push(vec![is(family.destination(), loopback), drop()]);
+            rules.push(vec![is(&family.destination(), loopback), drop()]);
             rules.push(vec![own, drop()]);
         }
     }
@@ -166,8 +166,8 @@ fn enter(families: &[Family]) -> Vec<Vec<Value>> {
 
 /// The more exact map first.
 fn publish(families: &[Family], maps: &[&str]) -> Vec<Vec<Value>> {
-    let protocols = one_of(json!([6, 17, 132]));
-    let local = is(json!({ "fib": { "result": "type", "flags": ["daddr"] } }), "local");
+    let protocols = one_of(&json!([6, 17, 132]));
+    let local = is(&json!({ "fib": { "result": "type", "flags": ["daddr"] } }), "local");
     let here = maps.contains(&HERE);
     let mut rules = Vec::new();
     for family in families {
@@ -177,10 +177,10 @@ fn publish(families: &[Family], maps: &[&str]) -> Vec<Vec<Value>> {
             let found = |map: &str| json!({ "map": { "key": key, "data": family.set(map) } });
             let (to, target) = (found(map), found(&format!("{map}_to")));
             let dnat = json!({ "dnat": { "family": family.header, "addr": to, "port": target } });
-            let mut rule = vec![is(meta("l4proto"), protocols.clone()), local.clone()];
+            let mut rule = vec![is(&meta("l4proto"), protocols.clone()), local.clone()];
             if !here && !family.ipv6 {
                 // Whoever sends that to an interface wants to be taken for this machine.
-                rule.push(not(family.destination(), json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } })));
+                rule.push(not(&family.destination(), json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } })));
             }
             rule.push(dnat);
             rules.push(rule);
@@ -190,40 +190,40 @@ fn publish(families: &[Family], maps: &[&str]) -> Vec<Vec<Value>> {
 }
 
 fn between() -> Vec<Vec<Value>> {
-    let published = || tracked("status", "dnat".into());
+    let published = || tracked("status", &"dnat".into());
     vec![
-        vec![tracked("state", json!(["established", "related"])), accept()],
+        vec![tracked("state", &json!(["established", "related"])), accept()],
         vec![on_same_bridge(), accept()],
-        vec![is(meta("iifname"), "@internal"), drop()],
-        vec![is(meta("oifname"), "@internal"), drop()],
+        vec![is(&meta("iifname"), "@internal"), drop()],
+        vec![is(&meta("oifname"), "@internal"), drop()],
         vec![to_ours(), published(), accept()],
         vec![to_ours(), drop()],
         // It would leave with the container's own address.
-        vec![from_ours(), tracked("state", "invalid".into()), drop()],
+        vec![from_ours(), tracked("state", &"invalid".into()), drop()],
     ]
 }
 
 fn host(api: Option<SocketAddr>, families: &[Family]) -> Vec<Vec<Value>> {
-    let mut rules = vec![vec![not(meta("iifname"), "@bridges"), accept()]];
+    let mut rules = vec![vec![not(&meta("iifname"), "@bridges"), accept()]];
     if let Some(api) = api {
         let mut rule = Vec::new();
         match api.ip() {
             // `[::]` answers IPv4 too.
             on if on.is_unspecified() => {}
-            IpAddr::V4(on) => rule.push(is(Family::V4.destination(), on.to_string())),
-            IpAddr::V6(on) => rule.push(is(Family::V6.destination(), on.to_string())),
+            IpAddr::V4(on) => rule.push(is(&Family::V4.destination(), on.to_string())),
+            IpAddr::V6(on) => rule.push(is(&Family::V6.destination(), on.to_string())),
         }
-        rule.extend([is(field("tcp", "dport"), api.port()), drop()]);
+        rule.extend([is(&field("tcp", "dport"), api.port()), drop()]);
         if api.is_ipv4() || families.iter().any(|family| family.ipv6) {
             rules.push(rule);
         }
     }
-    rules.push(vec![tracked("state", json!(["established", "related"])), accept()]);
+    rules.push(vec![tracked("state", &json!(["established", "related"])), accept()]);
     if families.iter().any(|family| family.ipv6) {
-        let neighbours = one_of(json!(["nd-neighbor-solicit", "nd-neighbor-advert"]));
-        rules.push(vec![is(field("icmpv6", "type"), neighbours), accept()]);
+        let neighbours = one_of(&json!(["nd-neighbor-solicit", "nd-neighbor-advert"]));
+        rules.push(vec![is(&field("icmpv6", "type"), neighbours), accept()]);
     }
-    rules.push(vec![is(meta("iifname"), "@internal"), drop()]);
+    rules.push(vec![is(&meta("iifname"), "@internal"), drop()]);
     rules
 }
 
@@ -233,13 +233,13 @@ fn leave(families: &[Family]) -> Vec<Vec<Value>> {
     for family in families {
         if !family.ipv6 {
             let loopback = json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } });
-            rules.push(vec![to_ours(), is(family.source(), loopback), masquerade()]);
+            rules.push(vec![to_ours(), is(&family.source(), loopback), masquerade()]);
         }
         // From a container to a port that its own network publishes: it would answer directly, from another address than was asked.
-        let own = is(tuple([meta("oifname"), family.source()]), family.set("own"));
-        rules.push(vec![tracked("status", "dnat".into()), own, masquerade()]);
-        let outside = not(meta("oifname"), "@bridges");
-        rules.push(vec![outside, is(family.source(), family.set("masquerade")), masquerade()]);
+        let own = is(&tuple([meta("oifname"), family.source()]), family.set("own"));
+        rules.push(vec![tracked("status", &"dnat".into()), own, masquerade()]);
+        let outside = not(&meta("oifname"), "@bridges");
+        rules.push(vec![outside, is(&family.source(), family.set("masquerade")), masquerade()]);
     }
     rules
 }
