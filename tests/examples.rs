@@ -89,14 +89,17 @@ fn every_example_comes_to_its_end_and_leaves_nothing() {
 
     let made = place.containers();
     assert_eq!(made.len(), 14);
+    assert_ne!(network_left(), "", "it shows what there is");
     place.empty();
     // The folder is empty now, and that is meant: whether or not it has to be said depends on how the files went.
     place.wait("everything is removed", |place| {
         place.longshore(&["confirm"]);
-        place.containers().is_empty() && place.status()["settled"] == true
+        let none = Value::Array(Vec::new());
+        place.json(&["ps", "--all", "--json"]) == none && place.status()["settled"] == true
     });
+    let instance = longshore::container::instance_of(&place.path("data")).expect("a data directory");
     place.stop();
-    assert_eq!(left_behind(place.dir.path(), &made), Vec::<String>::new());
+    assert_eq!(left_behind(place.dir.path(), &instance, &made), Vec::<String>::new());
     assert_eq!(network_left(), "");
 }
 
@@ -141,6 +144,7 @@ fn the_demo_runs() {
     let (said, wrong) = (String::from_utf8_lossy(&demo.stdout), String::from_utf8_lossy(&demo.stderr));
     assert!(demo.status.success(), "{said}\n{wrong}");
     assert!(said.contains("\nI was here\n"), "{said}");
+    assert!(said.contains(" 7 interfaces, 2 nft tables"), "three bridges, four links, a table in two families: {said}");
     assert!(said.contains("left behind: 0 mounts, 0 cgroups, 0 interfaces, 0 nft tables"), "{said}");
     assert_eq!(network_left(), "");
     assert_eq!(forwarding(), forwarded);
@@ -217,8 +221,11 @@ impl Place {
 
     fn start(&mut self) {
         let log = fs::File::create(self.path("daemon.log")).expect("a log");
+        // How full this machine's disk is does not matter here.
+        fs::write(self.path("config.json"), r#"{"images": {"collect": {"enabled": false}}}"#).expect("a file");
         let daemon = Command::new(LONGSHORE)
             .arg("daemon")
+            .args(["--config".as_ref(), self.path("config.json").as_os_str()])
             .args(["--state-dir".as_ref(), self.path("state").as_os_str()])
             .args(["--data-dir".as_ref(), self.path("data").as_os_str()])
             .args(["--run-dir".as_ref(), self.path("run").as_os_str()])
@@ -348,14 +355,14 @@ fn request(address: &str, text: &str) -> String {
     answer
 }
 
-/// Cgroups, processes and mounts of what is no more.
-fn left_behind(place: &Path, made: &BTreeMap<String, Option<u64>>) -> Vec<String> {
+/// Cgroups, processes and mounts of what is no more. By the name of the instance: the same container of another daemon has the same id.
+fn left_behind(place: &Path, instance: &str, made: &BTreeMap<String, Option<u64>>) -> Vec<String> {
     let mut left = Vec::new();
-    cgroups(Path::new("/sys/fs/cgroup"), 5, &|name| made.contains_key(name), &mut left);
+    cgroups(Path::new("/sys/fs/cgroup"), 5, &|name| name.contains(instance), &mut left);
     let place = place.display().to_string();
     for process in fs::read_dir("/proc").expect("proc").flatten() {
         let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
-        let inside = made.keys().any(|id| read("cgroup").contains(id.as_str()));
+        let inside = read("cgroup").contains(instance);
         let shim = made.values().flatten().any(|shim| process.file_name() == *shim.to_string());
         // A number may have gone to another process since; a shim's name is known.
         if inside || (shim && read("comm").contains("longshore")) || read("mountinfo").contains(&place) {
