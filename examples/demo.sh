@@ -42,6 +42,10 @@ start_daemon() {
 }
 settled() { "$longshore" status --wait --timeout 20s; }
 pid_of_web() { "$longshore" inspect quickstart-web-1 | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -1; }
+instance() { sed -n -e 's|.*/longshore/\([^/]*\)/.*|\1|p' -e 's|.*/longshore-containers-\([^.]*\)[.].*|\1|p' "/proc/$(pid_of_web)/cgroup" | head -1; }
+cgroups() { find /sys/fs/cgroup -type d -name "*$instance*" 2>/dev/null | wc -l; }
+tables() { nft list tables | grep -c " longshore_$instance" || true; }
+links() { grep -c '^ *l[sv]' /proc/net/dev || true; } # bridges and links; other daemons' too
 clean_up() {
   status=$?
   trap - EXIT INT TERM
@@ -61,11 +65,9 @@ forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-cgroups() { find /sys/fs/cgroup -type d \( -path '*/longshore/*' -o -path '*/longshore-containers-*' \) 2>/dev/null | wc -l; } # other daemons' too
-interfaces() { sed -n 's/^ *\(l[sv][-0-9a-f][^:]*\):.*/\1/p' /proc/net/dev | wc -l; }
-tables() { nft list tables | grep -c ' longshore_' || true; }
 [ "$(id -u)" = 0 ] || { echo "the demo makes containers and needs root" >&2; exit 1; }
-cgroups_before=$(cgroups) interfaces_before=$(interfaces) tables_before=$(tables)
+for program in curl nft; do command -v $program > /dev/null || { echo "the demo needs $program" >&2; exit 1; }; done
+links_before=$(links)
 mkdir -p "$work/state"
 if [ -z "$image" ]; then
   say "A registry on loopback, and a small image of Debian's busybox in it"
@@ -105,7 +107,7 @@ run "$longshore" ps
 look
 
 say "The file is edited"
-before=$(pid_of_web)
+before=$(pid_of_web) instance=$(instance)
 sed 's/Hello from Longshore/Hello again, edited/' "$work/state/quickstart/compose.yaml" > "$work/new" && mv "$work/new" "$work/state/quickstart/compose.yaml"
 wait_for 20 "the new page" says "Hello again, edited"
 settled >/dev/null
@@ -151,6 +153,7 @@ if [ -n "$redis" ]; then
 fi
 
 say "The files are removed: what they made is gone"
+echo "now: $(cgroups) cgroups, $(($(links) - links_before)) interfaces, $(tables) nft tables"
 for project in "$work"/state/*; do rm -r "$project"; done
 gone() { ! says Hello && ! "$longshore" ps -a | grep -q -e quickstart -e guestbook && settled; }
 wait_for 20 "its end" gone
@@ -160,4 +163,4 @@ say "The daemon is asked to stop"
 kill "$daemon"; wait "$daemon" || true
 daemon=""
 left=$(grep -c "$work" /proc/mounts || true)
-echo "left behind: $left mounts, $(($(cgroups) - cgroups_before)) cgroups, $(($(interfaces) - interfaces_before)) interfaces, $(($(tables) - tables_before)) nft tables"
+echo "left behind: $left mounts, $(cgroups) cgroups, $(($(links) - links_before)) interfaces, $(tables) nft tables"

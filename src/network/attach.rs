@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::addresses::{self, AddressError, Range};
 use super::leases::{Lease, Leases, Life};
@@ -83,15 +83,20 @@ impl Networks {
 
     fn lease(&self, spec: &ContainerSpec, ids: &[NetworkId]) -> Result<Attached, AttachError> {
         let Some(membership) = spec.service.network.membership() else { return Ok(Attached::default()) };
-        let mut state = self.state();
-        let mut links = Vec::new();
-        for (number, (join, id)) in membership.joins.iter().zip(ids).enumerate() {
-            links.push(self.0.link(&state, spec, (number, join, id))?);
-        }
-        give_way_out(&mut links, &membership.joins, &state);
-        let taken = taken(&state.leases, &spec.id);
+        // Nothing is behind this lock that a panic could leave half done.
+        let _one = self.0.choosing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (links, taken, previous) = {
+            let state = self.state();
+            let mut links = Vec::new();
+            for (number, (join, id)) in membership.joins.iter().zip(ids).enumerate() {
+                links.push(self.0.link(&state, spec, (number, join, id))?);
+            }
+            give_way_out(&mut links, &membership.joins, &state);
+            (links, taken(&state.leases, &spec.id), state.leases.previous_ports(spec))
+        };
         let defaults = ports::Defaults { address: self.0.settings.publish_ip, exposure: self.0.settings.exposure };
-        let published = ports::choose(&membership.ports, defaults, &taken, &state.leases.previous_ports(spec))?;
+        let published = ports::choose(&membership.ports, defaults, &taken, &previous)?;
+        let mut state = self.state();
         let attached = Attached { links, published, shared: None };
         let lease = Lease { spec: Arc::new(spec.clone()), attached: attached.clone(), life: Life::Starting };
         // Whoever had these addresses before and has ended has them no longer.

@@ -81,6 +81,8 @@ struct Inner {
     filterless: Option<String>,
     resolver: dns::Resolver,
     state: Mutex<State>,
+    /// One container chooses its addresses and ports at a time: that may take a moment, for which the state is not locked.
+    choosing: Mutex<()>,
     /// One change of bridges at a time.
     making: tokio::sync::Mutex<()>,
     rules: rules::Applying,
@@ -163,6 +165,7 @@ impl Networks {
             filterless,
             resolver,
             state: Mutex::new(state),
+            choosing: Mutex::default(),
             making: tokio::sync::Mutex::default(),
             rules: rules::Applying::new(nft),
             changed,

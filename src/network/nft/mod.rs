@@ -90,7 +90,8 @@ impl std::fmt::Display for Drift {
 pub struct Nft {
     program: PathBuf,
     families: Families,
-    applied: Vec<(Table, u64)>,
+    /// With a digest of its listing, once that was made.
+    applied: Vec<(Table, Option<u64>)>,
     generation: Option<u32>,
 }
 
@@ -137,18 +138,13 @@ impl Nft {
         for _ in 0..ATTEMPTS {
             let before = generation::now().ok();
             self.run(&["-j", "-f", "-"], Some(&transaction.json)).await?;
-            let mut applied = Vec::new();
-            for table in &transaction.tables {
-                // What is gone again by now is found by the next check.
-                applied.push((table.clone(), self.listing(table).await?.unwrap_or(0)));
-            }
             let after = generation::now().ok();
-            self.applied = applied;
+            self.applied = transaction.tables.iter().map(|table| (table.clone(), None)).collect();
             if before.is_none_or(|before| after == Some(before.wrapping_add(1))) {
                 self.generation = after;
                 return Ok(());
             }
-            // Somebody else changed something meanwhile; if it was in our tables, what was listed is not what was applied.
+            // Somebody else changed something meanwhile; if it was in our tables, what is in force is not what was applied.
         }
         Ok(())
     }
@@ -163,23 +159,35 @@ impl Nft {
     }
 
     /// How what is in force differs from what was applied; none: not at all. As long as nobody changed anything in the packet filter
-    /// this is one question to the kernel.
+    /// this is one question to the kernel. What was applied is listed by the first check after it, so that it costs nobody who waits.
     pub async fn check(&mut self) -> Result<Option<Drift>, NftError> {
         if self.applied.is_empty() {
             return Ok(Some(Drift::Unknown));
         }
         let generation = generation::now().ok();
-        if generation.is_some() && generation == self.generation {
+        let undisturbed = generation.is_some() && generation == self.generation;
+        if undisturbed && self.applied.iter().all(|(_, listing)| listing.is_some()) {
             return Ok(None);
         }
+        let mut listings = Vec::with_capacity(self.applied.len());
         for (table, applied) in &self.applied {
-            match self.listing(table).await? {
-                None => return Ok(Some(Drift::Gone(table.clone()))),
-                Some(listing) if listing != *applied => return Ok(Some(Drift::Changed(table.clone()))),
+            let Some(listing) = self.listing(table).await? else { return Ok(Some(Drift::Gone(table.clone()))) };
+            match applied {
+                Some(applied) if *applied != listing => return Ok(Some(Drift::Changed(table.clone()))),
                 Some(_) => {}
+                // Nobody knows whether it is what was applied.
+                None if generation.is_some() && !undisturbed => return Ok(Some(Drift::Unknown)),
+                None => {}
             }
+            listings.push(Some(listing));
         }
-        self.generation = generation;
+        // What somebody changed while it was listed is seen the next time, by the generation.
+        if generation::now().ok() == generation {
+            for ((_, known), listing) in self.applied.iter_mut().zip(listings) {
+                *known = listing;
+            }
+            self.generation = generation;
+        }
         Ok(None)
     }
 

@@ -56,6 +56,10 @@ pub(super) fn bound(published: &Published, shared: bool) -> Result<OwnedFd, Errn
         sockopt::set_socket_send_buffer_size(&socket, TINY)?;
         sockopt::set_socket_reuseaddr(&socket, shared)?;
         bind(&socket, &SocketAddr::new(on, published.port))?;
+        if shared && published.protocol == Protocol::Tcp {
+            // Who says so as well could have the port beside us, but not beside one that listens.
+            listen(&socket, 0)?;
+        }
     }
     Ok(socket)
 }

@@ -6,8 +6,8 @@ use super::settle;
 use super::tables::{one_service, web};
 use super::toy_net::{joined, network, pool};
 use crate::model::{
-    ContainerId, ContainerState, ExitStatus, Key, Network, NetworkId, NetworkMode, NetworkName, Project, ProjectName,
-    RestartPolicy, Service, ServiceName, SpecHash,
+    ContainerId, ContainerState, ExitStatus, ImageReference, Key, Network, NetworkId, NetworkMode, NetworkName,
+    Project, ProjectName, RestartPolicy, Service, ServiceName, SpecHash,
 };
 use crate::plan::sim::{Outcome, World};
 use crate::plan::{Plan, WaitingOn, unjoined};
@@ -122,6 +122,24 @@ fn nobody_is_stopped_for_a_network_that_cannot_come() {
     web_free(&mut world);
     assert_eq!(run(&mut world).len(), 6);
     assert_eq!(world.alive_slots().len(), 2);
+}
+
+/// What runs of an older version is in the way, and its successor cannot be made yet.
+#[test]
+fn nobody_is_stopped_while_who_is_in_the_way_waits_for_its_successor() {
+    let subnet = Network { pools: vec![pool("10.9.0.0/24")], ..network("alpha_default") };
+    let mut world = on(&subnet, RestartPolicy::Always);
+    another(&mut world, "zoo", |_| {});
+    settle(&mut world);
+    world.registry_up = false;
+    let newer = web(&mut world);
+    newer.hash = SpecHash::of(b"newer");
+    newer.image = Some(ImageReference::parse("newer").unwrap());
+    define(&mut world, Network { mtu: Some(1400), ..subnet });
+    let done = run(&mut world);
+    assert!(!done.is_empty() && done.iter().all(|done| done.starts_with("pull")), "{done:?}");
+    settle(&mut world);
+    assert_eq!((world.alive_slots().len(), world.net.networks.len()), (2, 1));
 }
 
 fn web_free(world: &mut World) {
