@@ -19,13 +19,13 @@ pub(super) fn ports(scope: &mut Scope<'_, '_, '_>) -> (Vec<Port>, Vec<Span>) {
     for node in scope.given(PORTS).map(Node::items).unwrap_or_default() {
         let before = ports.len();
         if let Err((message, hint)) = port(node, scope, &mut ports) {
-            scope.error(node.at, PORTS, message, hint);
+            scope.stop(node.at, PORTS, message, hint);
         }
         places.resize(ports.len(), node.at);
         let twice = ports[before..].iter().filter_map(fixed).find(|port| taken.take(*port, ()).is_some());
         if let Some((_, port, protocol)) = twice {
             let message = format!("the host's port {port}/{} is published twice", protocol.name());
-            scope.error(node.at, PORTS, message, "remove one of them, or give it another port of the host");
+            scope.stop(node.at, PORTS, message, "remove one of them, or give it another port of the host");
         }
     }
     (ports, places)
@@ -148,7 +148,7 @@ pub(super) fn expose(scope: &mut Scope<'_, '_, '_>) -> Vec<Exposed> {
         });
         match read {
             Ok(((first, last), protocol)) => all.extend((first..=last).map(|port| (protocol, port))),
-            Err(message) => scope.error(at, EXPOSE, message, "write PORT, PORT-PORT or PORT/udp"),
+            Err(message) => scope.stop(at, EXPOSE, message, "write PORT, PORT-PORT or PORT/udp"),
         }
     }
     all.into_iter().map(|(protocol, port)| Exposed { port, protocol }).collect()

@@ -65,42 +65,57 @@ fn every_form_is_read() {
     assert_eq!((port.name.as_deref(), port.location.to_string().as_str()), (Some("web"), "shop.yaml:6:9"));
 }
 
-#[test]
-fn wrong_ports_are_refused_with_their_place() {
-    for (line, expected) in [
-        ("ports: ['80:http']", "4:13 \"http\" is not a port"),
-        ("ports: ['http:80']", "4:13 \"http\" is not a port"),
-        ("ports: ['80:']", "4:13 \"\" is not a port"),
-        ("ports: ['']", "4:13 \"\" is not a port"),
-        ("ports: ['80:-80']", "4:13 \"\" is not a port"),
-        ("ports: ['80 : 80']", "4:13 \" 80\" is not a port"),
-        ("ports: [80.5]", "4:13 \"80.5\" is not a port"),
-        ("ports: ['80:0']", "4:13 the port 0 is not from 1 to 65535"),
-        ("ports: ['65536:80']", "4:13 the port 65536 is not from 1 to 65535"),
-        ("ports: [70000]", "4:13 the port 70000 is not from 1 to 65535"),
-        ("ports: ['0-5:80']", "4:13 the port 0 is not from 1 to 65535"),
-        ("ports: ['90-80:1']", "4:13 the range of ports 90-80 ends before it begins"),
-        ("ports: ['80-82:80-81']", "4:13 3 ports of the host cannot lead to 2 ports of the container"),
-        ("ports: ['80:80-81']", "4:13 1 port of the host cannot lead to 2 ports of the container"),
-        ("ports: ['1.2.3:80:80']", "4:13 \"1.2.3\" is not an address"),
-        ("ports: ['localhost:80:80']", "4:13 \"localhost\" is not an address"),
-        ("ports: ['[::1:80:80']", "4:13 \"[::1\" is not an address"),
-        ("ports: ['80:80/icmp']", "4:13 \"icmp\" is not a protocol"),
-        ("ports: [{published: 80}]", "4:13 the port has no `target`"),
-        ("ports: [{target: 80, host_ip: x}]", "4:13 \"x\" is not an address"),
-        ("ports: [{target: 80, protocol: icmp}]", "4:13 \"icmp\" is not a protocol"),
-        ("ports: [{target: 80, published: 99999}]", "4:13 the port 99999 is not from 1 to 65535"),
-        ("ports: ['80:80', '80:80']", "4:22 the host's port 80/tcp is published twice"),
-        ("ports: ['80:80', {target: 81, published: 80}]", "4:22 the host's port 80/tcp is published twice"),
-        ("ports: ['80-90:80-90', '85:1']", "4:28 the host's port 85/tcp is published twice"),
-        ("ports: ['0.0.0.0:80:80', '127.0.0.1:80:81']", "4:30 the host's port 80/tcp is published twice"),
-        ("expose: [http]", "4:14 \"http\" is not a port"),
-        ("expose: ['80/icmp']", "4:14 \"icmp\" is not a protocol"),
-        ("expose: [0]", "4:14 the port 0 is not from 1 to 65535"),
-        ("ports: ['1-65535:1-65535', '1/udp']", "4:32 a file may name at most 65535 ports"),
-    ] {
-        assert_eq!(refusal(line), expected, "{line}");
+/// Why services are held in a file whose service `a` has this line and whose service `z` has a port, too.
+fn held(line: &str) -> Vec<String> {
+    let document = good(&format!("services:\n  a:\n    image: b\n    {line}\n  z: {{image: b, ports: ['1234:1']}}\n"));
+    let mut all = Vec::new();
+    for service in document.project.services.values() {
+        for hold in &service.holds {
+            let at = &hold.problem.location;
+            assert!(hold.problem.hint.is_some(), "{line}");
+            all.push(format!("{} {}:{} {}", service.name, at.line, at.column, hold.problem.message));
+        }
     }
+    all
+}
+
+#[test]
+fn a_wrong_port_holds_its_service_and_no_other_one() {
+    for (line, expected) in [
+        ("ports: ['80:http']", "a 4:13 \"http\" is not a port"),
+        ("ports: ['http:80']", "a 4:13 \"http\" is not a port"),
+        ("ports: ['80:']", "a 4:13 \"\" is not a port"),
+        ("ports: ['']", "a 4:13 \"\" is not a port"),
+        ("ports: ['80:-80']", "a 4:13 \"\" is not a port"),
+        ("ports: ['80 : 80']", "a 4:13 \" 80\" is not a port"),
+        ("ports: [80.5]", "a 4:13 \"80.5\" is not a port"),
+        ("ports: ['80:0']", "a 4:13 the port 0 is not from 1 to 65535"),
+        ("ports: ['65536:80']", "a 4:13 the port 65536 is not from 1 to 65535"),
+        ("ports: [70000]", "a 4:13 the port 70000 is not from 1 to 65535"),
+        ("ports: ['0-5:80']", "a 4:13 the port 0 is not from 1 to 65535"),
+        ("ports: ['90-80:1']", "a 4:13 the range of ports 90-80 ends before it begins"),
+        ("ports: ['80-82:80-81']", "a 4:13 3 ports of the host cannot lead to 2 ports of the container"),
+        ("ports: ['80:80-81']", "a 4:13 1 port of the host cannot lead to 2 ports of the container"),
+        ("ports: ['1.2.3:80:80']", "a 4:13 \"1.2.3\" is not an address"),
+        ("ports: ['localhost:80:80']", "a 4:13 \"localhost\" is not an address"),
+        ("ports: ['[::1:80:80']", "a 4:13 \"[::1\" is not an address"),
+        ("ports: ['80:80/icmp']", "a 4:13 \"icmp\" is not a protocol"),
+        ("ports: [{published: 80}]", "a 4:13 the port has no `target`"),
+        ("ports: [{target: 80, host_ip: x}]", "a 4:13 \"x\" is not an address"),
+        ("ports: [{target: 80, protocol: icmp}]", "a 4:13 \"icmp\" is not a protocol"),
+        ("ports: [{target: 80, published: 99999}]", "a 4:13 the port 99999 is not from 1 to 65535"),
+        ("ports: ['80:80', '80:80']", "a 4:22 the host's port 80/tcp is published twice"),
+        ("ports: ['80:80', {target: 81, published: 80}]", "a 4:22 the host's port 80/tcp is published twice"),
+        ("ports: ['80-90:80-90', '85:1']", "a 4:28 the host's port 85/tcp is published twice"),
+        ("ports: ['0.0.0.0:80:80', '127.0.0.1:80:81']", "a 4:30 the host's port 80/tcp is published twice"),
+        ("expose: [http]", "a 4:14 \"http\" is not a port"),
+        ("expose: ['80/icmp']", "a 4:14 \"icmp\" is not a protocol"),
+        ("expose: [0]", "a 4:14 the port 0 is not from 1 to 65535"),
+    ] {
+        assert_eq!(held(line), [expected], "{line}");
+    }
+    let all = "a file may name at most 65535 ports";
+    assert_eq!(held("ports: ['1-65535:1-65535', '1/udp']"), [format!("a 4:32 {all}"), format!("z 5:25 {all}")]);
 }
 
 #[test]
