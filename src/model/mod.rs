@@ -4,6 +4,7 @@
 //! that are turned into these.
 
 mod action;
+mod attached;
 mod capability;
 mod container;
 mod hash;
@@ -18,6 +19,7 @@ mod service;
 mod settings;
 
 pub use action::{Action, Key};
+pub use attached::{Attached, Attachment, Exposure, Link, NetworkPlace, ObservedNetwork, Published};
 pub use capability::{Capability, CapabilitySet};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
@@ -30,8 +32,8 @@ pub use isolation::{
 };
 pub use name::{ContainerName, NameError, NetworkName, ProjectName, ServiceName};
 pub use network::{
-    AddressPool, Attached, Attachment, Cidr, Driver, Exposed, Exposure, IpvlanMode, Join, Link, Mac, MacvlanMode,
-    Membership, Network, NetworkId, NetworkPlace, ObservedNetwork, Port, Protocol, Published, ServiceLink,
+    AddressPool, Cidr, Driver, Exposed, IpvlanMode, Join, Mac, MacvlanMode, Membership, Network, NetworkId, Port,
+    Protocol, ServiceLink,
 };
 pub use problem::{Location, Problem, Severity};
 pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use nix::sys::stat::Mode;
 
 use crate::support::lab::{all_problems, container, containers, place, service as find};
-use crate::support::{Lab, file, registry, service, with};
+use crate::support::{Lab, file, service, with};
 
 const IDLE: &str = "[work, graceful, '0']";
 
@@ -77,16 +77,6 @@ fn a_service_with_a_key_that_is_not_supported_yet_is_held_with_its_place_and_its
     let status = lab.status();
     assert_eq!(find(&status, "a", "db").unwrap()["phase"], "held");
     assert_eq!(containers(&status).count(), 1);
-    lab.finish();
-}
-
-#[test]
-fn a_service_without_a_network_mode_is_held() {
-    let lab = Lab::new();
-    lab.put("a.yaml", &format!("services:\n  a:\n    image: {}\n", registry::image()));
-    let problem = lab.problem("default network");
-    assert!(problem["hint"].as_str().is_some_and(|hint| hint.contains("network_mode: none")), "{problem}");
-    assert_eq!(containers(&lab.status()).count(), 0);
     lab.finish();
 }
 
