@@ -87,7 +87,7 @@ impl Reconciler {
     fn step_view(&self, under: &super::reconciler::UnderWay) -> StepView {
         StepView {
             verb: under.action.verb(),
-            what: self.name_of(&under.action),
+            what: under.what.clone(),
             reason: under.reason.clone(),
             since: under.since,
         }

@@ -21,6 +21,8 @@ pub(super) struct UnderWay {
     pub(super) since: Timestamp,
     /// The container as it was seen before the action.
     before: Option<ContainerState>,
+    /// What it is about, by the name that it had when it began.
+    pub(super) what: String,
 }
 
 /// What follows from something that was noted.
@@ -251,7 +253,8 @@ impl Reconciler {
             Key::Image(_) | Key::Network(_) | Key::Firewall => None,
         };
         let (action, reason) = (step.action.clone(), step.reason.clone());
-        self.under_way.insert(key, UnderWay { action, reason, since: now, before });
+        let what = self.name_of(&action);
+        self.under_way.insert(key, UnderWay { action, reason, since: now, before, what });
     }
 
     fn tell_ends(&mut self, observed: &Observed, now: Timestamp, noted: &mut Noted) {
@@ -304,7 +307,7 @@ impl Reconciler {
     pub fn finished(&mut self, key: &Key, result: Result<(), ActionError>, now: Timestamp) -> Noted {
         let mut noted = Noted::default();
         let Some(under) = self.under_way.remove(key) else { return noted };
-        let what = self.name_of(&under.action);
+        let what = under.what.clone();
         match result {
             Ok(()) => {
                 let generations = self.generations_of(&under.action);
