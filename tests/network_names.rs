@@ -13,7 +13,7 @@ use hickory_proto::op::{Edns, Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use longshore::model::{ContainerId, ContainerName, NetworkId, NetworkName, ProjectName, Protocol, ServiceName};
-use longshore::network::dns::{Joined, Member, Resolver, Settings, Zone, redirect, redirected, sockets};
+use longshore::network::dns::{Joined, Member, Resolver, Settings, Zone, open, redirect, redirected, sockets};
 use nix::sched::{CloneFlags, setns, unshare};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -305,6 +305,34 @@ fn a_kernel_without_rules_has_the_sockets_on_port_53() {
         let closed = container.within(|| UdpSocket::bind("127.0.0.11:53").is_ok()).await;
         assert!(closed, "the port is free again");
         assert!(!host.resolver.serves(&id(1)));
+    });
+}
+
+#[test]
+fn a_container_that_removed_the_rules_gets_them_again() {
+    on_host(async |host| {
+        host.resolver.set(Zone::new(vec![member(1)]));
+        let container = host.container(1).await;
+        assert_eq!(container.addresses_of("web").await.len(), 1);
+        let again = async || {
+            container
+                .within(|| {
+                    assert!(Command::new("nft").args(["flush", "ruleset"]).status().unwrap().success());
+                    assert!(!redirected().unwrap());
+                    let opened = open();
+                    assert!(redirected().unwrap());
+                    opened
+                })
+                .await
+        };
+        // Who listens there already is who is to be led to.
+        assert_eq!(again().await.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+        assert_eq!(container.addresses_of("web").await.len(), 1);
+        host.resolver.close(&id(1));
+        tokio::task::yield_now().await;
+        let (udp, tcp) = again().await.unwrap();
+        host.resolver.serve(id(1), udp, tcp).unwrap();
+        assert_eq!(container.addresses_of("web").await.len(), 1);
     });
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::addresses::{self, AddressError, Range};
 use super::leases::{Lease, Leases, Life};
@@ -13,6 +14,9 @@ use super::{Inner, Made, Networks, State, dns, namespace, ports};
 use crate::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerSpec, Driver, Join, Link, NetworkId, NetworkPlace, ProcessId,
 };
+
+/// So long it may take until sockets that are closed are gone.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Why a container cannot be joined to its networks.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,9 @@ pub enum AttachError {
     /// A link cannot be put right.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// It still lacks something.
+    #[error("{0}")]
+    Lost(String),
     /// No threads, or the namespace is gone.
     #[error("the container's network namespace cannot be entered")]
     Namespace(#[source] io::Error),
@@ -175,8 +182,11 @@ impl Networks {
         }
         self.state().lost.remove(id);
         self.answer_names();
+        let (all, mine) = (self.clone(), id.clone());
+        // Also where it has taken away what leads its questions to us.
+        super::blocking(move || all.serve(&mine, init)).await.map_err(AttachError::Namespace)?;
         self.notify();
-        Ok(())
+        self.state().lost.get(id).map_or(Ok(()), |why| Err(AttachError::Lost(why.clone())))
     }
 
     /// Answers the names of who runs, for who runs, and for nobody else.
@@ -212,24 +222,39 @@ impl Networks {
     }
 
     fn serve(&self, id: &ContainerId, init: ProcessId) {
-        let opened = namespace::of_process(init)
-            .and_then(|ns| ns.ok_or_else(|| io::Error::other("it has ended")))
-            .and_then(|ns| namespace::within(ns, dns::sockets))
-            .and_then(|opened| opened)
-            .and_then(|(udp, tcp)| self.0.resolver.serve(id.clone(), udp, tcp));
-        match opened {
-            Ok(()) => {}
-            Err(error) => {
-                let mut state = self.state();
-                state.served.remove(id);
-                if matches!(state.leases.0.get(id), Some(Lease { life: Life::Running(now), .. }) if *now == init) {
-                    let why = format!("names cannot be answered in it: {error}");
-                    tracing::debug!(container = id.short(), "{why}");
-                    state.lost.insert(id.clone(), why);
-                }
-                drop(state);
-                self.notify();
+        let Err(error) = self.open_names(id, init) else { return };
+        let mut state = self.state();
+        // It may have been started anew meanwhile.
+        if state.served.get(id) == Some(&init) {
+            state.served.remove(id);
+            if matches!(state.leases.0.get(id), Some(Lease { life: Life::Running(now), .. }) if *now == init) {
+                let why = format!("names cannot be answered in it: {error}");
+                tracing::debug!(container = id.short(), "{why}");
+                state.lost.insert(id.clone(), why);
             }
+        }
+        drop(state);
+        self.notify();
+    }
+
+    /// Answers a container's questions, unless they are answered. Blocks.
+    fn open_names(&self, id: &ContainerId, init: ProcessId) -> io::Result<()> {
+        let begun = Instant::now();
+        loop {
+            let Some(namespace) = namespace::of_process(init)? else { return Err(io::Error::other("it has ended")) };
+            let opened = namespace::within(&namespace, dns::open)?;
+            let state = self.state();
+            if state.served.get(id) != Some(&init) {
+                return Ok(());
+            }
+            match opened {
+                Ok((udp, tcp)) => return self.0.resolver.serve(id.clone(), udp, tcp),
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(error),
+                Err(_) if self.0.resolver.serves(id) => return Ok(()),
+                Err(error) if begun.elapsed() > CLOSING => return Err(error),
+                Err(_) => drop(state),
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }

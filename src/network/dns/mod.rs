@@ -25,5 +25,5 @@ mod wire;
 mod zone;
 
 pub use redirect::{ADDRESS, PORT, redirect, redirected};
-pub use server::{Resolver, Settings, sockets};
+pub use server::{Resolver, Settings, open, sockets};
 pub use zone::{Found, Joined, Kind, Member, Zone};

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::answer::{Step, step};
 use super::forward::Forwarder;
-use super::redirect::{ADDRESS, PORT, redirected};
+use super::redirect::{ADDRESS, PORT, redirect, redirected};
 use super::wire::{Question, SIZE, Transport, code};
 use super::zone::Zone;
 use crate::model::ContainerId;
@@ -55,6 +55,17 @@ pub fn sockets() -> io::Result<(UdpSocket, TcpListener)> {
     udp.set_nonblocking(true)?;
     tcp.set_nonblocking(true)?;
     Ok((udp, tcp))
+}
+
+/// The same, with the rules put there first where they are gone.
+pub fn open() -> io::Result<(UdpSocket, TcpListener)> {
+    if !redirected()? {
+        match redirect() {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            done => done?,
+        }
+    }
+    sockets()
 }
 
 /// Answers containers. A clone is the same resolver.

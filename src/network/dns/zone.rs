@@ -127,7 +127,8 @@ impl Zone {
                 ];
                 for name in own.into_iter().chain(joined.aliases.iter().map(String::as_str)) {
                     let seats = &mut names.entry(name.to_ascii_lowercase()).or_default().seats;
-                    if !seats.contains(&seat) {
+                    // Those of one link come one after the other.
+                    if seats.last() != Some(&seat) {
                         seats.push(seat);
                     }
                 }

@@ -144,3 +144,21 @@ fn a_name_that_no_wire_can_carry_is_told_as_the_id() {
     let seen = texts(zone.look_up(&id('1'), "3.0.2.10.in-addr.arpa", Kind::Ptr));
     assert_eq!(seen.as_deref(), Some("222222222222.b_back"));
 }
+
+/// For `--nocapture`. It is made anew for each container that starts or ends.
+#[test]
+fn the_zone_of_many_is_made_in_a_moment() {
+    let replica = |number: u32| Member {
+        container: ContainerId::from_hex(&format!("{number:064x}")).unwrap(),
+        ..member('1', &format!("shop-web-{number}"), "web", vec![joined("a_front", "10.1.0.2", &["site"])])
+    };
+    let members: Vec<Member> = (0..1000).map(replica).collect();
+    let begun = std::time::Instant::now();
+    let zone = Zone::new(members);
+    let took = begun.elapsed();
+    println!("a zone of 1000: {took:?}");
+    assert_eq!(zone.look_up(&id('1'), "web", Kind::A), None, "who asks is not in it");
+    let asking = ContainerId::from_hex(&format!("{:064x}", 7)).unwrap();
+    assert_eq!(zone.look_up(&asking, "site", Kind::A).map(|found| found.len()), Some(1000));
+    assert!(took < std::time::Duration::from_millis(500), "{took:?}");
+}
