@@ -15,6 +15,7 @@
 pub mod addresses;
 mod attach;
 pub mod bridge;
+pub mod conntrack;
 pub mod dns;
 pub mod forward;
 mod leases;

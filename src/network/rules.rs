@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::conntrack::{self, Wrong};
 use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
 use super::sysctl::{self, SysctlError};
@@ -26,6 +27,8 @@ struct Filter {
     nft: Option<Nft>,
     /// Up to whose wish it is as it should be.
     applied: u64,
+    /// Which flows have another translation than they give.
+    wrong: Wrong,
     /// When the rules of others were read last, and what they drop that ours let through.
     others: Option<(Instant, Option<String>)>,
 }
@@ -94,6 +97,8 @@ impl Networks {
             forward(ipv6).map_err(|error| GuardError(sentence(&error)))?;
         }
         self.enforce().await?;
+        // While rules were missing flows began without them.
+        forget(self.0.rules.filter.lock().await.wrong.clone());
         self.state().firewall = None;
         self.notify();
         Ok(())
@@ -115,11 +120,18 @@ impl Networks {
                 None => Ok(()),
             };
         };
-        let done = match rules {
+        let done = match &rules {
             Some(rules) => nft.apply(&rules.transaction(nft.families())).await,
             None => nft.remove(&table(&self.0.settings.instance)).await,
         };
-        done.map_err(|error| GuardError(sentence(&error)))
+        done.map_err(|error| GuardError(sentence(&error)))?;
+        let wrong = Wrong::by(&rules.unwrap_or_default(), &filter.wrong);
+        if wrong.published != filter.wrong.published {
+            // Who asked before the port led anywhere would never be led there.
+            forget(wrong.clone());
+        }
+        filter.wrong = wrong;
+        Ok(())
     }
 
     /// The rules for what is now; none where there is no network.
@@ -166,6 +178,15 @@ impl Networks {
         });
         ruled.collect()
     }
+}
+
+/// Nobody waits for it.
+fn forget(wrong: Wrong) {
+    tokio::task::spawn_blocking(move || match conntrack::forget(&wrong) {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, "flows of UDP that went past the rules are forgotten"),
+        Err(error) => tracing::debug!(%error, "flows of UDP that went past the rules cannot be forgotten"),
+    });
 }
 
 /// Lets this machine hand on what it gets.
