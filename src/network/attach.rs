@@ -9,9 +9,10 @@ use super::addresses::{self, AddressError, Range};
 use super::leases::{Lease, Leases, Life};
 use super::link::{self, LinkError};
 use super::rules::GuardError;
-use super::{Inner, Made, Networks, State, dns, namespace, ports};
+use super::{Inner, Made, Networks, State, dns, forward, namespace, ports};
 use crate::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerSpec, Driver, Join, Link, NetworkId, NetworkPlace, ProcessId,
+    Published,
 };
 
 /// Why a container cannot be joined to its networks.
@@ -40,6 +41,9 @@ pub enum AttachError {
     /// A link cannot be put right.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The process that carries its ports is gone, and no other one can be started.
+    #[error("the process that carries its published ports cannot be started")]
+    Carry(#[source] io::Error),
     /// No threads, or the namespace is gone.
     #[error("the container's network namespace cannot be entered")]
     Namespace(#[source] io::Error),
@@ -155,7 +159,7 @@ impl Networks {
         });
     }
 
-    /// Puts the links of a container that runs right, and its names.
+    /// Puts the links of a container that runs right, its carried ports, and its names.
     pub async fn connect(&self, id: &ContainerId) -> Result<(), AttachError> {
         let (attached, init) = {
             let state = self.state();
@@ -166,12 +170,16 @@ impl Networks {
             }
         };
         let done = super::blocking(move || match namespace::of_process(init).map_err(AttachError::Namespace)? {
-            Some(namespace) => Ok(link::reconnect(&namespace, &attached.links)?),
+            Some(namespace) => Ok((link::reconnect(&namespace, &attached.links)?, carry_again(&attached, init)?)),
             // It is just ending.
-            None => Ok::<_, AttachError>(Vec::new()),
+            None => Ok::<_, AttachError>((Vec::new(), Vec::new())),
         });
-        for (attachment, fault) in done.await.map_err(AttachError::Namespace)?? {
+        let (links, carried) = done.await.map_err(AttachError::Namespace)??;
+        for (attachment, fault) in links {
             tracing::info!(container = id.short(), network = %attachment.name, "put right: its interface {} {fault}", attachment.interface);
+        }
+        for port in carried {
+            tracing::info!(container = id.short(), "put right: its port {} is carried again", ports::name(&port));
         }
         self.state().lost.remove(id);
         self.answer_names();
@@ -279,6 +287,16 @@ impl Inner {
             internal: made.network.internal,
         })
     }
+}
+
+/// Carries the ports that a process carried which is gone; those.
+fn carry_again(attached: &Attached, init: ProcessId) -> Result<Vec<Published>, AttachError> {
+    let gone = ports::unheld(&attached.published);
+    if !gone.is_empty() {
+        let sockets = ports::claim(&gone)?;
+        forward::again(sockets, &gone, &ports::leads_to(attached), init).map_err(AttachError::Carry)?;
+    }
+    Ok(gone)
 }
 
 /// A free one; where there is none, one that is kept for somebody who does not run.
