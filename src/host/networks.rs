@@ -23,8 +23,10 @@ impl LinuxHost {
                 return Err(failed(&error));
             }
         }
-        if let Some(init) = self.init_of(&spec.id) {
-            self.networks.started(&spec.id, init);
+        match self.init_of(&spec.id) {
+            Some(init) => self.networks.started(&spec.id, init),
+            // It has ended already.
+            None => self.networks.ended(&spec.id),
         }
         Ok(())
     }

@@ -10,9 +10,10 @@ use super::addresses::{self, AddressError, Range};
 use super::leases::{Lease, Leases, Life};
 use super::link::{self, LinkError};
 use super::rules::GuardError;
-use super::{Inner, Made, Networks, State, dns, namespace, ports};
+use super::{Inner, Made, Networks, State, dns, forward, namespace, ports};
 use crate::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerSpec, Driver, Join, Link, NetworkId, NetworkPlace, ProcessId,
+    Published,
 };
 
 /// So long it may take until sockets that are closed are gone.
@@ -47,6 +48,9 @@ pub enum AttachError {
     /// It still lacks something.
     #[error("{0}")]
     Lost(String),
+    /// The process that carries its ports is gone, and no other one can be started.
+    #[error("the process that carries its published ports cannot be started")]
+    Carry(#[source] io::Error),
     /// No threads, or the namespace is gone.
     #[error("the container's network namespace cannot be entered")]
     Namespace(#[source] io::Error),
@@ -83,7 +87,8 @@ impl Networks {
     #[must_use]
     pub fn host_gateway(&self, attached: &Attached) -> Option<IpAddr> {
         let state = self.state();
-        let first = || attached.links.iter().find(|link| matches!(link.link, Link::Bridge { .. }));
+        // An internal network does not lead to the host.
+        let first = || attached.links.iter().find(|link| matches!(link.link, Link::Bridge { .. }) && !link.internal);
         let gateway = || state.made.get(&first()?.network)?.pools.iter().find_map(|pool| pool.gateway);
         self.0.settings.host_gateway.or_else(gateway)
     }
@@ -128,16 +133,20 @@ impl Networks {
         self.after_ends();
     }
 
-    /// Who runs now, as the host sees it. Who does not any more is not named and not reached any more.
+    /// Who runs now, as the host sees it. Who does not any more is not named and not reached any more; who does is, whatever was seen
+    /// before: a look that was taken while a container started may come after it has.
     pub fn alive(&self, running: &BTreeMap<ContainerId, ProcessId>) {
-        let mut ended = false;
+        let mut changed = false;
         for (id, lease) in &mut self.state().leases.0 {
-            if matches!(lease.life, Life::Running(init) if running.get(id) != Some(&init)) {
-                lease.life = Life::Ended;
-                ended = true;
-            }
+            let now = match (running.get(id), lease.life) {
+                (Some(init), _) => Life::Running(*init),
+                (None, Life::Running(_)) => Life::Ended,
+                (None, life) => life,
+            };
+            changed |= now != lease.life;
+            lease.life = now;
         }
-        if ended {
+        if changed {
             self.after_ends();
         }
     }
@@ -162,7 +171,7 @@ impl Networks {
         });
     }
 
-    /// Puts the links of a container that runs right, and its names.
+    /// Puts the links of a container that runs right, its carried ports, and its names.
     pub async fn connect(&self, id: &ContainerId) -> Result<(), AttachError> {
         let (attached, init) = {
             let state = self.state();
@@ -173,12 +182,16 @@ impl Networks {
             }
         };
         let done = super::blocking(move || match namespace::of_process(init).map_err(AttachError::Namespace)? {
-            Some(namespace) => Ok(link::reconnect(&namespace, &attached.links)?),
+            Some(namespace) => Ok((link::reconnect(&namespace, &attached.links)?, carry_again(&attached, init)?)),
             // It is just ending.
-            None => Ok::<_, AttachError>(Vec::new()),
+            None => Ok::<_, AttachError>((Vec::new(), Vec::new())),
         });
-        for (attachment, fault) in done.await.map_err(AttachError::Namespace)?? {
+        let (links, carried) = done.await.map_err(AttachError::Namespace)??;
+        for (attachment, fault) in links {
             tracing::info!(container = id.short(), network = %attachment.name, "put right: its interface {} {fault}", attachment.interface);
+        }
+        for port in carried {
+            tracing::info!(container = id.short(), "put right: its port {} is carried again", ports::name(&port));
         }
         self.state().lost.remove(id);
         self.answer_names();
@@ -304,6 +317,16 @@ impl Inner {
             internal: made.network.internal,
         })
     }
+}
+
+/// Carries the ports that a process carried which is gone; those.
+fn carry_again(attached: &Attached, init: ProcessId) -> Result<Vec<Published>, AttachError> {
+    let gone = ports::unheld(&attached.published);
+    if !gone.is_empty() {
+        let sockets = ports::claim(&gone)?;
+        forward::again(sockets, &gone, &ports::leads_to(attached), init).map_err(AttachError::Carry)?;
+    }
+    Ok(gone)
 }
 
 /// A free one; where there is none, one that is kept for somebody who does not run.

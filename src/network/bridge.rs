@@ -154,7 +154,8 @@ pub fn ensure(host: &Socket, spec: &BridgeSpec) -> Result<(), BridgeError> {
     if faults.contains(&Fault::Foreign) {
         return Err(foreign(host, &spec.name)?);
     }
-    if faults.contains(&Fault::Gone) {
+    let fresh = faults.contains(&Fault::Gone);
+    if fresh {
         let label = format!("the bridge {}", spec.name);
         let make = Request::make_bridge(&label, &spec.name, Some(spec.mac), Some(spec.mtu));
         host.all(&[make, Request::alias(&spec.name, &spec.alias)]).map_err(|error| match error {
@@ -168,10 +169,10 @@ pub fn ensure(host: &Socket, spec: &BridgeSpec) -> Result<(), BridgeError> {
     }
     // With a published port on 127.0.0.1 the host's own connections to it come this way.
     sysctl::route_localnet(&spec.name)?;
-    mend(host, spec)
+    mend(host, spec, fresh)
 }
 
-fn mend(host: &Socket, spec: &BridgeSpec) -> Result<(), BridgeError> {
+fn mend(host: &Socket, spec: &BridgeSpec, fresh: bool) -> Result<(), BridgeError> {
     let seen = look(host)?;
     let Some(link) = seen.link(&spec.name) else { return Err(BridgeError::NoParent(spec.name.clone())) };
     let requests = faults(spec, &seen).into_iter().filter_map(|fault| match fault {
@@ -182,7 +183,12 @@ fn mend(host: &Socket, spec: &BridgeSpec) -> Result<(), BridgeError> {
         Fault::Address(cidr) => Some(Request::address(link, cidr).unless_there()),
         Fault::Gone | Fault::Foreign | Fault::Loose => None,
     });
-    Ok(host.all(&requests.collect::<Vec<_>>())?)
+    let mut requests: Vec<Request> = requests.collect();
+    if fresh {
+        // One that was only made with an MTU follows its ports: with the last of them it would go back to 1500.
+        requests.push(Request::mtu(link, spec.mtu));
+    }
+    Ok(host.all(&requests)?)
 }
 
 /// Removes the bridge, if it is this network's. One that is gone is well.

@@ -1,19 +1,22 @@
 //! A look at what others may have changed: after events of the kernel, and now and then.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::addresses::{self, Taken};
 use super::leases::{Lease, Life};
 use super::netlink::Snapshot;
 use super::netlink::Socket;
 use super::watch::Watch;
-use super::{Networks, State, bridge, rules, sysctl};
-use crate::model::{ContainerId, Driver, Link, NetworkId};
+use super::{Networks, State, bridge, ports, rules, sysctl};
+use crate::model::{ContainerId, Driver, Link, NetworkId, Published};
 
 /// Events come in storms; so long they are gathered.
 const GATHER: Duration = Duration::from_millis(100);
 /// Without events it is looked so often.
 const PERIOD: Duration = Duration::from_secs(30);
+/// So often where a process carries ports: no event tells that it has ended.
+const PERIOD_CARRIED: Duration = Duration::from_secs(5);
 
 impl Networks {
     /// Looks for as long as the daemon lives.
@@ -27,8 +30,13 @@ impl Networks {
                     None
                 }
             };
+            let mut looked = Instant::now();
             loop {
-                let rules = all.event(watch.as_mut()).await;
+                let rules = all.event(watch.as_mut()).await || looked.elapsed() >= PERIOD;
+                if rules {
+                    looked = Instant::now();
+                    all.find_filter().await;
+                }
                 if all.state().made.is_empty() {
                     continue;
                 }
@@ -40,13 +48,14 @@ impl Networks {
         });
     }
 
-    /// Waits for an event or the period; whether the rules may have changed.
+    /// Waits for an event or the period; whether the rules are known to have changed.
     async fn event(&self, watch: Option<&mut Watch>) -> bool {
+        let period = if self.carried().is_empty() { PERIOD } else { PERIOD_CARRIED };
         let Some(watch) = watch else {
-            tokio::time::sleep(PERIOD).await;
-            return true;
+            tokio::time::sleep(period).await;
+            return false;
         };
-        let Ok(seen) = tokio::time::timeout(PERIOD, watch.changed()).await else { return true };
+        let Ok(seen) = tokio::time::timeout(period, watch.changed()).await else { return false };
         tokio::time::sleep(GATHER).await;
         match seen {
             Ok(seen) => seen.rules,
@@ -61,11 +70,16 @@ impl Networks {
     /// Looks at bridges and links. Blocks.
     pub(super) fn look_now(&self) {
         let seen = Socket::open().map_err(|error| error.to_string());
-        let seen = seen.and_then(|socket| bridge::look(&socket).map_err(|error| error.to_string()));
+        let seen = seen.and_then(|socket| socket.snapshot().map_err(|error| error.to_string()));
         let seen = match seen {
             Ok(seen) => seen,
             Err(error) => return tracing::debug!(error, "networks cannot be looked at"),
         };
+        let mut uncarried = self.carried();
+        uncarried.retain(|_, carried| {
+            *carried = ports::unheld(carried);
+            !carried.is_empty()
+        });
         let mut state = self.state();
         let broken: BTreeMap<NetworkId, String> = state
             .made
@@ -81,16 +95,47 @@ impl Networks {
                 Some((id.clone(), wrong?))
             })
             .collect();
-        let lost = lost(&state, |bridge, port| {
+        let lost = lost(&state, &uncarried, |bridge, port| {
             bridge::port_fault(port, bridge, &seen).map(|fault| format!("its port {port} {fault}"))
         });
-        let changed = broken != state.broken || lost != state.lost;
+        let clashes = self.clashes(&state, &seen);
+        let changed = broken != state.broken || lost != state.lost || clashes != state.clashes;
+        state.clashes = clashes;
         state.broken = broken;
         state.lost = lost;
         drop(state);
         if changed {
             self.notify();
         }
+    }
+
+    /// Networks whose addresses the host reaches by another way, too: a VPN that came up later.
+    fn clashes(&self, state: &State, seen: &Snapshot) -> Vec<String> {
+        let bridges = || state.made.iter().filter(|(_, made)| made.network.driver == Driver::Bridge);
+        let ours: Vec<String> = bridges().filter_map(|(id, made)| self.0.interface(id, made)).collect();
+        let taken = addresses::on_host(seen, |link| ours.contains(&link.name));
+        let of = |made: &super::Made| {
+            let pools = made.pools.iter();
+            let clash = pools
+                .flat_map(|pool| taken.iter().filter(|taken| taken.cidr.overlaps(pool.subnet)).map(move |t| (pool, t)));
+            let words = clash.map(|(pool, taken)| {
+                let (name, subnet, Taken { cidr, what }) = (&made.network.name, pool.subnet, taken);
+                format!("network {name} has {subnet}, and so has {what} ({cidr}): one of them does not reach the other; another subnet is taken once no container uses the network")
+            });
+            words.collect::<Vec<_>>()
+        };
+        bridges().flat_map(|(_, made)| of(made)).collect()
+    }
+
+    /// The ports that processes carry, of containers that run.
+    fn carried(&self) -> BTreeMap<ContainerId, Vec<Published>> {
+        let state = self.state();
+        let running = state.leases.0.iter().filter(|(_, lease)| matches!(lease.life, Life::Running(_)));
+        let carried = running.map(|(id, lease)| {
+            let ports = lease.attached.published.iter().filter(|published| ports::is_carried(published));
+            (id.clone(), ports.cloned().collect::<Vec<_>>())
+        });
+        carried.filter(|(_, ports)| !ports.is_empty()).collect()
     }
 
     /// Looks whether the rules are in force as they were made.
@@ -127,17 +172,26 @@ fn bridge_wrong(spec: &bridge::BridgeSpec, seen: &Snapshot) -> Option<String> {
     })
 }
 
-/// Containers that run with a link that is not on its bridge. What is wrong inside a container cannot be seen from here, and is kept.
-fn lost(state: &State, wrong: impl Fn(&str, &str) -> Option<String>) -> BTreeMap<ContainerId, String> {
+/// Containers that run with a link that is not on its bridge, or with a port that nobody carries. What is wrong inside a container cannot
+/// be seen from here, and is kept.
+fn lost(
+    state: &State,
+    uncarried: &BTreeMap<ContainerId, Vec<Published>>,
+    wrong: impl Fn(&str, &str) -> Option<String>,
+) -> BTreeMap<ContainerId, String> {
     let each = state.leases.0.iter().filter_map(|(id, lease)| {
         let Lease { attached, life: Life::Running(_), .. } = lease else { return None };
         let wrong = attached.links.iter().find_map(|link| match &link.link {
             Link::Bridge { bridge, port } => wrong(bridge, port),
             Link::Macvlan { .. } | Link::Ipvlan { .. } => None,
         });
+        let uncarried = || {
+            let port = uncarried.get(id)?.first()?;
+            Some(format!("its port {} is not carried any more", ports::name(port)))
+        };
         let unserved =
             || (!state.served.contains_key(id) && !attached.links.is_empty()).then(|| state.lost.get(id).cloned());
-        Some((id.clone(), wrong.or_else(|| unserved().flatten())?))
+        Some((id.clone(), wrong.or_else(uncarried).or_else(|| unserved().flatten())?))
     });
     each.collect()
 }

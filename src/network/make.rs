@@ -66,11 +66,16 @@ impl Networks {
     pub async fn make(&self, network: &Network) -> Result<(), MakeError> {
         let _one = self.0.making.lock().await;
         let (all, network) = (self.clone(), network.clone());
-        super::blocking(move || all.make_now(&network)).await.map_err(doing("the work was given up"))??;
-        self.enforce().await?;
-        self.look_now();
+        let made = super::blocking(move || {
+            let made = all.make_now(&network);
+            // Also where it failed half way: what is wrong with it is told.
+            all.look_now();
+            made
+        });
+        let made = made.await.map_err(doing("the work was given up"))?;
         self.notify();
-        Ok(())
+        made?;
+        Ok(self.enforce().await?)
     }
 
     fn make_now(&self, network: &Network) -> Result<(), MakeError> {
@@ -85,6 +90,7 @@ impl Networks {
             }
         };
         inner.records.write(&id, &made).map_err(doing("its record was not written"))?;
+        self.state().made.insert(id.clone(), made.clone());
         match &made.network.driver {
             Driver::Bridge => {
                 bridge::ensure(&socket, &inner.bridge(&id, &made))?;
@@ -94,7 +100,6 @@ impl Networks {
                 bridge::ensure_parent(&socket, &inner.parent(&id, &made, parent.is_none()))?;
             }
         }
-        self.state().made.insert(id, made);
         Ok(())
     }
 
@@ -117,18 +122,11 @@ impl Networks {
             let what = format!("network {}", made.network.name);
             taken.extend(made.pools.iter().map(|pool| Taken { cidr: pool.subnet, what: what.clone() }));
         }
-        let own: Vec<String> = state.made.iter().filter_map(|(id, made)| self.0.interface(id, made)).collect();
+        // The interface of a macvlan network is the host's own: what is reached through it is taken.
+        let bridges = state.made.iter().filter(|(_, made)| made.network.driver == Driver::Bridge);
+        let ours: Vec<String> = bridges.filter_map(|(id, made)| self.0.interface(id, made)).collect();
         drop(state);
-        let (links, routes) = (socket.links()?, socket.routes()?);
-        let name = |index: Option<u32>| links.iter().find(|link| Some(link.index) == index).map(|link| &link.name);
-        for route in routes.iter().filter(|route| route.to.prefix > 0) {
-            let through = name(route.index);
-            if through.is_some_and(|name| own.contains(name)) {
-                continue;
-            }
-            let through = through.map(|name| format!(" through {name}")).unwrap_or_default();
-            taken.push(Taken { cidr: route.to, what: format!("the route {}{through} of this machine", route.to) });
-        }
+        taken.extend(addresses::on_host(&socket.snapshot()?, |link| ours.contains(&link.name)));
         Ok(taken)
     }
 

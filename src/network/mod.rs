@@ -15,6 +15,7 @@
 pub mod addresses;
 mod attach;
 pub mod bridge;
+pub mod conntrack;
 pub mod dns;
 pub mod forward;
 mod leases;
@@ -77,8 +78,6 @@ pub struct Networks(Arc<Inner>);
 struct Inner {
     settings: Settings,
     records: Records,
-    /// Why there is no packet filter.
-    filterless: Option<String>,
     resolver: dns::Resolver,
     state: Mutex<State>,
     /// One container chooses its addresses and ports at a time: that may take a moment, for which the state is not locked.
@@ -101,6 +100,10 @@ struct State {
     firewall: Option<String>,
     /// Other tables that drop what is for our networks.
     blocked_by: Option<String>,
+    /// Why there is no packet filter.
+    filterless: Option<String>,
+    /// Networks whose addresses somebody else has, too, by now.
+    clashes: Vec<String>,
     /// Whose names are answered now.
     served: BTreeMap<ContainerId, ProcessId>,
 }
@@ -149,8 +152,11 @@ impl Networks {
             Ok(nft) => (Some(nft), None),
             Err(error) => (None, Some(crate::model::sentence(&error))),
         };
-        let mut state = State { made, ..State::default() };
+        let mut state = State { made, filterless, ..State::default() };
         for Holder { spec, attached, init } in holders {
+            if attached.links.is_empty() && attached.published.is_empty() {
+                continue;
+            }
             let life = init.map_or(Life::Ended, Life::Running);
             state.leases.0.insert(spec.id.clone(), Lease { spec: Arc::new(spec), attached, life });
         }
@@ -162,7 +168,6 @@ impl Networks {
         let all = Self(Arc::new(Inner {
             settings,
             records,
-            filterless,
             resolver,
             state: Mutex::new(state),
             choosing: Mutex::default(),
@@ -173,6 +178,11 @@ impl Networks {
         notes.extend(all.sweep());
         all.look_now();
         all.answer_names();
+        if all.families() == (false, false)
+            && let Err(error) = all.enforce().await
+        {
+            notes.push(format!("{error}"));
+        }
         all.watch();
         Ok((all, notes))
     }
@@ -210,8 +220,8 @@ impl Networks {
     #[must_use]
     pub fn lacks(&self) -> BTreeMap<Ability, String> {
         let mut lacks = BTreeMap::new();
-        if let Some(why) = &self.0.filterless {
-            lacks.insert(Ability::Networks, why.clone());
+        if let Some(why) = self.state().filterless.clone() {
+            lacks.insert(Ability::Networks, why);
         }
         if !std::path::Path::new("/proc/sys/net/ipv6").exists() {
             lacks.insert(Ability::Ipv6, "the kernel has no IPv6, or it is switched off (ipv6.disable=1)".to_owned());
@@ -222,7 +232,8 @@ impl Networks {
     /// What the owner should know and nothing can be done about from here.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        self.state().blocked_by.iter().cloned().collect()
+        let state = self.state();
+        state.blocked_by.iter().chain(&state.clashes).cloned().collect()
     }
 
     fn notify(&self) {

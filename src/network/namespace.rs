@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::fstat;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::model::ProcessId;
 
@@ -37,6 +39,21 @@ pub fn of_process(process: ProcessId) -> io::Result<Option<OwnedFd>> {
     // Looked at afterwards: if it is this one now, it was this one then.
     match start_ticks(process.pid) {
         Ok(ticks) => Ok((ticks == process.start_ticks).then(|| opened.into())),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A descriptor of a process that is readable once it has ended; none where it has ended already.
+pub(super) fn pidfd(process: ProcessId) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(None) };
+    let opened = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(opened) => opened,
+        Err(Errno::SRCH) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    match start_ticks(process.pid) {
+        Ok(ticks) => Ok((ticks == process.start_ticks).then_some(opened)),
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
@@ -84,5 +101,8 @@ mod tests {
         assert!(of_process(process).unwrap().is_some());
         assert!(of_process(ProcessId { start_ticks: process.start_ticks + 1, ..process }).unwrap().is_none());
         assert!(of_process(ProcessId { pid: i32::MAX, ..process }).unwrap().is_none());
+        assert!(pidfd(process).unwrap().is_some());
+        assert!(pidfd(ProcessId { start_ticks: process.start_ticks + 1, ..process }).unwrap().is_none());
+        assert!(pidfd(ProcessId { pid: i32::MAX, ..process }).unwrap().is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::conntrack::{self, Wrong};
 use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
 use super::sysctl::{self, SysctlError};
@@ -26,8 +27,14 @@ struct Filter {
     nft: Option<Nft>,
     /// Up to whose wish it is as it should be.
     applied: u64,
-    /// When the rules of others were read last, and what they drop that ours let through.
-    others: Option<(Instant, Option<String>)>,
+    /// Which flows have another translation than they give.
+    wrong: Wrong,
+    /// When the rules of others were read last, at which generation, and what they drop that ours let through.
+    others: Option<(Instant, Option<u32>, Option<String>)>,
+    /// Nothing of ours is in force, for certain.
+    clear: bool,
+    /// Whose wish failed last, and why: so did those that waited with it.
+    failed: Option<(u64, GuardError)>,
 }
 
 /// The rules of others are not read more often: what they drop is only told.
@@ -56,11 +63,13 @@ impl Applying {
             Err(error) => Some(sentence(&error)),
         };
         let blocked_by = match others {
-            Some((at, seen)) if at.elapsed() < OTHERS => seen.clone(),
+            Some((at, _, seen)) if at.elapsed() < OTHERS => seen.clone(),
+            Some((_, generation, seen)) if generation.is_some() && *generation == Nft::generation() => seen.clone(),
             _ => {
+                let generation = Nft::generation();
                 // Only a hint: without it everything works as well.
                 let seen = nft.blocked_by(bridges).await.ok().flatten().map(|barrier| barrier.to_string());
-                *others = Some((Instant::now(), seen.clone()));
+                *others = Some((Instant::now(), generation, seen.clone()));
                 seen
             }
         };
@@ -81,9 +90,17 @@ impl Networks {
         if filter.applied >= mine {
             return Ok(());
         }
+        if let Some((_, error)) = filter.failed.as_ref().filter(|(at, _)| *at >= mine) {
+            return Err(error.clone());
+        }
         let now = self.0.rules.wanted.load(Ordering::SeqCst);
-        self.apply(&mut filter).await?;
-        filter.applied = now;
+        match self.apply(&mut filter).await {
+            Ok(()) => filter.applied = now,
+            Err(error) => {
+                filter.failed = Some((now, error.clone()));
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
@@ -94,9 +111,27 @@ impl Networks {
             forward(ipv6).map_err(|error| GuardError(sentence(&error)))?;
         }
         self.enforce().await?;
+        // While rules were missing flows began without them.
+        forget(self.0.rules.filter.lock().await.wrong.clone());
         self.state().firewall = None;
         self.notify();
         Ok(())
+    }
+
+    /// Looks for the packet filter again, where there was none: it may have been installed.
+    pub(super) async fn find_filter(&self) {
+        let mut filter = self.0.rules.filter.lock().await;
+        if filter.nft.is_some() {
+            return;
+        }
+        let found = Nft::find().await;
+        let why = found.as_ref().err().map(|error| sentence(error));
+        filter.nft = found.ok();
+        drop(filter);
+        let changed = std::mem::replace(&mut self.state().filterless, why.clone()) != why;
+        if changed {
+            self.notify();
+        }
     }
 
     /// Whether there is any network, and any with IPv6.
@@ -108,18 +143,30 @@ impl Networks {
 
     async fn apply(&self, filter: &mut Filter) -> Result<(), GuardError> {
         let rules = self.rules();
+        if rules.is_none() && filter.clear {
+            return Ok(());
+        }
         let Some(nft) = &mut filter.nft else {
             // Without networks nobody misses it.
             return match rules {
-                Some(_) => Err(GuardError(self.0.filterless.clone().unwrap_or_default())),
+                Some(_) => Err(GuardError(self.state().filterless.clone().unwrap_or_default())),
                 None => Ok(()),
             };
         };
-        let done = match rules {
+        let done = match &rules {
             Some(rules) => nft.apply(&rules.transaction(nft.families())).await,
             None => nft.remove(&table(&self.0.settings.instance)).await,
         };
-        done.map_err(|error| GuardError(sentence(&error)))
+        filter.clear = false;
+        done.map_err(|error| GuardError(sentence(&error)))?;
+        filter.clear = rules.is_none();
+        let wrong = Wrong::by(&rules.unwrap_or_default(), &filter.wrong);
+        if wrong.published != filter.wrong.published {
+            // Who asked before the port led anywhere would never be led there.
+            forget(wrong.clone());
+        }
+        filter.wrong = wrong;
+        Ok(())
     }
 
     /// The rules for what is now; none where there is no network.
@@ -166,6 +213,15 @@ impl Networks {
         });
         ruled.collect()
     }
+}
+
+/// Nobody waits for it.
+fn forget(wrong: Wrong) {
+    tokio::task::spawn_blocking(move || match conntrack::forget(&wrong) {
+        Ok(0) => {}
+        Ok(count) => tracing::debug!(count, "flows of UDP that went past the rules are forgotten"),
+        Err(error) => tracing::debug!(%error, "flows of UDP that went past the rules cannot be forgotten"),
+    });
 }
 
 /// Lets this machine hand on what it gets.

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, getpid};
 
 use super::ShimError;
 use crate::model::{Attached, Protocol, Published};
-use crate::network::forward::{Carried, ForwardOrder};
+use crate::network::forward::{Carried, ForwardOrder, With};
 use crate::network::ports::{is_carried, keep, leads_to};
 
 /// What keeps the ports.
@@ -70,7 +70,7 @@ fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], shims: Option<&Path>)
         let udp = published.protocol == Protocol::Udp;
         ports.push(Carried { socket: socket.as_raw_fd(), udp, to: to.to_vec(), port: published.target });
     }
-    let order = ForwardOrder { parent: getpid().as_raw(), shims: shims.map(Path::to_owned), ports };
+    let order = ForwardOrder { with: With::Parent(getpid().as_raw()), shims: shims.map(Path::to_owned), ports };
     let order = serde_json::to_string(&order)?;
     // Not by its name: an update may have put another program there. It ends with us, so nobody has to wait for it; the follower
     // reaps it if it ends first.

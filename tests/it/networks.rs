@@ -485,3 +485,134 @@ fn what_cannot_be_had_holds_one_service_and_says_why() {
     assert!(seen.contains("bind: Address already in use"), "{seen}");
     town.finish();
 }
+
+/// Datagrams every 100 ms from one port; the answers go to a file.
+struct Stream {
+    pid: String,
+    answers: std::path::PathBuf,
+}
+
+impl Stream {
+    /// `shell` runs a script where they come from.
+    fn new(town: &Town, shell: impl FnOnce(&str) -> String, to: (&str, u16), from: u16) -> Self {
+        let answers = town.lab.dir.join(format!("stream-{from}"));
+        let pid = shell(&format!("reach stream {} {} {from} >{} 2>&1 & echo $!", to.0, to.1, answers.display()));
+        Self { pid, answers }
+    }
+
+    fn count(&self) -> usize {
+        std::fs::read_to_string(&self.answers).unwrap_or_default().lines().count()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let killed = std::process::Command::new("kill").arg(&self.pid).status();
+        assert!(killed.is_ok_and(|status| status.success()) || std::thread::panicking(), "it ended by itself");
+    }
+}
+
+#[test]
+fn udp_flows_that_began_without_rules_are_led_right_once_they_are_there() {
+    const PORTS: [u16; 5] = [4000, 4001, 4002, 4003, 4004];
+    let mut town = Town::new();
+    let [v4, v6] = town::HOST;
+    // Somebody else's rules, by which the kernel remembers flows while ours are missing.
+    let counters: String = PORTS.iter().map(|port| format!("udp sport {port} ct state new counter\n")).collect();
+    let theirs =
+        format!("table inet theirs {{\n chain c {{\n type filter hook prerouting priority 0\n {counters} }}\n}}");
+    town.here(&format!("nft -f - <<E\n{theirs}\nE"));
+    let begun = |town: &Town, port: u16| {
+        let end = Instant::now() + lab::LIMIT;
+        let counter = || town.here(&format!("nft list table inet theirs | grep 'sport {port} '"));
+        while !counter().contains("counter packets") || counter().contains("packets 0 ") {
+            assert!(Instant::now() < end, "no datagram from {port}: {}", counter());
+        }
+    };
+    // Before there is a container.
+    let outside = |town: &Town, to: &str, from: u16| Stream::new(town, |script| town.outside(script), (to, 8080), from);
+    let streams = [(v4, PORTS[0]), (v6, PORTS[1])].map(|(to, from)| outside(&town, to, from));
+    PORTS[..2].iter().for_each(|port| begun(&town, *port));
+    publishing(&town);
+    comes_back("the container", || {}, || streams.iter().all(|stream| stream.count() > 0));
+    // All rules are taken away while datagrams come.
+    let counts = streams.each_ref().map(Stream::count);
+    let flush = || drop(town.here(&format!("nft -f - <<E\nflush ruleset\n{theirs}\nE")));
+    let flushed = Instant::now();
+    comes_back("nft flush ruleset", flush, || {
+        let back = town.here("nft list tables").contains("longshore");
+        back && streams.iter().zip(&counts).all(|(stream, count)| stream.count() > count + 5)
+    });
+    assert!(flushed.elapsed() < Duration::from_secs(2), "it took {:?}", flushed.elapsed());
+    // While nobody looks after the rules, also from inside.
+    let web = town.lab.running("shop-web-1").pid;
+    town.outside("(reach serve 9000 world >/dev/null 2>&1 &)");
+    town.lab.kill();
+    town.here("nft list tables | grep longshore | while read line; do nft delete $line; done");
+    let inside = |script: &str| town.here(&format!("nsenter -t {web} -n sh -c '{script}'"));
+    let streams = [
+        outside(&town, v4, PORTS[2]),
+        outside(&town, v6, PORTS[3]),
+        Stream::new(&town, inside, (town::OUTSIDE[0], 9000), PORTS[4]),
+    ];
+    PORTS[2..].iter().for_each(|port| begun(&town, *port));
+    assert!(streams.iter().all(|stream| stream.count() == 0), "it works without rules");
+    town.lab.start();
+    comes_back("the daemon", || {}, || streams.iter().all(|stream| stream.count() > 0));
+    drop(streams);
+    town.here("for p in $(pgrep -f 'reach serve 9000 world'); do kill $p; done");
+    town.here("nft delete table inet theirs");
+    town.finish();
+}
+
+/// The processes that carry ports on this machine.
+fn carriers(town: &Town) -> Vec<String> {
+    let all = town.here(
+        "for p in $(pgrep -x longshore-ports); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done",
+    );
+    all.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn ports_are_carried_again_when_somebody_ends_who_carries_them() {
+    let mut town = Town::with(&json!({"expose-default": "host-firewall"}));
+    let web = town.server("web", &["restart: always", "ports: ['8080:7000', '8080:7000/udp', '127.0.0.1:8081:7000']"]);
+    town.lab.put("shop.yaml", &file(&[web]));
+    let before = town.lab.running("shop-web-1");
+    let reached = |town: &Town| {
+        ["tcp", "udp"].iter().all(|protocol| ask(town, "outside", protocol, town::HOST[0], 8080).starts_with("web "))
+            && ask(town, "host", "tcp", "127.0.0.1", 8081).starts_with("web ")
+    };
+    assert!(reached(&town));
+    let first = carriers(&town);
+    assert_eq!(first.len(), 1);
+    comes_back("who carries ports is killed", || drop(town.here(&format!("kill -9 {}", first[0]))), || reached(&town));
+    let log = town.lab.log();
+    for port in ["8080/tcp", "8080/udp", "127.0.0.1:8081/tcp"] {
+        assert!(log.contains(&format!("put right: its port {port} is carried again")), "{port}: {log}");
+    }
+    let second = carriers(&town);
+    assert!(second.len() == 1 && second != first, "{first:?}, {second:?}");
+    town.lab.still("shop-web-1", &before);
+    // It does not need the daemon.
+    town.lab.kill();
+    assert!(reached(&town));
+    town.lab.start();
+    assert!(reached(&town));
+    assert_eq!(carriers(&town), second);
+    // It ends with the container, whose next start has one of its own.
+    town.here(&format!("kill -9 {}", before.pid));
+    town.lab.replaced("shop-web-1", &before);
+    assert!(reached(&town));
+    let third = carriers(&town);
+    assert!(third.len() == 1 && third != second, "{second:?}, {third:?}");
+    town.here(&format!("kill -9 {}", third[0]));
+    comes_back("who carries ports is killed again", || {}, || reached(&town));
+    town.lab.remove("shop.yaml");
+    town.lab.gone("shop-web-1");
+    let end = Instant::now() + lab::LIMIT;
+    while !carriers(&town).is_empty() {
+        assert!(Instant::now() < end, "it outlives its container");
+    }
+    town.finish();
+}

@@ -7,8 +7,9 @@
 //! The shim binds the sockets (so it knows whether they could be had) and starts this process before it makes namespaces. It is
 //! single-threaded, has no descriptors but these sockets and those of its connections, and dies with the shim's process, which becomes
 //! the follower. Should it die alone, the sockets are closed with it: who looks at the ports sees that nobody has them
-//! ([`unheld`](super::ports::unheld)).
+//! ([`unheld`](super::ports::unheld)), and the daemon starts another one, which ends with the container's init.
 
+mod again;
 mod tcp;
 mod udp;
 
@@ -24,18 +25,38 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
+use super::namespace;
 use super::ports::CARRIER;
+use crate::model::ProcessId;
+
+pub(super) use again::again;
 
 /// What the role is told, as one JSON argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForwardOrder {
-    /// Who starts it, and with whom it ends.
-    pub parent: i32,
+    /// With whom it ends.
+    pub with: With,
     /// The cgroup of shims, to which it goes.
     pub shims: Option<PathBuf>,
     /// The ports.
     pub ports: Vec<Carried>,
+}
+
+/// With whom the role ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum With {
+    /// Who starts it: this process.
+    Parent(i32),
+    /// A container's init, whatever becomes of who starts it.
+    Init {
+        /// Its process.
+        pid: i32,
+        /// When it began.
+        start_ticks: u64,
+    },
 }
 
 /// One port that is carried.
@@ -71,10 +92,12 @@ pub fn main(args: &[String]) -> ExitCode {
 }
 
 fn run(order: ForwardOrder) -> io::Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-    if getppid() != Pid::from_raw(order.parent) {
-        // It died before it would have been told.
-        return Ok(());
+    if let With::Parent(parent) = order.with {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if getppid() != Pid::from_raw(parent) {
+            // It died before it would have been told.
+            return Ok(());
+        }
     }
     // What a port's holder is called; it was executed by another name.
     nix::sys::prctl::set_name(&CString::new(CARRIER)?)?;
@@ -83,6 +106,13 @@ fn run(order: ForwardOrder) -> io::Result<()> {
         let _ = fs::write(shims.join("cgroup.procs"), "0");
     }
     close_others(order.ports.iter().map(|carried| carried.socket).collect());
+    let init = match order.with {
+        With::Parent(_) => None,
+        With::Init { pid, start_ticks } => match namespace::pidfd(ProcessId { pid, start_ticks })? {
+            Some(init) => Some(init),
+            None => return Ok(()),
+        },
+    };
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -100,9 +130,21 @@ fn run(order: ForwardOrder) -> io::Result<()> {
                 tasks.spawn_local(tcp::carry(tokio::net::TcpListener::from_std(listener)?, carried));
             }
         }
-        while tasks.join_next().await.is_some() {}
-        Ok(())
+        let carried = async { while tasks.join_next().await.is_some() {} };
+        // Whichever ends first, nothing is left to do.
+        tokio::select! {
+            () = carried => Ok(()),
+            ended = ended(init) => ended,
+        }
     })
+}
+
+/// Until the process has ended; where there is none, for ever.
+async fn ended(process: Option<OwnedFd>) -> io::Result<()> {
+    let Some(process) = process else { return std::future::pending().await };
+    #[expect(deprecated, reason = "its successor is unsafe; a descriptor that moves in keeps what it asks for")]
+    let process = AsyncFd::with_interest(process, Interest::READABLE)?;
+    process.readable().await.map(drop)
 }
 
 /// Whatever the daemon was started with and did not close.

@@ -124,6 +124,12 @@ impl Nft {
         Ok(nft)
     }
 
+    /// Counts the changes of anybody's rules in the calling thread's network namespace; none: a kernel that does not tell.
+    #[must_use]
+    pub fn generation() -> Option<u32> {
+        generation::now().ok()
+    }
+
     /// What the kernel's packet filter knows.
     #[must_use]
     pub const fn families(&self) -> Families {

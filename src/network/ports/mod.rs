@@ -290,8 +290,14 @@ pub fn is_carried(published: &Published) -> bool {
 /// Those that a process carries, and that nobody has now: it is gone. In the network namespace of the calling thread.
 #[must_use]
 pub fn unheld(published: &[Published]) -> Vec<Published> {
-    let gone = |published: &&Published| holder(&place(published)).is_none_or(|holder| holder == Holder::Closing);
-    published.iter().filter(|published| is_carried(published)).filter(gone).cloned().collect()
+    // Nobody carries SCTP.
+    let carried = published.iter().filter(|published| is_carried(published) && published.protocol != Protocol::Sctp);
+    carried.filter(|published| !taken::is_held(&place(published))).cloned().collect()
+}
+
+/// A port of the host, in words.
+pub(super) fn name(published: &Published) -> String {
+    Shown(&place(published)).to_string()
 }
 
 /// The addresses of a container that its published ports lead to: one of each family at most, those of the link with the way out

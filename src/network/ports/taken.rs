@@ -35,6 +35,19 @@ const WAITING: [u8; 2] = [6, 12];
 /// Who has it, in the network namespace of the calling thread; none: nobody who can be seen.
 #[must_use]
 pub fn holder(place: &Place) -> Option<Holder> {
+    match sockets(place) {
+        (inodes, closing) if inodes.is_empty() => closing.then_some(Holder::Closing),
+        (inodes, _) => program(&inodes),
+    }
+}
+
+/// Whether some socket has it; whose is not looked for. In the network namespace of the calling thread.
+pub(super) fn is_held(place: &Place) -> bool {
+    !sockets(place).0.is_empty()
+}
+
+/// The sockets that have it, and whether there are some that nobody has any more.
+fn sockets(place: &Place) -> (Vec<u64>, bool) {
     let (_, port, protocol) = place;
     let files: &[&str] = match protocol {
         Protocol::Tcp => &["tcp", "tcp6"],
@@ -60,10 +73,7 @@ pub fn holder(place: &Place) -> Option<Holder> {
             }
         }
     }
-    if inodes.is_empty() {
-        return closing.then_some(Holder::Closing);
-    }
-    program(&inodes)
+    (inodes, closing)
 }
 
 fn read(line: &str) -> Option<Line> {

@@ -175,3 +175,21 @@ fn ports_lead_to_the_link_with_the_way_out() {
     let six = link("fd00::2/64", &[]);
     assert_eq!(leads_to(&attached(vec![six, one])), ["10.0.0.2", "fd00::2"].map(|a| a.parse::<IpAddr>().unwrap()));
 }
+
+#[test]
+fn a_port_that_nobody_carries_is_seen() {
+    alone(|| {
+        let carried = |port, protocol| published(None, port, protocol, Exposure::HostFirewall);
+        let all = [
+            carried(8000, Protocol::Tcp),
+            carried(8001, Protocol::Udp),
+            carried(8002, Protocol::Sctp),
+            published(None, 8003, Protocol::Tcp, Exposure::All),
+        ];
+        let sockets = claim(&all[..2]).unwrap();
+        assert_eq!(unheld(&all), []);
+        drop(sockets);
+        assert_eq!(unheld(&all), all[..2]);
+        assert_eq!(name(&all[1]), "8001/udp");
+    });
+}

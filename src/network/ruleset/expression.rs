@@ -46,13 +46,9 @@ impl Draft {
         self.add_set("set", name, json!({ "type": kind }), elements);
     }
 
-    /// Prefixes, or tuples with one; what overlaps is merged, where the kernel does that.
+    /// Prefixes, or tuples with one, of which no two overlap.
     pub(super) fn intervals(&mut self, name: &str, kind: &Value, elements: Vec<Value>) {
-        let mut more = json!({ "type": kind, "flags": ["interval"] });
-        if kind.is_string() {
-            more["auto-merge"] = true.into();
-        }
-        self.add_set("set", name, more, elements);
+        self.add_set("set", name, json!({ "type": kind, "flags": ["interval"] }), elements);
     }
 
     pub(super) fn map(&mut self, name: &str, kind: &Value, to: &str, elements: Vec<Value>) {

@@ -85,16 +85,32 @@ fn names(draft: &mut Draft, rules: &Rules) {
 }
 
 fn addresses(draft: &mut Draft, rules: &Rules, family: &Family) {
+    // Two that overlap would be refused.
+    let widest = |all: Vec<(&str, Cidr)>| -> Vec<(String, Cidr)> {
+        let within = |one: &(&str, Cidr), other: &(&str, Cidr)| {
+            one.0 == other.0 && other.1.prefix <= one.1.prefix && other.1.contains(one.1.network().address)
+        };
+        let kept = all.iter().enumerate().filter(|(at, one)| {
+            let wider = |(other_at, other): (usize, &(&str, Cidr))| {
+                *at != other_at && within(one, other) && (one.1.network() != other.1.network() || other_at < *at)
+            };
+            !all.iter().enumerate().any(wider)
+        });
+        kept.map(|(_, (of, cidr))| ((*of).to_owned(), *cidr)).collect()
+    };
     let subnets = |masquerade: bool| {
         let networks = rules.networks.iter().filter(move |n| !masquerade || (n.masquerade && !n.internal));
         networks.flat_map(|n| n.subnets.iter().map(move |subnet| (n.interface.as_str(), *subnet)))
     };
     let of_family = |(_, subnet): &(&str, Cidr)| family.has(*subnet);
-    let own = subnets(false).filter(of_family).map(|(bridge, subnet)| tuple([bridge.into(), prefix(subnet)]));
+    let own = widest(subnets(false).filter(of_family).collect());
+    let own = own.into_iter().map(|(bridge, subnet)| tuple([bridge.into(), prefix(subnet)]));
     draft.intervals(&family.named("own"), &json!(["ifname", family.kind]), own.collect());
-    let masquerade = subnets(true).filter(of_family).map(|(_, subnet)| prefix(subnet));
+    let masquerade = widest(subnets(true).filter(of_family).map(|(_, subnet)| ("", subnet)).collect());
+    let masquerade = masquerade.into_iter().map(|(_, subnet)| prefix(subnet));
     draft.intervals(&family.named("masquerade"), &family.kind.into(), masquerade.collect());
-    let blocked = rules.blocked.iter().filter(|cidr| family.has(**cidr)).map(|cidr| prefix(*cidr));
+    let blocked = widest(rules.blocked.iter().filter(|cidr| family.has(**cidr)).map(|cidr| ("", *cidr)).collect());
+    let blocked = blocked.into_iter().map(|(_, cidr)| prefix(cidr));
     draft.intervals(&family.named("blocked"), &family.kind.into(), blocked.collect());
 }
 
