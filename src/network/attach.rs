@@ -264,9 +264,17 @@ impl Networks {
                 Ok((udp, tcp)) => return self.0.resolver.serve(id.clone(), udp, tcp),
                 Err(error) if error.kind() != io::ErrorKind::AddrInUse => return Err(error),
                 Err(_) if self.0.resolver.serves(id) => return Ok(()),
-                Err(error) if begun.elapsed() > CLOSING => return Err(error),
-                Err(_) => drop(state),
+                Err(error) => {
+                    if let Some((udp, tcp)) = dns::kept(init.pid)? {
+                        return self.0.resolver.serve(id.clone(), udp, tcp);
+                    }
+                    // Some that were just closed, or that are just handed to the follower.
+                    if begun.elapsed() > CLOSING {
+                        return Err(error);
+                    }
+                }
             }
+            drop(state);
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -20,8 +20,8 @@ pub(super) struct Handover {
     pub(super) oom: Option<OwnedFd>,
     /// 8: kept, so that the container's input does not end.
     pub(super) stdin: Option<OwnedFd>,
-    /// At any numbers: what keeps the container's ports on the host. The follower does not know of them.
-    pub(super) ports: Vec<OwnedFd>,
+    /// At any numbers: what keeps the container's ports on the host, and its questions for names. The follower does not know of them.
+    pub(super) kept: Vec<OwnedFd>,
 }
 
 impl Handover {
@@ -40,8 +40,8 @@ impl Handover {
         };
         let fds = [Some(self.stdout), self.stderr, Some(self.folder), Some(self.logs), self.oom, self.stdin];
         let fds: Vec<Option<OwnedFd>> = fds.into_iter().map(aside).collect::<io::Result<_>>()?;
-        let ports = self.ports.into_iter().map(|fd| aside(Some(fd))).collect::<io::Result<Vec<_>>>()?;
-        // SAFETY: from 3 on nothing is used any more but `fds` and `ports`, which live above 63; they are only marked, not closed.
+        let kept = self.kept.into_iter().map(|fd| aside(Some(fd))).collect::<io::Result<Vec<_>>>()?;
+        // SAFETY: from 3 on nothing is used any more but `fds` and `kept`, which live above 63; they are only marked, not closed.
         if unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) } < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -57,7 +57,7 @@ impl Handover {
             // Closed by execve.
             std::mem::forget(fd);
         }
-        for fd in ports.into_iter().flatten() {
+        for fd in kept.into_iter().flatten() {
             rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty())?;
             std::mem::forget(fd);
         }

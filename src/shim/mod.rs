@@ -47,7 +47,6 @@ use crate::container::userns::PROBE;
 use crate::logs::entry;
 use crate::model::ProcessId;
 use handover::Handover;
-use ports::Kept;
 use stage::{Stage, write_whole};
 use streams::Streams;
 
@@ -146,7 +145,7 @@ fn run(args: &[String]) -> Result<std::convert::Infallible, ShimError> {
         let _ = nix::sys::signal::kill(init, nix::sys::signal::Signal::SIGKILL);
         let _ = fs::remove_file(order.folder.join(START));
     })?;
-    follow(&order, folder, &record, streams, init, stage.net.ports)
+    follow(&order, folder, &record, streams, init, stage.net.hand_over())
 }
 
 /// The container's folder, locked for as long as this process lives (the follower keeps the descriptor). A daemon that was killed
@@ -202,7 +201,7 @@ fn follow(
     record: &StartRecord,
     streams: Streams,
     init: Pid,
-    ports: Kept,
+    kept: Vec<OwnedFd>,
 ) -> Result<std::convert::Infallible, ShimError> {
     let logs = order.folder.join(LOGS);
     let next = crate::logs::prepare(&logs).map_err(doing("opening the log"))?;
@@ -216,7 +215,7 @@ fn follow(
         logs: open(&logs).map_err(doing("opening the log folder"))?.into(),
         oom: open(&order.oom_counter).ok().map(OwnedFd::from),
         stdin,
-        ports: ports.hand_over(),
+        kept,
     };
     let args: Vec<String> = vec![
         "longshore-follower".into(),

@@ -5,6 +5,7 @@
 //!                         └──▶ another container's: entered as it is
 //! ```
 
+use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -25,8 +26,10 @@ pub(super) struct Net {
     /// What the container is joined to.
     pub(super) attached: Attached,
     /// What keeps its ports on the host.
-    pub(super) ports: Kept,
+    ports: Kept,
     resolver: bool,
+    /// Where its questions for names wait until the daemon answers them.
+    names: OnceCell<[OwnedFd; 2]>,
     /// A socket of the host's namespace; none where nothing is to be made there.
     host: Option<Socket>,
     /// The namespace of the container whose network it shares.
@@ -52,7 +55,7 @@ impl Net {
             NetworkMode::Service(_) | NetworkMode::Container(_) => Some(shared(&attached)?),
             NetworkMode::None | NetworkMode::Host | NetworkMode::Networks(_) => None,
         };
-        Ok(Self { attached, ports, resolver: order.network.resolver, host, shared })
+        Ok(Self { attached, ports, resolver: order.network.resolver, names: OnceCell::new(), host, shared })
     }
 
     /// Enters the other container's.
@@ -86,8 +89,17 @@ impl Net {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 done => done.map_err(doing("leading questions for names to the resolver"))?,
             }
+            let (udp, tcp) = dns::sockets().map_err(doing("opening sockets for questions for names"))?;
+            let _ = self.names.set([udp.into(), tcp.into()]);
         }
         Ok(())
+    }
+
+    /// What the follower keeps: the ports on the host, and where questions for names arrive.
+    pub(super) fn hand_over(self) -> Vec<OwnedFd> {
+        let mut all = self.ports.hand_over();
+        all.extend(self.names.into_inner().into_iter().flatten());
+        all
     }
 
     /// Tells the others on its networks who has its addresses now. Best effort.

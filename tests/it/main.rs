@@ -14,6 +14,7 @@ mod inside;
 mod lifecycle;
 mod live;
 mod logins;
+mod network_kinds;
 mod networks;
 mod output;
 mod policies;
