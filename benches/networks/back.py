@@ -18,7 +18,7 @@ DEFAULT = 'longshore,podman,docker'
 FAULTS = ('flush', 'bridge', 'veth', 'forward')
 TOLD = {'flush': '`nft flush ruleset`', 'bridge': '`ip link del` of the bridge', 'veth': '`ip link del` of a veth', 'forward': '`ip_forward=0`'}
 PORT, INNER, FAR = 8080, 80, 9000
-STEADY, PAUSE, PATIENCE = 50, 0.01, 0.2
+STEADY, PAUSE, PATIENCE = 50, 0.01, 0.05
 
 
 class Asker(threading.Thread):

@@ -180,24 +180,22 @@ class Space:
 
 
 class Meter:
-    """CPU since it was made: of the engine's processes with their ended children, and of the whole machine above its rate just before."""
+    """Seconds of CPU since it was made, of everything in these cgroups but this program."""
 
     def __init__(self, places):
         self.places = places
-        at, before = time.monotonic(), machine_cpu()
-        time.sleep(0.5)
-        self.rate = (machine_cpu() - before) / (time.monotonic() - at)
-        self.begun, self.before, self.machine = time.monotonic(), self.used(), machine_cpu()
+        self.before = self.used()
 
     def used(self):
-        self_used = resource.getrusage(resource.RUSAGE_SELF)
-        return sum(map(group_cpu, self.places)) - self_used.ru_utime - self_used.ru_stime
+        own = resource.getrusage(resource.RUSAGE_SELF)
+        return sum(map(group_cpu, self.places)) - own.ru_utime - own.ru_stime
 
     def read(self):
-        return self.used() - self.before, machine_cpu() - self.machine - self.rate * (time.monotonic() - self.begun)
+        return self.used() - self.before
 
 
 def machine_cpu():
+    """Seconds of CPU that anything on the machine used so far."""
     user, nice, system, _, _, irq, softirq = map(int, open('/proc/stat').readline().split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS
 
