@@ -131,6 +131,10 @@ mod tests {
     fn a_machine_that_hands_on_ipv6_keeps_its_router() {
         apart(|| {
             let socket = Socket::open().unwrap();
+            // A new namespace begins as the machine is.
+            for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                set(name, "0").unwrap();
+            }
             socket.one(Request::make_bridge("b", "b.1", None, None)).unwrap();
             let before = read("ipv6/conf/b.1/accept_ra").unwrap();
             assert_eq!(Forwarding::look(), Forwarding { ipv4: false, ipv6: Some(false) });

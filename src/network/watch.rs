@@ -178,6 +178,9 @@ mod tests {
     #[test]
     fn forwarding_is_heard() {
         watching(async |watch, _| {
+            // A new namespace begins as the machine is.
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+            heard(watch, || {}).await;
             assert!(heard(watch, || sysctl::forward_ipv4().unwrap()).await.forwarding);
             assert!(heard(watch, || sysctl::forward_ipv6().unwrap()).await.forwarding);
             assert_eq!(heard(watch, || sysctl::forward_ipv4().unwrap()).await, Changed::default());

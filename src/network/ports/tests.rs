@@ -127,7 +127,11 @@ fn what_is_kept_nobody_else_gets() {
         let refused = std::net::TcpStream::connect("[::1]:8000").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         drop(kept);
-        assert!(!taken("0.0.0.0:8000"));
+        // A program that another test is just starting may have copies until it begins.
+        let until = Instant::now() + Duration::from_secs(5);
+        while taken("0.0.0.0:8000") {
+            assert!(Instant::now() < until, "still taken");
+        }
     });
 }
 
