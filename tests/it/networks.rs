@@ -616,3 +616,62 @@ fn ports_are_carried_again_when_somebody_ends_who_carries_them() {
     }
     town.finish();
 }
+
+/// Whoever starts asks at once, and is answered; and of many that start and end together nobody is forgotten.
+#[test]
+fn of_many_at_once_each_has_its_name_its_rules_and_an_answer_to_its_first_question() {
+    let town = Town::new();
+    let ask = "[sh, -c, 'reach name 4 ask; exec work sleep']";
+    let asks = town.service("ask", ask, &["scale: 24", "restart: 'no'", "stop_grace_period: 0s"]);
+    let ends = town.service("ends", "['true']", &["scale: 24", "restart: 'no'"]);
+    town.lab.put("shop.yaml", &file(&[asks, ends]));
+    town.lab.wait_for("all", |s| (s["settled"] == true && town::running(s, "shop") == 24).then_some(()));
+    for number in 1..=24 {
+        let name = format!("shop-ask-{number}");
+        let said = town.lab.says(&name, "\n");
+        let first = said.lines().next().unwrap_or_default();
+        assert!(first.starts_with("172."), "the first question of {name}: {said}");
+        assert!(town.inside(&name, "reach name 4 ask").lines().count() == 24, "{name} does not know all");
+    }
+    let macs = town.here("nft list tables | sed -n 's/^table bridge //p' | xargs -I_ nft list set bridge _ macs");
+    assert_eq!(macs.matches("\"lv").count(), 24, "{macs}");
+    town.finish();
+}
+
+/// The routes of a VPN for everything are ways out, not places; and ranges that are blocked may lie within each other.
+#[test]
+fn a_way_out_in_two_halves_takes_no_subnet() {
+    let blocked = json!({"networks": {"block": ["169.254.169.254", "169.254.0.0/16", "10.0.0.0/8", "10.1.0.0/16"]}});
+    let town = Town::with(&blocked);
+    town.here("ip route add 0.0.0.0/1 via 192.0.2.1; ip route add 128.0.0.0/1 via 192.0.2.1; ip route add 172.20.0.0/16 via 192.0.2.1");
+    town.lab.put("shop.yaml", &file(&[town.server("web", &["ports: ['8080:7000']"])]));
+    town.lab.running("shop-web-1");
+    assert_eq!(town.addresses("shop-web-1").0, "172.21.0.2", "the subnet is one that a route has");
+    assert!(ask(&town, "outside", "tcp", town::HOST[0], 8080).starts_with("web "));
+    // A route that comes later is told.
+    town.here("ip route add 172.21.0.0/25 via 192.0.2.1");
+    town.lab.wait_for("a note", |s| s["notes"].to_string().contains("172.21.0.0/25").then_some(()));
+    town.here("ip route del 172.20.0.0/16; ip route del 172.21.0.0/25");
+    town.finish();
+}
+
+/// Who takes the resolver's place in his own container is told so, and costs nobody anything.
+#[test]
+fn who_has_no_names_is_told_so_without_end_but_not_without_pause() {
+    let town = Town::new();
+    let web = town.service("web", "[work, sleep]", &["cap_add: [NET_ADMIN]", "stop_grace_period: 0s"]);
+    town.lab.put("shop.yaml", &file(&[web]));
+    town.lab.running("shop-web-1");
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", town.lab.daemon_pid())).unwrap();
+        let fields: Vec<u64> = stat.rsplit(") ").next().unwrap().split(' ').map(|n| n.parse().unwrap_or(0)).collect();
+        fields[11] + fields[12]
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let before = (ticks(), town.lab.status()["revision"].as_u64());
+    std::thread::sleep(Duration::from_secs(3));
+    let after = (ticks(), town.lab.status()["revision"].as_u64());
+    assert!(after.0 - before.0 < 20, "an idle daemon used {} ticks in 3 s", after.0 - before.0);
+    assert_eq!(after.1, before.1, "something changes without end");
+    town.finish();
+}
