@@ -8,7 +8,7 @@
 """
 import concurrent.futures, glob, http.client, json, os, re, shutil, subprocess, time
 
-from space import HOST, IMAGE, LONGSHORE, Failed, run, say, wait_for
+from space import IMAGE, LONGSHORE, Failed, run, wait_for
 from lab import Daemon, UnixConnection
 
 AT_ONCE = 8

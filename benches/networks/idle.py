@@ -9,7 +9,7 @@ has the same containers without a network.
 """
 import argparse, sys, time
 
-from space import TICKS, Bench, median, ready, say, table
+from space import TICKS, Bench, ready, say, table
 from engines import ENGINES, Longshore
 from lab import pss_kb
 

@@ -9,7 +9,7 @@ turns, each time in a space of its own (space.py). dnsmasq is asked on loopback.
 """
 import argparse, json, os, subprocess, sys
 
-from space import HERE, Bench, Failed, median, ready, run, say, seconds, table, wait_for
+from space import HERE, Bench, Failed, ready, run, say, seconds, table, wait_for
 from engines import ENGINES, STAY
 
 ASKING = (1, 64)

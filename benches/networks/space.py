@@ -11,7 +11,8 @@ import ctypes, glob, json, os, resource, shutil, signal, subprocess, sys, tempfi
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(HERE)), 'tests', 'soak'))
-from lab import LONGSHORE, TOOLS, Failed, answers, median, run, say, wait_for
+from statistics import median
+from lab import LONGSHORE, TOOLS, Failed, answers, run, say, wait_for
 
 HOST, OUTSIDE = '192.0.2.1', '192.0.2.2'
 REGISTRY = '127.0.0.1:5000'
