@@ -156,7 +156,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         annotations: BTreeMap::new(),
         restart: RestartPolicy::No,
         stop: StopPolicy { signal: None, grace_ms: 100 },
-        network: NetworkMode::Networks(Box::new(Membership::default())),
+        network: NetworkMode::Networks(Box::default()),
         read_only: false,
         names: Default::default(),
         isolation: Default::default(),

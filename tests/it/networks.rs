@@ -264,7 +264,7 @@ fn what_others_take_away_comes_back_and_no_container_is_restarted() {
     let before = ["shop-web-1", "shop-api-1", "blog-app-1"].map(|name| (name, town.lab.running(name)));
     let bridge = town.here("ip -br link show type bridge | head -1 | cut -d' ' -f1");
     let (web, _) = town.addresses("shop-web-1");
-    let port = || town.here(&format!("ip -br link | sed -n 's/^\\(lv[0-9a-f]*\\)@.*/\\1/p'"));
+    let port = || town.here("ip -br link | sed -n 's/^\\(lv[0-9a-f]*\\)@.*/\\1/p'");
     let works = |from: &str| ask(&town, from, "tcp", town::HOST[0], 8080).starts_with("web ");
     let inside = || ask(&town, "shop-api-1", "tcp", &web, 7000).starts_with("web ");
     let all = || works("outside") && works("blog-app-1") && inside();
@@ -285,7 +285,7 @@ fn what_others_take_away_comes_back_and_no_container_is_restarted() {
         || {
             drop(
                 town.here("for b in $(ip -br link show type bridge | cut -d' ' -f1); do ip -4 addr flush dev $b; done"),
-            )
+            );
         },
         all,
     );
@@ -388,7 +388,7 @@ fn a_network_is_shared_with_another_service() {
     let web = town.server("web", &["restart: always", "ports: ['8080:7000']"]);
     let side = town.service("side", "[work, sleep]", &["network_mode: 'service:web'"]);
     let other = town.service("other", "[work, sleep]", &["network_mode: 'container:shop-web-1'"]);
-    town.lab.put("shop.yaml", &file(&[web, side.clone(), other]));
+    town.lab.put("shop.yaml", &file(&[web, side, other]));
     let web = town.lab.running("shop-web-1");
     let side_before = town.lab.running("shop-side-1");
     town.lab.running("shop-other-1");
