@@ -14,8 +14,8 @@ use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartNe
 use longshore::logs::{LogLine, Select};
 use longshore::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerName, ContainerSpec, Digest, Exposure, ImageReference, Link, Mac,
-    Membership, NetworkId, NetworkMode, NetworkName, Process, ProjectName, Protocol, Published, PullPolicy,
-    RestartPolicy, Service, ServiceName, Slot, SpecHash, StopPolicy, UserNamespace,
+    NetworkId, NetworkMode, NetworkName, Process, ProjectName, Protocol, Published, PullPolicy, RestartPolicy, Service,
+    ServiceName, Slot, SpecHash, StopPolicy, UserNamespace,
 };
 use longshore::network::ports::{Holder, holder, unheld};
 
