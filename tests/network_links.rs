@@ -11,8 +11,8 @@ use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartNe
 use longshore::logs::{LogLine, Select};
 use longshore::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ImageReference,
-    Link, Mac, Membership, NetworkId, NetworkMode, NetworkName, Process, ProcessId, ProjectName, PullPolicy,
-    RestartPolicy, Service, ServiceName, Slot, SpecHash, StopPolicy, UserNamespace,
+    Link, Mac, NetworkId, NetworkMode, NetworkName, Process, ProcessId, ProjectName, PullPolicy, RestartPolicy,
+    Service, ServiceName, Slot, SpecHash, StopPolicy, UserNamespace,
 };
 use longshore::network::bridge::{self, BridgeSpec, Fault};
 use longshore::network::netlink::{Request, Socket};
@@ -188,7 +188,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         annotations: BTreeMap::new(),
         restart: RestartPolicy::No,
         stop: StopPolicy { signal: None, grace_ms: 100 },
-        network: NetworkMode::Networks(Box::new(Membership::default())),
+        network: NetworkMode::Networks(Box::default()),
         read_only: false,
         names: Default::default(),
         isolation: Default::default(),

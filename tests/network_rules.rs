@@ -526,7 +526,7 @@ fn a_failed_transaction_changes_nothing() {
     let mut world = World::new();
     world.apply();
     let good = world.rules.transaction(world.nft.families());
-    let mut bad = good.clone();
+    let mut bad = good;
     bad.json["nftables"].as_array_mut().unwrap().push(serde_json::json!({ "add": { "rule": {
         "family": "inet", "table": TABLE, "chain": "nowhere", "expr": [{ "accept": null }]
     } } }));

@@ -9,7 +9,7 @@ use super::{Cidr, ContainerId, IpvlanMode, Mac, MacvlanMode, Network, NetworkId,
 pub enum NetworkPlace {
     /// As its mode says: nothing, or the host's.
     Plain,
-    /// These networks are up: one for each [`Join`], in its order.
+    /// These networks are up: one for each [`super::Join`], in its order.
     Networks(Vec<NetworkId>),
     /// That of this container, which runs.
     Of(ContainerId),

@@ -50,7 +50,9 @@ impl Networks {
 
     /// Waits for an event or the period; whether the rules are known to have changed.
     async fn event(&self, watch: Option<&mut Watch>) -> bool {
-        let period = if self.carried().is_empty() { PERIOD } else { PERIOD_CARRIED };
+        // Also of who is about to run: nothing tells of the moment when it does.
+        let carried = self.state().leases.alive().any(|(_, l)| l.attached.published.iter().any(ports::is_carried));
+        let period = if carried { PERIOD_CARRIED } else { PERIOD };
         let Some(watch) = watch else {
             tokio::time::sleep(period).await;
             return false;

@@ -201,8 +201,12 @@ fn containers_do_not_reach_what_is_not_theirs() {
         town.lab.running(container);
     }
     // Somebody listens in the outside world, on the host's own addresses, and where clouds keep credentials.
-    town.outside("ip addr add 169.254.169.254/32 dev wire1; (reach serve 9000 world >/dev/null 2>&1 &)");
-    town.here("ip route add 169.254.169.254/32 via 192.0.2.1; (reach serve 9001 host >/dev/null 2>&1 &)");
+    let mut servers = vec![
+        town.outside("ip addr add 169.254.169.254/32 dev wire1; reach serve 9000 world >/dev/null 2>&1 & echo $!"),
+    ];
+    servers.push(
+        town.here("ip route add 169.254.169.254/32 via 192.0.2.1; reach serve 9001 host >/dev/null 2>&1 & echo $!"),
+    );
     let host = gateway(&town, "shop-open-1");
     let reached = |from: &str, address: &str, port: u16| {
         let seen = ask(&town, from, "tcp", address, port);
@@ -239,9 +243,7 @@ fn containers_do_not_reach_what_is_not_theirs() {
         before,
         "a datagram with a false source arrived"
     );
-    for pid in town.here("pgrep -f 'reach serve 900[01]'").split_whitespace() {
-        town.here(&format!("kill {pid}"));
-    }
+    town.here(&format!("kill {}", servers.join(" ")));
     town.finish();
 }
 
@@ -262,7 +264,7 @@ fn what_others_take_away_comes_back_and_no_container_is_restarted() {
     let before = ["shop-web-1", "shop-api-1", "blog-app-1"].map(|name| (name, town.lab.running(name)));
     let bridge = town.here("ip -br link show type bridge | head -1 | cut -d' ' -f1");
     let (web, _) = town.addresses("shop-web-1");
-    let port = || town.here(&format!("ip -br link | sed -n 's/^\\(lv[0-9a-f]*\\)@.*/\\1/p'"));
+    let port = || town.here("ip -br link | sed -n 's/^\\(lv[0-9a-f]*\\)@.*/\\1/p'");
     let works = |from: &str| ask(&town, from, "tcp", town::HOST[0], 8080).starts_with("web ");
     let inside = || ask(&town, "shop-api-1", "tcp", &web, 7000).starts_with("web ");
     let all = || works("outside") && works("blog-app-1") && inside();
@@ -283,7 +285,7 @@ fn what_others_take_away_comes_back_and_no_container_is_restarted() {
         || {
             drop(
                 town.here("for b in $(ip -br link show type bridge | cut -d' ' -f1); do ip -4 addr flush dev $b; done"),
-            )
+            );
         },
         all,
     );
@@ -386,7 +388,7 @@ fn a_network_is_shared_with_another_service() {
     let web = town.server("web", &["restart: always", "ports: ['8080:7000']"]);
     let side = town.service("side", "[work, sleep]", &["network_mode: 'service:web'"]);
     let other = town.service("other", "[work, sleep]", &["network_mode: 'container:shop-web-1'"]);
-    town.lab.put("shop.yaml", &file(&[web, side.clone(), other]));
+    town.lab.put("shop.yaml", &file(&[web, side, other]));
     let web = town.lab.running("shop-web-1");
     let side_before = town.lab.running("shop-side-1");
     town.lab.running("shop-other-1");
@@ -450,7 +452,7 @@ fn a_changed_network_is_made_anew_and_its_containers_start_again() {
 #[test]
 fn what_cannot_be_had_holds_one_service_and_says_why() {
     let town = Town::new();
-    town.here("ip link add busy0 type bridge; ip addr add 10.55.0.1/24 dev busy0; ip link set busy0 up; (reach serve 9005 foreign >/dev/null 2>&1 &)");
+    let foreign = town.here("ip link add busy0 type bridge; ip addr add 10.55.0.1/24 dev busy0; ip link set busy0 up; reach serve 9005 foreign >/dev/null 2>&1 & echo $!");
     let end = Instant::now() + Duration::from_secs(10);
     while !town.here("reach ask tcp 127.0.0.1 9005").starts_with("foreign ") {
         assert!(Instant::now() < end, "the server does not come");
@@ -475,9 +477,7 @@ fn what_cannot_be_had_holds_one_service_and_says_why() {
     said(&["9006", "shop-fine-1"]);
     assert!(town.here("reach ask tcp 127.0.0.1 9006").starts_with("fine "));
     // What is freed is taken.
-    for pid in town.here("pgrep -f 'reach serve 9005'").split_whitespace() {
-        town.here(&format!("kill {pid}"));
-    }
+    town.here(&format!("kill {foreign}"));
     town.here("ip link del busy0");
     town.lab.wait_for("the others", |s| (town::running(s, "shop") == 3).then_some(()));
     // The port is ours: nobody else gets it.
@@ -546,7 +546,7 @@ fn udp_flows_that_began_without_rules_are_led_right_once_they_are_there() {
     assert!(flushed.elapsed() < Duration::from_secs(2), "it took {:?}", flushed.elapsed());
     // While nobody looks after the rules, also from inside.
     let web = town.lab.running("shop-web-1").pid;
-    town.outside("(reach serve 9000 world >/dev/null 2>&1 &)");
+    let world = town.outside("reach serve 9000 world >/dev/null 2>&1 & echo $!");
     town.lab.kill();
     town.here("nft list tables | grep longshore | while read line; do nft delete $line; done");
     let inside = |script: &str| town.here(&format!("nsenter -t {web} -n sh -c '{script}'"));
@@ -560,7 +560,7 @@ fn udp_flows_that_began_without_rules_are_led_right_once_they_are_there() {
     town.lab.start();
     comes_back("the daemon", || {}, || streams.iter().all(|stream| stream.count() > 0));
     drop(streams);
-    town.here("for p in $(pgrep -f 'reach serve 9000 world'); do kill $p; done");
+    town.here(&format!("kill {world}"));
     town.here("nft delete table inet theirs");
     town.finish();
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Ends and removes all that a test's daemon left in its folder: processes, cgroups, mounts, the folder itself.
+# Ends and removes all that a test's daemon left in its folder: processes, cgroups, mounts, bridges, rules, the folder
+# itself.
 #   usage: sweep.sh DIR     DIR/data is its data directory, DIR/instance holds the name of its cgroups
 set -u
 dir=$1
@@ -18,5 +19,12 @@ while pids=$(ours; inside); [ -n "$pids" ] && [ $tries -lt 200 ]; do
   sleep 0.02
 done
 grep -F " $dir/" /proc/mounts | cut -d' ' -f2 | sort -r | xargs -r umount -l
+# Bridges say whose they are; rules are in tables of its name. Most tests are in network namespaces of their own, which end with them.
+for folder in /sys/class/net/ls-*; do
+  [ -r "$folder/ifalias" ] && grep -q "^longshore $instance " "$folder/ifalias" && ip link del "${folder##*/}"
+done
+if command -v nft >/dev/null && [ -d /sys/class/net ]; then
+  for family in inet ip bridge; do nft delete table $family "longshore_$instance" 2>/dev/null; done
+fi
 for cgroup in $cgroups; do [ -d "$cgroup" ] && find "$cgroup" -depth -type d -exec rmdir {} \; ; done
 rm -rf "$dir"

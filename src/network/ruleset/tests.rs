@@ -12,7 +12,8 @@ fn at(address: &str) -> IpAddr {
 
 #[test]
 fn a_port_is_answered_where_its_address_and_its_exposure_say() {
-    let table: &[(Option<&str>, Exposure, Option<Answered>, Option<Answered>)] = &[
+    type Row = (Option<&'static str>, Exposure, Option<Answered>, Option<Answered>);
+    let table: &[Row] = &[
         (None, Exposure::All, Some(Answered::All), Some(Answered::All)),
         (Some("0.0.0.0"), Exposure::All, Some(Answered::All), None),
         (Some("::"), Exposure::All, None, Some(Answered::All)),

@@ -119,11 +119,15 @@ impl Town {
         let data = lab.data();
         let socket = lab.socket();
         lab.finish_with(|| {
-            let left = Command::new("sh")
-                .args(["-c", "ip -br link | grep -v -e '^lo ' -e '^wire0@'; nft list ruleset; ip -4 route show table all | grep -v -e wire0 -e ' lo '; true"])
-                .output()
-                .expect("a shell");
-            assert_eq!(text(&left), "", "left on the host");
+            // The kernel clears a network namespace away a moment after its last process has ended.
+            let until = Instant::now() + LIMIT;
+            let look = || text(&Command::new("sh").args(["-c", LEFT]).output().expect("a shell"));
+            let mut left = look();
+            while !left.is_empty() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(20));
+                left = look();
+            }
+            assert_eq!(left, "", "left on the host");
             let records = std::fs::read_dir(data.join("networks")).expect("a folder").count();
             assert_eq!(records, 0, "records of networks are left");
             assert!(!socket.exists());
@@ -131,6 +135,10 @@ impl Town {
         drop(outside);
     }
 }
+
+/// What of networks is on the host beside the town's own: interfaces, rules, routes.
+const LEFT: &str = "ip -br link | grep -v -e '^lo ' -e '^wire0@'; nft list ruleset; \
+    ip -4 route show table all | grep -v -e wire0 -e ' lo '; true";
 
 /// The folder of the test programs.
 fn programs() -> PathBuf {
