@@ -1,25 +1,36 @@
 //! Connections.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 use super::Carried;
 
 /// So long a container may take to answer.
 const CONNECT: Duration = Duration::from_secs(10);
+/// No more connections are carried at once: who comes then waits in the kernel.
+const MOST: usize = 4096;
 /// So long is waited where a connection cannot be taken, for want of descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// For ever.
 pub(super) async fn carry(listener: TcpListener, carried: Carried) {
     let carried = Rc::new(carried);
+    let free = Arc::new(Semaphore::new(MOST));
     loop {
+        // It is never closed.
+        let Ok(one) = Arc::clone(&free).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((client, _)) => {
-                tokio::task::spawn_local(connection(client, Rc::clone(&carried)));
+                let carried = Rc::clone(&carried);
+                tokio::task::spawn_local(async move {
+                    connection(client, carried).await;
+                    drop(one);
+                });
             }
             Err(_) => tokio::time::sleep(PAUSE).await,
         }
