@@ -236,6 +236,11 @@ fn parent(scope: &mut Scope<'_, '_, '_>) -> Option<String> {
         let hint = "write the name of an interface of the host, such as eth0 or eth0.10";
         scope.stop(at, OPTIONS, format!("{text:?} cannot be the name of an interface"), hint);
     }
+    if scope.given("internal").and_then(Node::truth) == Some(true) {
+        // On the wire nothing of ours could keep it to itself.
+        let message = format!("the network is internal, and {text} would lead outside");
+        scope.stop(at, OPTIONS, message, "leave `parent` out: then it has no wire; or leave `internal` out");
+    }
     Some(text.to_owned())
 }
 

@@ -97,6 +97,10 @@ fn a_wrong_network_holds_who_uses_it() {
             "a 3:53 \"a-name-that-is-too-long\" cannot be the name of a bridge",
         ),
         ("{driver: macvlan, driver_opts: {parent: a/b}}", "a 3:46 \"a/b\" cannot be the name of an interface"),
+        (
+            "{driver: macvlan, internal: true, driver_opts: {parent: eth0}}",
+            "a 3:62 the network is internal, and eth0 would lead outside",
+        ),
         ("{driver: macvlan, driver_opts: {macvlan_mode: x}}", "a 3:52 \"x\" is not a mode of macvlan"),
         ("{driver: ipvlan, driver_opts: {ipvlan_mode: l4}}", "a 3:50 \"l4\" is not a mode of ipvlan"),
         (
