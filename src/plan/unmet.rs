@@ -27,7 +27,10 @@ pub fn unmet(service: &Service, lacks: &BTreeMap<Ability, String>) -> Vec<Proble
 fn problem(wish: &Wish, why: &str) -> Problem {
     let key = wish.key.rsplit('.').next().unwrap_or(&wish.key);
     let message = format!("`{}` cannot be honoured on this machine: {why}", wish.key);
-    let (severity, hint) = if wish.needed {
+    let (severity, hint) = if wish.ability == Ability::Networks {
+        let hint = "the service is not started; on no network of its own (`network_mode: none` or `host`) it would be";
+        (Severity::Held, hint.to_owned())
+    } else if wish.needed {
         (Severity::Held, format!("the service is not started; without `{key}` it would be"))
     } else {
         (Severity::Warning, "the service runs without it".to_owned())
