@@ -486,6 +486,8 @@ fn nobody_takes_an_address_that_is_not_theirs() {
     assert_eq!(world.place("b1").ask(Protocol::Tcp, "192.0.2.9:80".parse().unwrap()), None);
     world.rules.endpoints.retain(|endpoint| endpoint.port != "lvb1");
     world.apply();
+    // The host may still know the old one.
+    world.host.sh("ip neigh flush dev ls-b");
     let seen = world.place("b1").ask(Protocol::Tcp, "192.0.2.9:80".parse().unwrap());
     assert_eq!(seen.as_deref(), Some("outside 192.0.2.1"), "a port that is not known is not checked");
 }
