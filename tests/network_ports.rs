@@ -1,182 +1,51 @@
 //! Published ports of real containers, each test in a network namespace of its own: as root, with a root made of Debian's static
 //! busybox.
 
-use std::collections::BTreeMap;
+mod network_support;
+
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use longshore::container::{Containers, ImageDefaults, Runtime, Settings, StartNetwork};
-use longshore::logs::{LogLine, Select};
-use longshore::model::{
-    Attached, Attachment, Cidr, ContainerId, ContainerName, ContainerSpec, Digest, Exposure, ImageReference, Link, Mac,
-    NetworkId, NetworkMode, NetworkName, Process, ProjectName, Protocol, Published, PullPolicy, RestartPolicy, Service,
-    ServiceName, Slot, SpecHash, StopPolicy, UserNamespace,
-};
+use longshore::container::{Runtime, StartNetwork};
+use longshore::model::{Attached, ContainerSpec, Exposure, Protocol, Published, UserNamespace};
 use longshore::network::ports::{Holder, holder, unheld};
+use network_support::{BRIDGE, LIMIT, Place, SERVES, SIZE, apart, attachment, ip, spec};
 
-const LIMIT: Duration = Duration::from_secs(20);
-const SIZE: u32 = 65_536;
-const BRIDGE: &str = "ls-0123456789";
-
-/// Runs it on a thread that has a network namespace of its own, which is the host's for what it starts.
-fn apart(work: impl AsyncFnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(work());
-    });
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+fn place(runtime: Runtime) -> Place {
+    sh(&format!(
+        "ip link set lo up; ip link add {BRIDGE} type bridge; ip addr add 10.9.0.1/24 dev {BRIDGE}
+         ip link set {BRIDGE} up"
+    ));
+    Place::new(runtime)
 }
 
-/// A data directory of its own; whatever a test leaves running is ended with it.
-struct Place {
-    dir: tempfile::TempDir,
-    containers: Option<Containers>,
+async fn start(place: &Place, spec: &ContainerSpec, published: &[Published]) -> Result<(), String> {
+    place.create(spec).await;
+    let attached = Attached { links: vec![attachment(2)], published: published.into(), shared: None };
+    let network = StartNetwork { attached, ..StartNetwork::default() };
+    place.all().start_with(&spec.id, network).await.map_err(|error| error.to_string())
 }
 
-impl Place {
-    fn new(runtime: Runtime) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let layer = dir.path().join("layer");
-        for folder in ["bin", "etc", "tmp", "proc", "dev", "sys"] {
-            fs::create_dir_all(layer.join(folder)).expect("a layer");
+/// Waits until it has written so many lines.
+async fn lines(place: &Place, spec: &ContainerSpec, count: usize) -> Vec<String> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        let written = place.written(spec).await;
+        let lines: Vec<String> = written.lines().map(|line| line.trim().to_owned()).collect();
+        if lines.len() >= count {
+            return lines;
         }
-        fs::copy("/bin/busybox", layer.join("bin/busybox")).expect("busybox-static is installed");
-        for name in ["sh", "sleep", "ls", "httpd", "grep", "echo"] {
-            std::os::unix::fs::symlink("busybox", layer.join("bin").join(name)).expect("a link");
-        }
-        fs::write(layer.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\n").expect("passwd");
-        fs::create_dir_all(dir.path().join("data")).expect("data");
-        let first = 3_000_000_000 + std::process::id() % 2000 * 500_000;
-        for file in ["subuid", "subgid"] {
-            fs::write(dir.path().join(file), format!("longshore:{first}:{}\n", SIZE * 7)).expect("written");
-        }
-        let mut settings = Settings::new(dir.path().join("data"), dir.path().join("run")).expect("settings");
-        settings.exe = PathBuf::from(env!("CARGO_BIN_EXE_longshore"));
-        settings.runtime = runtime;
-        settings.ids.subuid = dir.path().join("subuid");
-        settings.ids.subgid = dir.path().join("subgid");
-        settings.ids.register = dir.path().join("register");
-        sh(&format!(
-            "ip link set lo up; ip link add {BRIDGE} type bridge; ip addr add 10.9.0.1/24 dev {BRIDGE}
-             ip link set {BRIDGE} up"
-        ));
-        let (containers, warnings) = Containers::open(settings).expect("opens");
-        assert!(warnings.is_empty(), "{warnings:?}");
-        Self { dir, containers: Some(containers) }
-    }
-
-    fn all(&self) -> &Containers {
-        self.containers.as_ref().expect("open")
-    }
-
-    async fn start(&self, spec: &ContainerSpec, published: &[Published]) -> Result<(), String> {
-        let image = ImageDefaults { environment: vec!["PATH=/bin".into()], ..ImageDefaults::default() };
-        self.all().create(spec, vec![self.dir.path().join("layer")], &image).await.expect("created");
-        let attached = Attached { links: vec![attachment()], published: published.into(), shared: None };
-        self.all()
-            .start_with(&spec.id, StartNetwork { attached, ..StartNetwork::default() })
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string())
-    }
-
-    /// Waits until it has written so many lines.
-    async fn lines(&self, spec: &ContainerSpec, count: usize) -> Vec<String> {
-        let until = Instant::now() + LIMIT;
-        loop {
-            let lines = longshore::logs::read(&self.all().log_dir(&spec.id), &Select::default());
-            let lines: Vec<LogLine> = lines.map(|line| line.expect("a line")).collect().await;
-            if lines.len() >= count {
-                return lines.iter().map(|line| String::from_utf8_lossy(&line.written()).trim().to_owned()).collect();
-            }
-            assert!(Instant::now() < until, "it wrote {} lines", lines.len());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(containers) = self.containers.take() else { return };
-        let clean = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                for id in containers.observe().keys() {
-                    containers.remove(id).await.expect("removed");
-                }
-            });
-        });
-        let clean = clean.join();
-        if !std::thread::panicking() {
-            clean.expect("cleaned");
-        }
+        assert!(Instant::now() < until, "it wrote {} lines", lines.len());
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 fn sh(script: &str) {
     let done = Command::new("sh").args(["-ec", script]).output().expect("a shell");
     assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().expect("an address")
-}
-
-fn attachment() -> Attachment {
-    Attachment {
-        network: NetworkId::from_hex(&"a".repeat(64)).expect("an id"),
-        name: NetworkName::parse("shop_default").expect("a name"),
-        link: Link::Bridge { bridge: BRIDGE.into(), port: "lv00000000001".into() },
-        interface: "eth0".into(),
-        mac: Some(Mac([2, 0, 0, 0, 1, 1])),
-        addresses: vec![Cidr::parse("10.9.0.2/24").expect("an address")],
-        gateways: vec![ip("10.9.0.1")],
-        mtu: 1500,
-        internal: false,
-    }
-}
-
-fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> ContainerSpec {
-    let mut service = Service {
-        name: ServiceName::parse(name).expect("a name"),
-        image: None,
-        platform: None,
-        pull: PullPolicy::Missing,
-        replicas: 1,
-        container_name: None,
-        process: Process { command: Some(vec!["/bin/sh".into(), "-c".into(), script.into()]), ..Process::default() },
-        hostname: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        restart: RestartPolicy::No,
-        stop: StopPolicy { signal: None, grace_ms: 100 },
-        network: NetworkMode::Networks(Box::default()),
-        read_only: false,
-        names: Default::default(),
-        isolation: Default::default(),
-        resources: Default::default(),
-        loosenings: Vec::new(),
-        wishes: Vec::new(),
-        holds: Vec::new(),
-        hash: SpecHash::of(script.as_bytes()),
-    };
-    change(&mut service);
-    let slot = Slot { project: ProjectName::parse("shop").expect("a name"), service: service.name.clone(), number: 1 };
-    let digest = Digest::parse(&format!("sha256:{}", "a".repeat(64))).expect("a digest");
-    ContainerSpec {
-        id: ContainerId::derive(&slot, &SpecHash::of(format!("{service:?}").as_bytes()), &digest),
-        name: ContainerName::parse(&format!("shop-{name}-1")).expect("a name"),
-        image: ImageReference::parse("busybox").expect("a reference"),
-        image_digest: digest,
-        slot,
-        service,
-    }
 }
 
 fn published(address: Option<&str>, port: u16, protocol: Protocol, exposure: Exposure) -> Published {
@@ -189,23 +58,22 @@ fn taken(port: u16) -> [bool; 2] {
 
 /// No process of the container has a socket.
 const COUNTS: &str = "ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c socket:; exec sleep 1000";
-const SERVES: &str = "echo served > /tmp/index.html; exec httpd -f -p 80 -h /tmp";
 
 async fn kept(runtime: Runtime, user: UserNamespace) {
-    let place = Place::new(runtime);
+    let place = place(runtime);
     let counts = spec("counts", COUNTS, |service| service.isolation.user = user);
     let ports = [
         published(None, 8000, Protocol::Tcp, Exposure::All),
         published(None, 8000, Protocol::Udp, Exposure::All),
         published(None, 8001, Protocol::Tcp, Exposure::HostFirewall),
     ];
-    place.start(&counts, &ports).await.expect("started");
-    assert_eq!(place.lines(&counts, 1).await, ["0"]);
+    start(&place, &counts, &ports).await.expect("started");
+    assert_eq!(lines(&place, &counts, 1).await, ["0"]);
     assert_eq!((taken(8000), taken(8001)), ([true, true], [true, false]));
     place.all().stop(&counts.id, None, 100).await.expect("stopped");
     assert_eq!(taken(8000), [false, false]);
     // And again at once, although the process that carried a port may still be ending.
-    place.start(&counts, &ports).await.expect("started again");
+    start(&place, &counts, &ports).await.expect("started again");
     assert_eq!(taken(8000), [true, true]);
 }
 
@@ -227,15 +95,15 @@ fn ports_are_kept_with_runc() {
 #[test]
 fn a_start_says_who_has_the_port() {
     apart(async || {
-        let place = Place::new(Runtime::Embedded);
+        let place = place(Runtime::Embedded);
         let serves = spec("serves", SERVES, |_| {});
         let other = TcpListener::bind("127.0.0.1:8000").expect("free");
         let ports = [published(None, 8000, Protocol::Tcp, Exposure::All)];
-        let error = place.start(&serves, &ports).await.expect_err("taken");
+        let error = start(&place, &serves, &ports).await.expect_err("taken");
         let words = format!("(process {}); end it, or choose another port", std::process::id());
         assert!(error.contains("port 8000/tcp is taken by ") && error.contains(&words), "{error}");
         drop(other);
-        place.start(&serves, &ports).await.expect("started");
+        start(&place, &serves, &ports).await.expect("started");
     });
 }
 
@@ -259,14 +127,14 @@ async fn ended(pid: i32) {
 #[test]
 fn where_the_hosts_rules_decide_a_process_carries_the_port() {
     apart(async || {
-        let place = Place::new(Runtime::Embedded);
+        let place = place(Runtime::Embedded);
         let serves = spec("serves", &format!("echo ready; {SERVES}"), |_| {});
         let ports = [
             published(None, 8000, Protocol::Tcp, Exposure::HostFirewall),
             published(Some("::1"), 8001, Protocol::Tcp, Exposure::All),
         ];
-        place.start(&serves, &ports).await.expect("started");
-        place.lines(&serves, 1).await;
+        start(&place, &serves, &ports).await.expect("started");
+        lines(&place, &serves, 1).await;
         let until = Instant::now() + LIMIT;
         while fetch("127.0.0.1:8000").is_err() {
             assert!(Instant::now() < until, "nobody answers");
@@ -297,14 +165,14 @@ fn where_the_hosts_rules_decide_a_process_carries_the_port() {
         place.all().stop(&serves.id, None, 100).await.expect("stopped");
 
         // It ends with the container, and where that did not start.
-        place.start(&serves, &ports).await.expect("started again");
+        start(&place, &serves, &ports).await.expect("started again");
         let Some(Holder::Program { pid, .. }) = holder(&(None, 8000, Protocol::Tcp)) else { panic!("nobody has it") };
         place.all().stop(&serves.id, None, 100).await.expect("stopped");
         ended(pid).await;
         assert_eq!((taken(8000), taken(8001)), ([false, false], [false, false]));
         let broken = spec("broken", "", |service| service.process.command = Some(vec!["/nowhere".into()]));
         let started = Instant::now();
-        place.start(&broken, &ports).await.expect_err("no such command");
+        start(&place, &broken, &ports).await.expect_err("no such command");
         assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
         let until = Instant::now() + LIMIT;
         while taken(8000) != [false, false] {

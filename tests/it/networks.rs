@@ -568,7 +568,7 @@ fn udp_flows_that_began_without_rules_are_led_right_once_they_are_there() {
 /// The processes that carry ports on this machine.
 fn carriers(town: &Town) -> Vec<String> {
     let all = town.here(
-        "for p in $(pgrep -x longshore-ports); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done",
+        "for p in $(grep -lx longshore-ports /proc/[0-9]*/comm 2>/dev/null | cut -d/ -f3); do [ \"$(readlink /proc/$p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ] && echo $p; done",
     );
     all.lines().map(str::to_owned).collect()
 }
