@@ -63,7 +63,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{Attached, ContainerId, ContainerSpec, ContainerState, ObservedContainer, Signal, Timestamp};
+use crate::model::{
+    Attached, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
+};
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
@@ -382,6 +384,18 @@ impl Containers {
 
     fn state(&self, id: &ContainerId) -> Option<ContainerState> {
         self.known().get(id).map(|known| known.observed.state.clone())
+    }
+
+    /// The init of a container that runs.
+    #[must_use]
+    pub fn init(&self, id: &ContainerId) -> Option<ProcessId> {
+        match self.state(id)? {
+            ContainerState::Running { init, .. } => Some(init),
+            ContainerState::Created
+            | ContainerState::Exited { .. }
+            | ContainerState::StartFailed { .. }
+            | ContainerState::Orphaned { .. } => None,
+        }
     }
 
     fn busy(&self, id: &ContainerId) -> Option<Arc<tokio::sync::Mutex<()>>> {

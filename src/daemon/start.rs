@@ -24,7 +24,7 @@ use crate::container::subids::Sources;
 use crate::container::{self, Containers};
 use crate::host::LinuxHost;
 use crate::image::{self, Images};
-use crate::model::{CapabilitySet, ContainerState, Timestamp};
+use crate::model::{CapabilitySet, Timestamp};
 use crate::network::{self, Networks};
 use crate::plan::Limits;
 use crate::reconcile::view::View;
@@ -216,11 +216,8 @@ async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconci
 /// What containers are joined to, as it was recorded with them.
 fn holders(containers: &Containers) -> Vec<network::Holder> {
     let each = containers.observe().into_iter().filter_map(|(id, container)| {
-        let init = match container.state {
-            ContainerState::Running { init, .. } => Some(init),
-            _ => None,
-        };
-        Some(network::Holder { attached: containers.attached(&id)?, spec: container.spec, init })
+        let (attached, init) = (containers.attached(&id)?, containers.init(&id));
+        Some(network::Holder { attached, spec: container.spec, init })
     });
     each.collect()
 }

@@ -3,18 +3,18 @@
 use super::LinuxHost;
 use super::apply::failed;
 use crate::container::StartNetwork;
-use crate::model::{ContainerId, ContainerSpec, ContainerState, NetworkPlace, ProcessId};
+use crate::model::{ContainerSpec, NetworkPlace};
 use crate::reconcile::ActionError;
 
 impl LinuxHost {
     /// Its addresses, ports and rules first, then the container, then its names.
     pub(super) async fn start(&self, spec: &ContainerSpec, place: &NetworkPlace) -> Result<(), ActionError> {
         let shared = match place {
-            NetworkPlace::Of(target) => self.init_of(target),
+            NetworkPlace::Of(target) => self.containers.init(target),
             NetworkPlace::Plain | NetworkPlace::Networks(_) => None,
         };
         // One that runs has what it was given.
-        if self.init_of(&spec.id).is_none() {
+        if self.containers.init(&spec.id).is_none() {
             let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
             let (resolver, host_gateway) = (!attached.links.is_empty(), self.networks.host_gateway(&attached));
             let given = StartNetwork { attached, resolver, host_gateway };
@@ -23,21 +23,11 @@ impl LinuxHost {
                 return Err(failed(&error));
             }
         }
-        match self.init_of(&spec.id) {
+        match self.containers.init(&spec.id) {
             Some(init) => self.networks.started(&spec.id, init),
             // It has ended already.
             None => self.networks.ended(&spec.id),
         }
         Ok(())
-    }
-
-    fn init_of(&self, id: &ContainerId) -> Option<ProcessId> {
-        match self.containers.observe().remove(id)?.state {
-            ContainerState::Running { init, .. } => Some(init),
-            ContainerState::Created
-            | ContainerState::Exited { .. }
-            | ContainerState::StartFailed { .. }
-            | ContainerState::Orphaned { .. } => None,
-        }
     }
 }

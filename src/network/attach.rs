@@ -127,16 +127,16 @@ impl Networks {
 
     /// It does not run, or did not come to run.
     pub fn ended(&self, id: &ContainerId) {
-        if let Some(lease) = self.state().leases.0.get_mut(id) {
-            lease.life = Life::Ended;
+        let before = self.state().leases.0.get_mut(id).map(|lease| std::mem::replace(&mut lease.life, Life::Ended));
+        if before.is_some_and(|life| life != Life::Ended) {
+            self.after_ends();
         }
-        self.after_ends();
     }
 
     /// Who runs now, as the host sees it. Who does not any more is not named and not reached any more; who does is, whatever was seen
     /// before: a look that was taken while a container started may come after it has.
     pub fn alive(&self, running: &BTreeMap<ContainerId, ProcessId>) {
-        let mut changed = false;
+        let (mut changed, mut ruled) = (false, false);
         for (id, lease) in &mut self.state().leases.0 {
             let now = match (running.get(id), lease.life) {
                 (Some(init), _) => Life::Running(*init),
@@ -144,10 +144,14 @@ impl Networks {
                 (None, life) => life,
             };
             changed |= now != lease.life;
+            // Who starts has its rules already.
+            ruled |= (now == Life::Ended) != (lease.life == Life::Ended);
             lease.life = now;
         }
-        if changed {
-            self.after_ends();
+        match (changed, ruled) {
+            (_, true) => self.after_ends(),
+            (true, false) => self.answer_names(),
+            (false, false) => {}
         }
     }
 

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::addresses::{self, Taken};
 use super::leases::{Lease, Life};
-use super::netlink::Snapshot;
-use super::netlink::Socket;
+use super::netlink::{Snapshot, Socket};
 use super::watch::Watch;
 use super::{Networks, State, bridge, ports, rules, sysctl};
 use crate::model::{ContainerId, Driver, Link, NetworkId, Published};

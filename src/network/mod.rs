@@ -178,9 +178,8 @@ impl Networks {
         notes.extend(all.sweep());
         all.look_now();
         all.answer_names();
-        if all.families() == (false, false)
-            && let Err(error) = all.enforce().await
-        {
+        let none = all.state().made.is_empty();
+        if none && let Err(error) = all.enforce().await {
             notes.push(format!("{error}"));
         }
         all.watch();

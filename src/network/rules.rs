@@ -134,11 +134,11 @@ impl Networks {
         }
     }
 
-    /// Whether there is any network, and any with IPv6.
-    pub(super) fn families(&self) -> (bool, bool) {
+    /// Whether there is any bridge, and any with IPv6.
+    fn families(&self) -> (bool, bool) {
         let state = self.state();
-        let ipv6 = |made: &super::Made| made.network.ipv6 && made.network.driver == Driver::Bridge;
-        (!state.made.is_empty(), state.made.values().any(ipv6))
+        let bridges = || state.made.values().filter(|made| made.network.driver == Driver::Bridge);
+        (bridges().next().is_some(), bridges().any(|made| made.network.ipv6))
     }
 
     async fn apply(&self, filter: &mut Filter) -> Result<(), GuardError> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Desired, Facts, Planner, Upkeep, WaitingOn, unmet};
 use crate::model::{
     Action, Cidr, Driver, Join, Key, Location, Network, NetworkId, NetworkName, NetworkPlace, ObservedContainer,
-    Problem, Project, ProjectName, Service, ServiceName, Severity,
+    Problem, Project, ProjectName, Service, ServiceName, Severity, Slot, SpecHash,
 };
 
 /// Networks by their names outside: of several definitions that of the first project.
@@ -141,8 +141,10 @@ impl<'a> Networks<'a> {
             asked: BTreeMap::new(),
         };
         networks.note_needed(facts);
+        // Which places are filled by what: asked for each container.
+        let made = facts.observed.containers.values().map(|c| (&c.spec.slot, &c.spec.service.hash)).collect();
         for container in facts.observed.containers.values() {
-            networks.note_container(facts, container);
+            networks.note_container(facts, container, &made);
         }
         for action in facts.under_way.values() {
             if let Action::Start { network: NetworkPlace::Networks(ids), .. } = action {
@@ -165,7 +167,12 @@ impl<'a> Networks<'a> {
         }
     }
 
-    fn note_container(&mut self, facts: &Facts<'a>, container: &'a ObservedContainer) {
+    fn note_container(
+        &mut self,
+        facts: &Facts<'a>,
+        container: &'a ObservedContainer,
+        made: &BTreeSet<(&Slot, &SpecHash)>,
+    ) {
         let attached = attached_to(facts, container);
         let slot = &container.spec.slot;
         let alive = container.state.alive();
@@ -182,8 +189,7 @@ impl<'a> Networks<'a> {
         if matches!(standing(facts, &self.defined, project, service), Standing::InForce) {
             // What a successor is still to be made for stays, and runs again if it ends.
             let surplus = slot.number > service.replicas;
-            let mut others = facts.observed.containers.values().filter(|other| other.spec.slot == *slot);
-            if surplus || others.any(|other| other.spec.service.hash == service.hash) {
+            if surplus || made.contains(&(slot, &service.hash)) {
                 return;
             }
         }
