@@ -507,8 +507,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let killed = std::process::Command::new("kill").arg(&self.pid).status();
-        assert!(killed.is_ok_and(|status| status.success()) || std::thread::panicking(), "it ended by itself");
+        let pid = self.pid.parse().map(nix::unistd::Pid::from_raw).expect("a pid");
+        let killed = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        assert!(killed.is_ok() || std::thread::panicking(), "it ended by itself");
     }
 }
 
