@@ -585,6 +585,46 @@ fn a_thousand_containers_are_one_quick_transaction() {
     println!("a look after somebody else's change: {:?}", started.elapsed());
 }
 
+#[test]
+fn while_rules_are_replaced_nothing_is_lost() {
+    let mut world = World::new();
+    // The more there is, the longer the kernel is at it.
+    let ours = std::mem::replace(&mut world.rules, many(500));
+    world.rules.endpoints.extend(ours.endpoints);
+    world.rules.published.extend(ours.published);
+    world.apply();
+    let transaction = world.rules.transaction(world.nft.families());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let (asked, lost) = std::thread::scope(|scope| {
+        let ask = |to: &'static str| {
+            let (place, done) = (&world.containers["a1"], &done);
+            move || {
+                place.run(|| {
+                    let to: SocketAddr = to.parse().unwrap();
+                    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+                    // The links have only just come up.
+                    assert!((0..20).any(|_| udp(&socket, to).is_some()), "{to} does not answer at all");
+                    let (mut asked, mut lost) = (0, 0);
+                    while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                        asked += 1;
+                        lost += usize::from(udp(&socket, to).is_none());
+                    }
+                    (asked, lost)
+                })
+            }
+        };
+        let asking = ["192.0.2.9:80", "[2001:db8::9]:80"].map(|to| scope.spawn(ask(to)));
+        let nft = &mut world.nft;
+        let applied = world.host.run(|| (0..40).try_for_each(|_| wait(nft.apply(&transaction))));
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        applied.unwrap();
+        asking.into_iter().map(|thread| thread.join().unwrap()).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    });
+    println!("{asked} questions while the rules were replaced 40 times: {lost} without an answer");
+    assert!(asked > 100, "{asked}");
+    assert_eq!(lost, 0, "of {asked}");
+}
+
 fn many(containers: u16) -> Rules {
     let mut rules = rules();
     let numbers = || (0..containers).map(|n| (n, n.to_be_bytes()));

@@ -72,10 +72,34 @@ impl Draft {
             "family": family, "table": table, "name": name,
             "type": kind, "hook": hook, "prio": priority, "policy": "accept"
         } } }));
+        self.rules(name, rules);
+    }
+
+    /// A chain that others jump to, for `of`: that and the jump, for [`by`].
+    pub(super) fn branch(&mut self, what: &str, of: &str, rules: Vec<Vec<Value>>) -> (String, Value) {
+        let name = format!("{what}_{of}");
+        let (family, table) = (self.table.family, self.table.name.as_str());
+        self.commands.push(json!({ "add": { "chain": { "family": family, "table": table, "name": name } } }));
+        self.rules(&name, rules);
+        (of.to_owned(), json!({ "jump": { "target": name } }))
+    }
+
+    fn rules(&mut self, chain: &str, rules: Vec<Vec<Value>>) {
+        let (family, table) = (self.table.family, self.table.name.as_str());
         self.commands.extend(rules.into_iter().map(
-            |rule| json!({ "add": { "rule": { "family": family, "table": table, "chain": name, "expr": rule } } }),
+            |rule| json!({ "add": { "rule": { "family": family, "table": table, "chain": chain, "expr": rule } } }),
         ));
     }
+}
+
+/// Each value of `key` has its own verdict; the others have none.
+pub(super) fn by(key: &Value, verdicts: Vec<(String, Value)>) -> Value {
+    json!({ "vmap": { "key": key, "data": { "set": verdicts } } })
+}
+
+/// Back to where the branch was taken.
+pub(super) fn leave_branch() -> Value {
+    json!({ "return": null })
 }
 
 pub(super) fn meta(key: &str) -> Value {

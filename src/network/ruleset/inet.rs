@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde_json::{Value, json};
 
 use super::expression::{
-    Draft, Hook, accept, address, drop, field, is, meta, not, number, one_of, prefix, tracked, tuple,
+    Draft, Hook, accept, address, by, drop, field, is, leave_branch, meta, not, number, one_of, prefix, tracked, tuple,
 };
 use super::{Answered, Rules, Table, answered};
 use crate::model::{Cidr, Protocol};
@@ -66,12 +66,21 @@ pub(super) fn table(rules: &Rules, ipv6: bool) -> (Table, Vec<Value>) {
         addresses(&mut draft, rules, family);
         ports(&mut draft, rules, family);
     }
-    draft.chain("enter", ENTER, enter(families));
+    let (mut sources, mut hairpins) = (Vec::new(), Vec::new());
+    let mut subnets: BTreeMap<&str, Vec<Cidr>> = BTreeMap::new();
+    for network in &rules.networks {
+        subnets.entry(&network.interface).or_default().extend(&network.subnets);
+    }
+    for (bridge, own) in &subnets {
+        sources.push(draft.branch("from", bridge, from(own, families)));
+        hairpins.push(draft.branch("back", bridge, back(own, families)));
+    }
+    draft.chain("enter", ENTER, enter(families, sources));
     draft.chain("publish_in", PUBLISH_IN, publish(families, &[AT, ALL]));
     draft.chain("publish_here", PUBLISH_HERE, publish(families, &[HERE, AT, ALL]));
     draft.chain("between", BETWEEN, between());
     draft.chain("host", HOST, host(rules.api, families));
-    draft.chain("leave", LEAVE, leave(families));
+    draft.chain("leave", LEAVE, leave(families, hairpins));
     draft.done()
 }
 
@@ -85,33 +94,26 @@ fn names(draft: &mut Draft, rules: &Rules) {
 }
 
 fn addresses(draft: &mut Draft, rules: &Rules, family: &Family) {
-    // Two that overlap would be refused.
-    let widest = |all: Vec<(&str, Cidr)>| -> Vec<(String, Cidr)> {
-        let within = |one: &(&str, Cidr), other: &(&str, Cidr)| {
-            one.0 == other.0 && other.1.prefix <= one.1.prefix && other.1.contains(one.1.network().address)
+    let masquerade = rules.networks.iter().filter(|network| network.masquerade && !network.internal);
+    let masquerade = masquerade.flat_map(|network| &network.subnets);
+    let prefixes = |all: &mut dyn Iterator<Item = &Cidr>| {
+        let all: Vec<Cidr> = all.filter(|cidr| family.has(**cidr)).copied().collect();
+        widest(&all).map(prefix).collect::<Vec<_>>()
+    };
+    draft.intervals(&family.named("masquerade"), &family.kind.into(), prefixes(&mut { masquerade }));
+    draft.intervals(&family.named("blocked"), &family.kind.into(), prefixes(&mut rules.blocked.iter()));
+}
+
+/// Without those that lie in another one: two that overlap would be refused.
+fn widest(all: &[Cidr]) -> impl Iterator<Item = Cidr> {
+    let within = |one: Cidr, other: Cidr| other.prefix <= one.prefix && other.contains(one.network().address);
+    let kept = move |at: usize, one: Cidr| {
+        let wider = |(other_at, other): (usize, &Cidr)| {
+            at != other_at && within(one, *other) && (one.network() != other.network() || other_at < at)
         };
-        let kept = all.iter().enumerate().filter(|(at, one)| {
-            let wider = |(other_at, other): (usize, &(&str, Cidr))| {
-                *at != other_at && within(one, other) && (one.1.network() != other.1.network() || other_at < *at)
-            };
-            !all.iter().enumerate().any(wider)
-        });
-        kept.map(|(_, (of, cidr))| ((*of).to_owned(), *cidr)).collect()
+        !all.iter().enumerate().any(wider)
     };
-    let subnets = |masquerade: bool| {
-        let networks = rules.networks.iter().filter(move |n| !masquerade || (n.masquerade && !n.internal));
-        networks.flat_map(|n| n.subnets.iter().map(move |subnet| (n.interface.as_str(), *subnet)))
-    };
-    let of_family = |(_, subnet): &(&str, Cidr)| family.has(*subnet);
-    let own = widest(subnets(false).filter(of_family).collect());
-    let own = own.into_iter().map(|(bridge, subnet)| tuple([bridge.into(), prefix(subnet)]));
-    draft.intervals(&family.named("own"), &json!(["ifname", family.kind]), own.collect());
-    let masquerade = widest(subnets(true).filter(of_family).map(|(_, subnet)| ("", subnet)).collect());
-    let masquerade = masquerade.into_iter().map(|(_, subnet)| prefix(subnet));
-    draft.intervals(&family.named("masquerade"), &family.kind.into(), masquerade.collect());
-    let blocked = widest(rules.blocked.iter().filter(|cidr| family.has(**cidr)).map(|cidr| ("", *cidr)).collect());
-    let blocked = blocked.into_iter().map(|(_, cidr)| prefix(cidr));
-    draft.intervals(&family.named("blocked"), &family.kind.into(), blocked.collect());
+    all.iter().enumerate().filter(move |(at, one)| kept(*at, **one)).map(|(_, cidr)| *cidr)
 }
 
 /// What a port is looked up by: the address on which it is answered, if one is, its protocol and its number.
@@ -163,21 +165,53 @@ fn on_same_bridge() -> Value {
     is(&tuple([meta("iifname"), meta("oifname")]), "@same")
 }
 
-fn enter(families: &[Family]) -> Vec<Vec<Value>> {
+/// `sources`: a branch for each bridge.
+///
+/// A set of bridges with their subnets would say the same, but the kernel fills such a set (pipapo) only at the end of a transaction,
+/// after the rules have begun to look into it: what came from a container meanwhile would be dropped.
+fn enter(families: &[Family], sources: Vec<(String, Value)>) -> Vec<Vec<Value>> {
     let mut rules = vec![vec![not(&meta("iifname"), "@bridges"), accept()]];
     for family in families {
         rules.push(vec![is(&family.destination(), family.set("blocked")), drop()]);
-        let own = not(&tuple([meta("iifname"), family.source()]), family.set("own"));
-        if family.ipv6 {
-            let local = one_of(&json!(["::", { "prefix": { "addr": "fe80::", "len": 10 } }]));
-            rules.push(vec![not(&family.source(), local), own, drop()]);
-        } else {
-            let loopback = json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } });
-            rules.push(vec![is(&family.destination(), loopback), drop()]);
-            rules.push(vec![own, drop()]);
+        if !family.ipv6 {
+            rules.push(vec![is(&family.destination(), loopback()), drop()]);
         }
     }
+    if !sources.is_empty() {
+        rules.push(vec![by(&meta("iifname"), sources)]);
+    }
     rules
+}
+
+/// What comes from a network has an address of it.
+fn from(own: &[Cidr], families: &[Family]) -> Vec<Vec<Value>> {
+    let mut rules = Vec::new();
+    for family in families {
+        let subnets = own.iter().filter(|subnet| family.has(**subnet));
+        rules.extend(subnets.map(|subnet| vec![is(&family.source(), prefix(*subnet)), leave_branch()]));
+        if family.ipv6 {
+            let local = one_of(&json!(["::", { "prefix": { "addr": "fe80::", "len": 10 } }]));
+            rules.push(vec![is(&family.source(), local), leave_branch()]);
+        }
+    }
+    rules.push(vec![drop()]);
+    rules
+}
+
+/// From a container to a port that its own network publishes: it would answer directly, from another address than was asked.
+fn back(own: &[Cidr], families: &[Family]) -> Vec<Vec<Value>> {
+    let of = |family: &Family, subnet: &Cidr| {
+        family.has(*subnet).then(|| vec![is(&family.source(), prefix(*subnet)), masquerade()])
+    };
+    families.iter().flat_map(|family| own.iter().filter_map(move |subnet| of(family, subnet))).collect()
+}
+
+fn loopback() -> Value {
+    json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } })
+}
+
+fn masquerade() -> Value {
+    json!({ "masquerade": null })
 }
 
 /// The more exact map first.
@@ -196,7 +230,7 @@ fn publish(families: &[Family], maps: &[&str]) -> Vec<Vec<Value>> {
             let mut rule = vec![is(&meta("l4proto"), protocols.clone()), local.clone()];
             if !here && !family.ipv6 {
                 // Whoever sends that to an interface wants to be taken for this machine.
-                rule.push(not(&family.destination(), json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } })));
+                rule.push(not(&family.destination(), loopback()));
             }
             rule.push(dnat);
             rules.push(rule);
@@ -243,17 +277,16 @@ fn host(api: Option<SocketAddr>, families: &[Family]) -> Vec<Vec<Value>> {
     rules
 }
 
-fn leave(families: &[Family]) -> Vec<Vec<Value>> {
-    let masquerade = || json!({ "masquerade": null });
+/// `hairpins`: a branch for each bridge.
+fn leave(families: &[Family], hairpins: Vec<(String, Value)>) -> Vec<Vec<Value>> {
     let mut rules = Vec::new();
+    if families.iter().any(|family| !family.ipv6) {
+        rules.push(vec![to_ours(), is(&Family::V4.source(), loopback()), masquerade()]);
+    }
+    if !hairpins.is_empty() {
+        rules.push(vec![tracked("status", &"dnat".into()), by(&meta("oifname"), hairpins)]);
+    }
     for family in families {
-        if !family.ipv6 {
-            let loopback = json!({ "prefix": { "addr": "127.0.0.0", "len": 8 } });
-            rules.push(vec![to_ours(), is(&family.source(), loopback), masquerade()]);
-        }
-        // From a container to a port that its own network publishes: it would answer directly, from another address than was asked.
-        let own = is(&tuple([meta("oifname"), family.source()]), family.set("own"));
-        rules.push(vec![tracked("status", &"dnat".into()), own, masquerade()]);
         let outside = not(&meta("oifname"), "@bridges");
         rules.push(vec![outside, is(&family.source(), family.set("masquerade")), masquerade()]);
     }
