@@ -93,7 +93,7 @@ impl Draft {
 }
 
 /// Each value of `key` has its own verdict; the others have none.
-pub(super) fn by(key: &Value, verdicts: Vec<(String, Value)>) -> Value {
+pub(super) fn by(key: &Value, verdicts: &[(String, Value)]) -> Value {
     json!({ "vmap": { "key": key, "data": { "set": verdicts } } })
 }
 

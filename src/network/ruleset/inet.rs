@@ -75,12 +75,12 @@ pub(super) fn table(rules: &Rules, ipv6: bool) -> (Table, Vec<Value>) {
         sources.push(draft.branch("from", bridge, from(own, families)));
         hairpins.push(draft.branch("back", bridge, back(own, families)));
     }
-    draft.chain("enter", ENTER, enter(families, sources));
+    draft.chain("enter", ENTER, enter(families, &sources));
     draft.chain("publish_in", PUBLISH_IN, publish(families, &[AT, ALL]));
     draft.chain("publish_here", PUBLISH_HERE, publish(families, &[HERE, AT, ALL]));
     draft.chain("between", BETWEEN, between());
     draft.chain("host", HOST, host(rules.api, families));
-    draft.chain("leave", LEAVE, leave(families, hairpins));
+    draft.chain("leave", LEAVE, leave(families, &hairpins));
     draft.done()
 }
 
@@ -169,7 +169,7 @@ fn on_same_bridge() -> Value {
 ///
 /// A set of bridges with their subnets would say the same, but the kernel fills such a set (pipapo) only at the end of a transaction,
 /// after the rules have begun to look into it: what came from a container meanwhile would be dropped.
-fn enter(families: &[Family], sources: Vec<(String, Value)>) -> Vec<Vec<Value>> {
+fn enter(families: &[Family], sources: &[(String, Value)]) -> Vec<Vec<Value>> {
     let mut rules = vec![vec![not(&meta("iifname"), "@bridges"), accept()]];
     for family in families {
         rules.push(vec![is(&family.destination(), family.set("blocked")), drop()]);
@@ -278,7 +278,7 @@ fn host(api: Option<SocketAddr>, families: &[Family]) -> Vec<Vec<Value>> {
 }
 
 /// `hairpins`: a branch for each bridge.
-fn leave(families: &[Family], hairpins: Vec<(String, Value)>) -> Vec<Vec<Value>> {
+fn leave(families: &[Family], hairpins: &[(String, Value)]) -> Vec<Vec<Value>> {
     let mut rules = Vec::new();
     if families.iter().any(|family| !family.ipv6) {
         rules.push(vec![to_ours(), is(&Family::V4.source(), loopback()), masquerade()]);
