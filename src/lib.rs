@@ -22,6 +22,7 @@
 //! | [`container`] | bundle, OCI runtime spec, the link to the shim |
 //! | [`shim`] | the role that is the parent of a container |
 //! | [`runtime`] | short single-threaded helper calls |
+//! | [`volume`] | named volumes: their folders, their records, what is mounted on them, copies of them |
 //! | [`logs`] | container output: reading and following |
 //! | [`store`] | the database |
 //! | [`source`] | the watched folder |
@@ -57,3 +58,4 @@ pub mod shim;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod volume;

@@ -171,6 +171,8 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         stop: StopPolicy { signal: None, grace_ms: 100 },
         network: NetworkMode::None,
         read_only: false,
+        mounts: Vec::new(),
+        required_mounts: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),

@@ -17,6 +17,7 @@ mod resources;
 mod sentence;
 mod service;
 mod settings;
+mod volume;
 
 pub use action::{Action, Key};
 pub use attached::{Attached, Attachment, Exposure, Link, NetworkPlace, ObservedNetwork, Published};
@@ -30,7 +31,7 @@ pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,
     Seccomp, Tmpfs, UserNamespace, Which,
 };
-pub use name::{ContainerName, NameError, NetworkName, ProjectName, ServiceName};
+pub use name::{ContainerName, NameError, NetworkName, ProjectName, ServiceName, VolumeName};
 pub use network::{
     AddressPool, Cidr, Driver, Exposed, IpvlanMode, Join, Mac, MacvlanMode, Membership, Network, NetworkId, Port,
     Protocol, ServiceLink,
@@ -43,6 +44,7 @@ pub use service::{
     Wish,
 };
 pub use settings::Settings;
+pub use volume::{Bind, Mount, MountSource, Owner, Propagation, Recursive, Relabel, Volume, VolumeMount, VolumeRef};
 
 /// Milliseconds since the Unix epoch. The model is handed time, it never asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -102,6 +102,19 @@ impl ContainerName {
     }
 }
 
+name!(
+    /// A volume's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, as Docker has it.
+    VolumeName, "volume name", 200, "letters, digits, '.', '-' and '_'",
+    |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_')
+);
+
+impl VolumeName {
+    /// One that nobody has to remember: `hex` is 64 digits.
+    pub(super) fn anonymous(hex: &str) -> Self {
+        Self(hex.to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Names, Network, NetworkName, Platform,
-    Problem, ProjectName, Resources, ServiceName, SpecHash,
+    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, Names, Network, NetworkName,
+    Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -19,6 +19,8 @@ pub struct Project {
     pub services: BTreeMap<ServiceName, Service>,
     /// The networks that it defines, by their names outside: those that a service of it uses, and those with a `name`.
     pub networks: BTreeMap<NetworkName, Network>,
+    /// The volumes that it defines, by their names outside.
+    pub volumes: BTreeMap<VolumeName, Volume>,
 }
 
 /// One service: what each of its containers is made of.
@@ -52,6 +54,10 @@ pub struct Service {
     pub network: NetworkMode,
     /// `read_only`.
     pub read_only: bool,
+    /// `volumes`, `volumes_from`; by target, none twice.
+    pub mounts: Vec<Mount>,
+    /// Paths of the host that must be mount points before it is started (`x-longshore: require_mount`).
+    pub required_mounts: Vec<PathBuf>,
     /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.
     pub names: Names,
     /// What it may do and see.

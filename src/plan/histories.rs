@@ -120,6 +120,7 @@ fn edit(world: &mut World, chance: &mut Chance) {
         file: PathBuf::from(format!("{project}.yaml")),
         services: BTreeMap::new(),
         networks: net::networks(&project, 0),
+        volumes: BTreeMap::new(),
     });
     let name = ServiceName::parse(["web", "db", "job"][chance.below(3)]).unwrap();
     if chance.one_in(5) {
@@ -200,6 +201,8 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         stop: StopPolicy { signal: None, grace_ms: [10_000, 5_000][chance.below(2)] },
         network: NetworkMode::None,
         read_only: false,
+        mounts: Vec::new(),
+        required_mounts: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
         resources: Resources { memory: [None, Some(64 << 20)][chance.below(2)], ..Resources::default() },

@@ -161,7 +161,7 @@ impl Reader<'_, '_> {
         let name = name?;
         let definitions = Definitions::read(root, &name, self);
         let (services, networks) = self.services(root, &definitions);
-        Some(Project { name, file: input.path.to_owned(), services, networks })
+        Some(Project { name, file: input.path.to_owned(), services, networks, volumes: BTreeMap::new() })
     }
 
     /// The name as the file gives it, before anything else is filled in.

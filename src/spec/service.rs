@@ -53,6 +53,8 @@ pub(super) fn read(
         stop: policy::stop(body, key, reader),
         network,
         read_only: flag(body, "read_only"),
+        mounts: Vec::new(),
+        required_mounts: Vec::new(),
         names,
         isolation,
         resources,

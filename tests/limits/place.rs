@@ -198,6 +198,8 @@ pub(crate) fn service(command: &[&str]) -> Service {
         stop: StopPolicy { signal: None, grace_ms: 10_000 },
         network: NetworkMode::None,
         read_only: false,
+        mounts: Vec::new(),
+        required_mounts: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),

@@ -148,6 +148,8 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         stop: StopPolicy { signal: None, grace_ms: 100 },
         network: NetworkMode::Networks(Box::default()),
         read_only: false,
+        mounts: Vec::new(),
+        required_mounts: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),

@@ -280,6 +280,8 @@ impl ServiceRecord {
             stop: StopPolicy { signal: self.stop_signal.map(signal).transpose()?, grace_ms: self.stop_grace_ms },
             network: self.network.to_model()?,
             read_only: self.read_only,
+            mounts: Vec::new(),
+            required_mounts: Vec::new(),
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
@@ -346,6 +348,8 @@ pub(super) mod tests {
                 stop: StopPolicy { signal: Some(Signal::KILL), grace_ms: 7 },
                 network: NetworkMode::Host,
                 read_only: true,
+                mounts: Vec::new(),
+                required_mounts: Vec::new(),
                 names: Names {
                     domain: Some("lan".into()),
                     hosts: vec![("db".into(), "10.0.0.7".into())],

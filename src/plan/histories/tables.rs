@@ -21,10 +21,10 @@ pub(super) fn one_service(restart: RestartPolicy) -> World {
     web.wishes.clear();
     let name = ProjectName::parse("alpha").unwrap();
     let services = BTreeMap::from([(web.name.clone(), web)]);
-    world
-        .desired
-        .projects
-        .insert(name.clone(), Project { name, file: "alpha.yaml".into(), services, networks: BTreeMap::new() });
+    world.desired.projects.insert(
+        name.clone(),
+        Project { name, file: "alpha.yaml".into(), services, networks: BTreeMap::new(), volumes: BTreeMap::new() },
+    );
     settle(&mut world);
     world
 }

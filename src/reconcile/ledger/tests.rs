@@ -21,6 +21,8 @@ fn file(project: &str, version: u32) -> Read {
         stop: StopPolicy { signal: None, grace_ms: 0 },
         network: NetworkMode::None,
         read_only: false,
+        mounts: Vec::new(),
+        required_mounts: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),
@@ -29,8 +31,13 @@ fn file(project: &str, version: u32) -> Read {
         holds: Vec::new(),
         hash: SpecHash::of(&version.to_be_bytes()),
     };
-    let project =
-        Project { name, file: "x".into(), services: BTreeMap::from([(service, web)]), networks: BTreeMap::new() };
+    let project = Project {
+        name,
+        file: "x".into(),
+        services: BTreeMap::from([(service, web)]),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+    };
     let document = Document { project, warnings: Vec::new(), references: Vec::new() };
     let source = Remembered { default_name: String::new(), text: version.to_string(), references: Vec::new() };
     Read::Good(Box::new(GoodFile { document, source }))
