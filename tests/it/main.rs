@@ -21,3 +21,4 @@ mod policies;
 mod resources;
 mod support;
 mod survival;
+mod volumes;
