@@ -75,7 +75,8 @@ mod tests {
         let role =
             |name: &str| keys.iter().filter(|k| k.key == name && k.in_service).map(|k| k.role).collect::<Vec<_>>();
         assert_eq!(role("image"), [KeyRole::Acts]);
-        assert!(matches!(role("volumes")[..], [KeyRole::Holds(_)]));
+        assert_eq!(role("volumes"), [KeyRole::Acts]);
+        assert!(matches!(role("secrets")[..], [KeyRole::Holds(_)]));
         assert!(matches!(role("build")[..], [KeyRole::Holds(_)]));
         assert!(matches!(role("healthcheck")[..], [KeyRole::Warns(_)]));
         assert_eq!(role("deploy.resources.limits.memory"), [KeyRole::Acts]);

@@ -21,6 +21,7 @@
 
 mod blkio;
 mod check;
+mod data;
 mod devices;
 mod dotenv;
 mod duration;

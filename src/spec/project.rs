@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::check::{check, path};
+use super::data;
 use super::dotenv::{self, Format};
 use super::effects;
 use super::interpolate::{Lone, interpolate};
@@ -13,16 +14,22 @@ use super::node::{Key, Node, Value};
 use super::report::Report;
 use super::source_text::{MAX_BYTES, Source, Span};
 use super::{Document, FileError, Files, Input, service, substitute, tree};
-use crate::model::{Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service, ServiceName};
+use crate::model::{
+    Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service, ServiceName, Volume, VolumeName,
+};
 
 type Services = BTreeMap<ServiceName, Service>;
 type Networks = BTreeMap<NetworkName, Network>;
+type Volumes = BTreeMap<VolumeName, Volume>;
 
 /// Far more than one host runs; it bounds what is told about one file.
 const MAX_SERVICES: usize = 1000;
 
 /// As many as an address has. A range is written in a few characters and read into as many ports as it has.
 const MAX_PORTS: u32 = 65_535;
+
+/// What the mounts of all services may take in memory: tens of thousands of them.
+const MAX_MOUNT_BYTES: usize = 16 * 1024 * 1024;
 
 /// What reading a service needs from around it.
 pub(super) struct Reader<'r, 'a> {
@@ -35,6 +42,8 @@ pub(super) struct Reader<'r, 'a> {
     service_names: BTreeSet<String>,
     /// How many more ports the file may name.
     ports_left: u32,
+    /// How much more the mounts may take.
+    mount_bytes_left: usize,
 }
 
 /// They come from the `.env` file beside the state file alone: what is true must come from files, not from the environment
@@ -69,6 +78,7 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
         references: BTreeSet::new(),
         service_names: BTreeSet::new(),
         ports_left: MAX_PORTS,
+        mount_bytes_left: MAX_MOUNT_BYTES,
     };
     reader.dotenv(input.path);
     let project = reader.project(input, &mut root);
@@ -101,6 +111,13 @@ impl Reader<'_, '_> {
             }
             None => Err(format!("a file may name at most {MAX_PORTS} ports")),
         }
+    }
+
+    /// Takes note of a mount; whether there is room for it.
+    pub(super) fn spend_mount(&mut self, bytes: usize) -> bool {
+        let left = self.mount_bytes_left.checked_sub(bytes);
+        self.mount_bytes_left = left.unwrap_or_default();
+        left.is_some()
     }
 
     /// The content of a file that the state file names at `at`. A problem with it is told there, without its content.
@@ -160,8 +177,9 @@ impl Reader<'_, '_> {
         effects::beside_services(root, &FILE, self.report);
         let name = name?;
         let definitions = Definitions::read(root, &name, self);
-        let (services, networks) = self.services(root, &definitions);
-        Some(Project { name, file: input.path.to_owned(), services, networks, volumes: BTreeMap::new() })
+        let defined = data::Definitions::read(root, &name, self);
+        let (services, networks, volumes) = self.services(root, &definitions, &defined);
+        Some(Project { name, file: input.path.to_owned(), services, networks, volumes })
     }
 
     /// The name as the file gives it, before anything else is filled in.
@@ -190,7 +208,12 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn services(&mut self, root: &Node, definitions: &Definitions) -> (Services, Networks) {
+    fn services(
+        &mut self,
+        root: &Node,
+        definitions: &Definitions,
+        defined: &data::Definitions,
+    ) -> (Services, Networks, Volumes) {
         let given = root.given("services").map(Node::entries).unwrap_or_default();
         let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
         if given.is_empty() && included.is_none() {
@@ -201,23 +224,29 @@ impl Reader<'_, '_> {
         if given.len() > MAX_SERVICES {
             let at = given.get(MAX_SERVICES).map_or_else(Span::default, |(key, _)| key.at);
             self.report.error(at, "services", format!("a file may have at most {MAX_SERVICES} services"));
-            return (BTreeMap::new(), BTreeMap::new());
+            return (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         }
         self.service_names = given.iter().map(|(name, _)| name.text.clone()).collect();
         let all = self.holds_for_all(root);
-        let mut services = Vec::new();
+        let (mut services, mut mounted) = (Vec::new(), Vec::new());
         for (name, body) in given {
             let key = path("services", &name.text);
-            let Some((mut service, places)) = service::read(name, body, &key, definitions, self) else { continue };
+            let Some((mut service, places, mounts)) = service::read(name, body, &key, definitions, defined, self)
+            else {
+                continue;
+            };
             service.holds.extend(all.iter().cloned());
             services.push((service, places));
+            mounted.push(mounts);
         }
         if included.is_none() {
             self.dependencies(given);
         }
         self.container_names(given);
         let networks = network::finish(&mut services, definitions, self.report);
-        (services.into_iter().map(|(service, _)| (service.name.clone(), service)).collect(), networks)
+        let mut services: Vec<Service> = services.into_iter().map(|(service, _)| service).collect();
+        let volumes = data::finish(&mut services, &mounted, defined, self);
+        (services.into_iter().map(|service| (service.name.clone(), service)).collect(), networks, volumes)
     }
 
     /// What stands beside the services and holds every one of them.

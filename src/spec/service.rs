@@ -7,7 +7,7 @@ use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
-use super::{effects, environment, hash, isolation, names, policy, process, resources};
+use super::{data, effects, environment, hash, isolation, names, policy, process, resources};
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
@@ -16,8 +16,9 @@ pub(super) fn read(
     body: &Node,
     key: &str,
     networks: &Definitions,
+    volumes: &data::Definitions,
     reader: &mut Reader<'_, '_>,
-) -> Option<(Service, Places)> {
+) -> Option<(Service, Places, data::Places)> {
     let parsed = ServiceName::parse(&name.text);
     if let Err(error) = &parsed {
         reader.report.error(name.at, key, error.to_string());
@@ -35,7 +36,9 @@ pub(super) fn read(
     let mut scope = Scope::new(body, key, name.at, reader);
     let (network, places) = network::read(replicas, networks, &mut scope);
     let (names, resources) = (names::read(&mut scope), resources::read(&mut scope));
-    let isolation = isolation::read(&network, &mut scope);
+    let mut isolation = isolation::read(&network, &mut scope);
+    let data = parsed.as_ref().map(|name| data::read(name, &isolation.tmpfs, volumes, &mut scope)).unwrap_or_default();
+    isolation.tmpfs.extend(data.tmpfs);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -53,8 +56,8 @@ pub(super) fn read(
         stop: policy::stop(body, key, reader),
         network,
         read_only: flag(body, "read_only"),
-        mounts: Vec::new(),
-        required_mounts: Vec::new(),
+        mounts: data.mounts,
+        required_mounts: data.required,
         names,
         isolation,
         resources,
@@ -66,7 +69,7 @@ pub(super) fn read(
     };
     mode(body, key, reader);
     service.hash = hash::of(&service);
-    Some((service, places))
+    Some((service, places, data.places))
 }
 
 /// A service with profiles takes part only where one of them is chosen, and nothing here chooses one.

@@ -1,7 +1,7 @@
 //! The keys of `x-longshore`, beside the services for all of them or inside one.
 
-use super::Effect::{Holds, Warns};
-use super::{Rule, Shape, Table, rule};
+use super::Effect::{Acts, Holds, Warns};
+use super::{Rule, Shape, TEXTS, Table, part, rule};
 
 const fn later(name: &'static str, means: &'static str, about: &'static str) -> Rule {
     rule(name, Shape::Anything, Warns(means), about)
@@ -11,13 +11,27 @@ const fn held(name: &'static str, why: &'static str, about: &'static str) -> Rul
     rule(name, Shape::Anything, Holds(why, &[]), about)
 }
 
+/// Owners of mounted files.
+pub(super) static IDMAP: Table =
+    Table { name: "idmap", rules: &[part("uid", Shape::Whole), part("gid", Shape::Whole)] };
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
         held("suspend", "the service asks not to be run", "Do not run it."),
         held("schedule", "the service asks to be run at set times only", "When to run it."),
-        held("require_mount", "the service must not run before its mounts are there", "Mounts that must be there."),
-        held("idmap", "the service would see its files under other owners", "Owners of mounted files."),
+        rule(
+            "require_mount",
+            Shape::Either(&[Shape::Flag, Shape::Text, TEXTS]),
+            Acts,
+            "Paths of the host that must be mount points before it is started; `true`: the source of each bind mount.",
+        ),
+        rule(
+            "idmap",
+            Shape::Object(&IDMAP),
+            Acts,
+            "`{uid, gid}`: whose files on the host are the container's user's, in all its volumes and bind mounts.",
+        ),
         later("depends_on", "services are started in no order", "Services of other projects that come first."),
         later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
         later("on_change", "a service is recreated when what it uses changes", "What a changed file does."),

@@ -10,6 +10,7 @@ mod service;
 mod top;
 
 pub(super) use deploy::{DEPLOY, RESTART_POLICY};
+use extension::IDMAP;
 pub(super) use extension::LONGSHORE;
 pub(super) use service::SERVICE;
 pub(super) use top::FILE;

@@ -1,6 +1,6 @@
 //! The maps and lists inside a service. Where the specification knows a short and a long form, both are here.
 
-use super::{OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Table, part};
+use super::{IDMAP, OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Table, part};
 
 pub(super) const ENV_FILES: Shape =
     Shape::Either(&[Shape::Text, Shape::List(&Shape::Either(&[Shape::Text, Shape::Object(&ENV_FILE)]))]);
@@ -39,8 +39,11 @@ static MOUNT: Table = Table {
         part("volume", Shape::Object(&MOUNT_VOLUME)),
         part("tmpfs", Shape::Object(&MOUNT_TMPFS)),
         part("image", Shape::Object(&MOUNT_IMAGE)),
+        part("x-longshore", Shape::Object(&MOUNT_LONGSHORE)),
     ],
 };
+
+static MOUNT_LONGSHORE: Table = Table { name: "mount_x-longshore", rules: &[part("idmap", Shape::Object(&IDMAP))] };
 
 static MOUNT_BIND: Table = Table {
     name: "mount_bind",

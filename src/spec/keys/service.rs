@@ -9,7 +9,6 @@ use super::{DEPLOY, LONGSHORE, OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Tabl
 
 const ISOLATION: &str =
     "it changes what the container may do or see, and the service must not run with less or more than it asks for";
-const DATA: &str = "without it the service would keep its data in the container, where an update removes it";
 const SECRET: &str = "the service would run without files that it needs";
 const MISSING: &str = "a part of the service is written elsewhere, and it must not run without that part";
 
@@ -72,8 +71,13 @@ pub(in crate::spec) static SERVICE: Table = Table {
             "Names for addresses, in /etc/hosts; an address may be `host-gateway`.",
         ),
         // Data.
-        rule("volumes", VOLUMES, Holds(DATA, &[]), "Volumes and bind mounts."),
-        rule("volumes_from", TEXTS, Holds(DATA, &[]), "Volumes of another service."),
+        rule(
+            "volumes",
+            VOLUMES,
+            Acts,
+            "Volumes and files of the host: [SOURCE:]TARGET[:OPTIONS], or the long form; `~` is /root.",
+        ),
+        rule("volumes_from", TEXTS, Acts, "The mounts of other services too: SERVICE[:ro]."),
         rule("tmpfs", TEXT_OR_TEXTS, Acts, "Folders in memory: path[:options]."),
         rule("configs", MOUNTED_FILES, Holds(SECRET, &[]), "Configuration files."),
         rule("secrets", MOUNTED_FILES, Holds(SECRET, &[]), "Secret files."),

@@ -16,7 +16,12 @@ pub(in crate::spec) static FILE: Table = Table {
             Acts,
             "Networks, by name; one is made where a service uses it or where it has a `name` of its own.",
         ),
-        rule("volumes", Shape::Map(&Shape::Object(&VOLUME)), Warns("no volume is made"), "Volumes, by name."),
+        rule(
+            "volumes",
+            Shape::Map(&Shape::Object(&VOLUME)),
+            Acts,
+            "Volumes, by name; one is made where a service uses it.",
+        ),
         rule("configs", Shape::Map(&Shape::Object(&CONFIG)), Warns("no config is made"), "Configs, by name."),
         rule("secrets", Shape::Map(&Shape::Object(&SECRET)), Warns("no secret is made"), "Secrets, by name."),
         rule("models", Shape::Map(&Shape::Object(&MODEL)), Warns("no model is loaded"), "AI models, by name."),

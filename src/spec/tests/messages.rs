@@ -103,22 +103,22 @@ services:
   web:
     image: nginx
     ports: ['8080:80']
-    volumes:
-      - data:/var/lib/data
+    secrets:
+      - data
     healthcheck:
       test: curl localhost
-volumes:
-  data:
+secrets:
+  data: {file: ./data}
 ";
     insta::assert_snapshot!(told(text, &[]), @r#"
-    held: shop.yaml:5:5: `services.web.volumes` is not supported yet: without it the service would keep its data in the container, where an update removes it
+    held: shop.yaml:5:5: `services.web.secrets` is not supported yet: the service would run without files that it needs
         |
-      5 |     volumes:
+      5 |     secrets:
         |     ^^^^^^^
-      = the service is not started; without `volumes` it would be
-    warning: shop.yaml:9:1: `volumes` is not supported yet: no volume is made
+      = the service is not started; without `secrets` it would be
+    warning: shop.yaml:9:1: `secrets` is not supported yet: no secret is made
         |
-      9 | volumes:
+      9 | secrets:
         | ^^^^^^^
     warning: shop.yaml:7:5: `services.web.healthcheck` is not supported yet: its health is not checked
         |
