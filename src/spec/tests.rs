@@ -10,3 +10,4 @@ mod networks_bad;
 mod ports;
 mod resources;
 mod services;
+mod volumes;

@@ -32,10 +32,10 @@ pub(super) fn said(mount: &Mount, state_file: &Path) -> Vec<String> {
     let socket = source.file_name().is_some_and(|name| SOCKETS.iter().any(|socket| name == *socket));
     if socket {
         said.push(format!("it may order whatever it likes of the engine at {}", source.display()));
-    } else if FOLDERS_OF_SOCKETS.iter().any(|place| is(place)) {
+    } else if FOLDERS_OF_SOCKETS.iter().any(is) {
         said.push(format!("it sees the sockets of the host's services ({})", source.display()));
     } else if mount.read_only {
-    } else if SYSTEM.iter().any(|place| source.starts_with(place)) || ALONE.iter().any(|place| is(place)) {
+    } else if SYSTEM.iter().any(|place| source.starts_with(place)) || ALONE.iter().any(is) {
         said.push(format!("it may write to {} of the host", source.display()));
     } else if state_file.starts_with(source) {
         said.push("it may write to its own state file, and so have anything run".to_owned());
