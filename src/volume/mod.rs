@@ -16,12 +16,13 @@
 //! | `shelf`, `record` | the folders, and the file in each |
 //! | `options`, `mount`, `child` | what options ask for (pure), how it is mounted, the process that does it |
 //! | `walk`, `copy`, `attributes` | a folder that others may be changing, gone through and copied |
-//! | `snapshot` | copies that are kept |
+//! | `export`, `snapshot` | archives, and copies that are kept |
 
 mod attributes;
 mod child;
 mod copy;
 mod error;
+mod export;
 mod front;
 mod mount;
 mod options;

@@ -144,7 +144,7 @@ impl Inside {
 
     /// The folder with this path. None: there is none, or a link or something else is on the way.
     pub(super) fn folder(&mut self, path: &[u8]) -> io::Result<Option<BorrowedFd<'_>>> {
-        if !self.last.as_ref().is_some_and(|(known, _)| known == path) {
+        if self.last.as_ref().is_none_or(|(known, _)| known != path) {
             self.last = within(self.root.as_fd(), path)?.map(|fd| (path.to_vec(), fd));
         }
         Ok(self.last.as_ref().map(|(_, fd)| fd.as_fd()))
