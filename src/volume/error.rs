@@ -124,7 +124,7 @@ pub enum MountError {
 }
 
 /// Turns what the disk says into an error that names the place.
-pub(super) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> VolumeError {
+pub(super) fn disk(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> VolumeError + use<> {
     let path = path.to_owned();
     move |source| match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => VolumeError::NoSpace { path: path.clone(), doing },

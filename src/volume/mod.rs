@@ -16,7 +16,7 @@
 //! | `shelf`, `record` | the folders, and the file in each |
 //! | `options`, `mount`, `child` | what options ask for (pure), how it is mounted, the process that does it |
 //! | `walk`, `copy`, `attributes` | a folder that others may be changing, gone through and copied |
-//! | `export`, `snapshot` | archives, and copies that are kept |
+//! | `export`, `import`, `snapshot` | archives, and copies that are kept |
 
 mod attributes;
 mod child;
@@ -24,6 +24,7 @@ mod copy;
 mod error;
 mod export;
 mod front;
+mod import;
 mod mount;
 mod options;
 mod record;
