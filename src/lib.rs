@@ -18,6 +18,7 @@
 //! | [`reconcile`] | decides when to look, what is under way, what the status says; the `Host` trait |
 //! | [`host`] | `LinuxHost`: joins the rooms' views into one, one arm per action |
 //! | [`image`] | registry client, content store, layer extraction |
+//! | [`untar`] | reads tar archives, strictly |
 //! | [`rootfs`] | overlay mounts |
 //! | [`container`] | bundle, OCI runtime spec, the link to the shim |
 //! | [`shim`] | the role that is the parent of a container |
@@ -58,4 +59,5 @@ pub mod shim;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod untar;
 pub mod volume;

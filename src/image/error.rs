@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::manifest::ManifestError;
 use super::registry::RegistryError;
 use super::unpack::stream::StreamError;
-use super::unpack::tar::TarError;
 use crate::model::{Digest, ImageReference};
+use crate::untar::TarError;
 
 /// Why the image store cannot be opened.
 #[derive(Debug, thiserror::Error)]

@@ -54,6 +54,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub use crate::untar::TarError;
 pub use archive::{ArchiveError, ArchiveFormat, ImportChanges, Loaded};
 pub use config::ImageConfig;
 pub use credentials::{CredentialError, HelperError, Kept, PrivateError, read_private};
@@ -75,7 +76,6 @@ pub use repair::RepairError;
 pub use settings::{Attempts, Credential, Limits, Mirror, Proxy, RegistrySettings, Settings, Timeouts};
 pub use stored::Stored;
 pub use unpack::stream::StreamError;
-pub use unpack::tar::TarError;
 pub use usage::{ImageUsage, LayerUsage, Usage};
 pub use verify::{Checked, Finding, Part};
 

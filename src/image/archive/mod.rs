@@ -29,8 +29,8 @@ pub use save::ArchiveFormat;
 use super::error::{LayerError, StoreError, is_full};
 use super::manifest::ManifestError;
 use super::unpack::stream::StreamError;
-use super::unpack::tar::TarError;
 use crate::model::{Digest, ImageReference};
+use crate::untar::TarError;
 
 /// Why an archive is not read or written.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use super::{ArchiveError, disk, refused};
 use crate::image::error::shown;
 use crate::image::settings::Limits;
 use crate::image::unpack::ingest::Ingest;
-use crate::image::unpack::tar::{Archive, Kind};
+use crate::untar::{Archive, Kind};
 
 /// Three for each layer of some hundred images.
 const MEMBERS: u64 = 100_000;

@@ -18,11 +18,11 @@ use rustix::io::Errno;
 use super::extract::{clean, taken};
 use super::rebuild::Rebuilt;
 use super::split::{self, read_through};
-use super::tar::{Archive, Entry, Kind};
 use super::whiteout::{self, Mark};
 use crate::image::error::{line, shown};
 use crate::image::hash::Hasher;
 use crate::model::Digest;
+use crate::untar::{Archive, Entry, Kind};
 
 /// Complaints after which a layer is damaged enough.
 pub(super) const MOST: usize = 1000;

@@ -12,11 +12,11 @@ use rustix::fs::{Advice, AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, T
 use rustix::io::Errno;
 
 use super::split::Recorded;
-use super::tar::{Archive, Entry, Kind};
 use super::tree::{self, Parent, Tree};
 use super::whiteout::{self, Mark};
 use crate::image::error::{LayerError, shown};
 use crate::image::settings::Limits;
+use crate::untar::{Archive, Entry, Kind};
 
 /// Longest name of a member, as the kernel's own PATH_MAX without its NUL.
 const PATH: usize = 4095;

@@ -12,12 +12,12 @@ use super::extract::{Extractor, Facts};
 use super::ingest::{Ingest, remove_tree};
 use super::split::{self, Recorded, Splitter};
 use super::stream::{Body, Packed, StreamError, Unpacked};
-use super::tar::{Archive, TarError};
 use super::tree::Tree;
 use crate::image::error::LayerError;
 use crate::image::hash::Hasher;
 use crate::image::settings::Limits;
 use crate::model::Digest;
+use crate::untar::{Archive, TarError};
 
 /// Pieces that may wait between two threads.
 const AHEAD: usize = 4;

@@ -1,20 +1,20 @@
 //! PAX extended headers: `length key=value\n`, again and again.
 
-/// The records that matter for a layer; all others are read and forgotten.
+/// The records that matter; all others are read and forgotten.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(in crate::image) struct Records {
-    pub(in crate::image) path: Option<Vec<u8>>,
-    pub(in crate::image) linkpath: Option<Vec<u8>>,
-    pub(in crate::image) size: Option<u64>,
-    pub(in crate::image) uid: Option<i64>,
-    pub(in crate::image) gid: Option<i64>,
-    pub(in crate::image) mtime: Option<(i64, u32)>,
-    pub(in crate::image) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+pub(crate) struct Records {
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) linkpath: Option<Vec<u8>>,
+    pub(crate) size: Option<u64>,
+    pub(crate) uid: Option<i64>,
+    pub(crate) gid: Option<i64>,
+    pub(crate) mtime: Option<(i64, u32)>,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Records {
     /// Whether these records would change a member.
-    pub(in crate::image) fn changes_members(&self) -> bool {
+    pub(crate) fn changes_members(&self) -> bool {
         *self != Self::default()
     }
 
@@ -40,7 +40,7 @@ impl Records {
 }
 
 /// Reads a whole header; a wrong length anywhere refuses it all.
-pub(in crate::image) fn parse(mut data: &[u8]) -> Result<Records, String> {
+pub(crate) fn parse(mut data: &[u8]) -> Result<Records, String> {
     let mut records = Records::default();
     while !data.is_empty() {
         let (key, value, rest) = record(data).ok_or("an extended header is malformed")?;

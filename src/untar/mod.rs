@@ -5,9 +5,11 @@
 //! Where Go's `archive/tar` has a firm opinion, it is followed, since nearly every layer is made and read by it: links,
 //! directories and devices carry no data whatever their size field says. Memory is bounded by [`META_BYTES`].
 
+mod pax;
+
 use std::io::{self, BufRead};
 
-use super::pax::{self, Records};
+use pax::Records;
 
 /// Longest PAX header or GNU long name, as in Go.
 const META_BYTES: u64 = 1 << 20;
@@ -15,20 +17,20 @@ const BLOCK: usize = 512;
 
 /// One member of an archive.
 #[derive(Debug)]
-pub(in crate::image) struct Entry {
-    pub(in crate::image) path: Vec<u8>,
-    pub(in crate::image) kind: Kind,
-    pub(in crate::image) mode: u32,
-    pub(in crate::image) uid: u32,
-    pub(in crate::image) gid: u32,
+pub(crate) struct Entry {
+    pub(crate) path: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
     /// Seconds and nanoseconds since 1970.
-    pub(in crate::image) mtime: (i64, u32),
-    pub(in crate::image) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) mtime: (i64, u32),
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a member is. The data of a file is read from the archive.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::image) enum Kind {
+pub(crate) enum Kind {
     File { size: u64 },
     Directory,
     Symlink(Vec<u8>),
@@ -42,10 +44,10 @@ pub(in crate::image) enum Kind {
 #[derive(Debug, thiserror::Error)]
 pub enum TarError {
     /// The bytes did not come; the reader below knows why.
-    #[error("cannot read the layer")]
+    #[error("cannot read the archive")]
     Read(#[source] io::Error),
     /// The archive breaks its format or uses a part of it that is refused.
-    #[error("the layer's tar archive is refused: {0}")]
+    #[error("the tar archive is refused: {0}")]
     Format(String),
 }
 
@@ -54,7 +56,7 @@ fn refused<T>(why: impl Into<String>) -> Result<T, TarError> {
 }
 
 /// Reads members one after another.
-pub(in crate::image) struct Archive<R> {
+pub(crate) struct Archive<R> {
     input: R,
     /// Data of the current member not yet read.
     left: u64,
@@ -71,12 +73,12 @@ struct Ahead {
 }
 
 impl<R: BufRead> Archive<R> {
-    pub(in crate::image) fn new(input: R) -> Self {
+    pub(crate) fn new(input: R) -> Self {
         Self { input, left: 0, padding: 0 }
     }
 
     /// The next member, or none at the end marker or at the end of the input between members.
-    pub(in crate::image) fn next(&mut self) -> Result<Option<Entry>, TarError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, TarError> {
         let mut ahead = Ahead::default();
         let mut alone = true;
         loop {
@@ -97,7 +99,7 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// Data of the current member, as much as is at hand; nothing at its end. What was used is told to [`Self::used`].
-    pub(in crate::image) fn data(&mut self) -> Result<&[u8], TarError> {
+    pub(crate) fn data(&mut self) -> Result<&[u8], TarError> {
         if self.left == 0 {
             return Ok(&[]);
         }
@@ -109,18 +111,18 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// Goes on in the data of the current member.
-    pub(in crate::image) fn used(&mut self, amount: usize) {
+    pub(crate) fn used(&mut self, amount: usize) {
         self.left -= amount as u64;
         self.input.consume(amount);
     }
 
     /// The input, for what belongs beside the archive.
-    pub(in crate::image) fn input(&mut self) -> &mut R {
+    pub(crate) fn input(&mut self) -> &mut R {
         &mut self.input
     }
 
     /// The input, to be read to its end: what follows the end marker is hashed but never unpacked.
-    pub(in crate::image) fn into_inner(self) -> R {
+    pub(crate) fn into_inner(self) -> R {
         self.input
     }
 
