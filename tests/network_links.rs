@@ -22,7 +22,7 @@ fn host() -> Socket {
 
 async fn run(place: &Place, spec: &ContainerSpec, network: StartNetwork) {
     place.create(spec).await;
-    place.all().start_with(&spec.id, network).await.expect("started");
+    place.all().start_with(&spec.id, network.into()).await.expect("started");
 }
 
 /// What it wrote, once it has ended.
@@ -127,10 +127,10 @@ async fn two_containers(runtime: Runtime, user: UserNamespace) {
     assert_eq!(place.all().attached(&serves.id), Some(joined(2).attached));
     assert_eq!(place.all().attached(&shares.id), Some(attached.clone()));
     place.all().stop(&serves.id, None, 100).await.expect("stopped");
-    let again = place.all().start_with(&shares.id, StartNetwork { attached, ..StartNetwork::default() }).await;
+    let again = place.all().start_with(&shares.id, StartNetwork { attached, ..StartNetwork::default() }.into()).await;
     assert!(again.is_err_and(|error| error.to_string().contains("whose network it shares")));
     // At once, although the kernel may still be clearing away the last link.
-    place.all().start_with(&serves.id, joined(2)).await.expect("started again");
+    place.all().start_with(&serves.id, joined(2).into()).await.expect("started again");
     let again = spec("again", "wget -qO- http://10.9.0.2/", own);
     run(&place, &again, joined(4)).await;
     assert_eq!(said(&place, &again).await, "served\n");
@@ -180,7 +180,7 @@ fn a_network_that_is_not_up_is_said() {
         host.one(Request::remove("the bridge", &bridge().name)).expect("removed");
         let serves = spec("serves", SERVES, |_| {});
         place.create(&serves).await;
-        let error = place.all().start_with(&serves.id, joined(2)).await.expect_err("no bridge").to_string();
+        let error = place.all().start_with(&serves.id, joined(2).into()).await.expect_err("no bridge").to_string();
         assert!(error.contains("network shop_default: its interface ls-0123456789 is not there"), "{error}");
         assert_eq!(place.all().attached(&serves.id), Some(joined(2).attached), "its addresses stay its own");
     });

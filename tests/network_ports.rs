@@ -26,7 +26,7 @@ async fn start(place: &Place, spec: &ContainerSpec, published: &[Published]) -> 
     place.create(spec).await;
     let attached = Attached { links: vec![attachment(2)], published: published.into(), shared: None };
     let network = StartNetwork { attached, ..StartNetwork::default() };
-    place.all().start_with(&spec.id, network).await.map_err(|error| error.to_string())
+    place.all().start_with(&spec.id, network.into()).await.map_err(|error| error.to_string())
 }
 
 /// Waits until it has written so many lines.

@@ -10,11 +10,13 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
 use super::link::{IdsRecord, NetworkOrder, Order, Report, StartRecord};
-use super::{Inner, KILL_LIMIT, Runtime, StartError, blocking};
+use super::{Inner, KILL_LIMIT, MountOrder, Runtime, StartError, StartGiven, blocking};
 use crate::model::{Attached, ContainerId, ContainerState, UserNamespace};
 
 /// A shim that says nothing for so long is ended.
 const LIMIT: Duration = Duration::from_secs(30);
+/// The same where a volume is filled with what the image has there.
+const FILL_LIMIT: Duration = Duration::from_secs(600);
 /// No report is longer.
 const REPORT: u64 = 64 * 1024;
 
@@ -33,11 +35,13 @@ pub struct StartNetwork {
 pub(super) async fn launch(
     inner: &Arc<Inner>,
     id: &ContainerId,
-    network: StartNetwork,
+    start: StartGiven,
 ) -> Result<ContainerState, StartError> {
     let io = |step| move |source| StartError::Io { step, source };
     clear(inner, id).await?;
-    let StartNetwork { attached, resolver, host_gateway } = network;
+    let StartNetwork { attached, resolver, host_gateway } = start.network;
+    let limit = if start.mounts.iter().any(|mount| mount.fill.is_some()) { FILL_LIMIT } else { LIMIT };
+    let mounts = start.mounts.into_iter().map(MountOrder::from).collect();
     let etc = attached.shared.as_ref().map(|(other, _)| inner.folders.container(other).join("etc"));
     let network = NetworkOrder { resolver, host_gateway, etc };
     let (preparing, prepared) = (Arc::clone(inner), id.clone());
@@ -46,8 +50,8 @@ pub(super) async fn launch(
         preparing.attach(&prepared, attached)
     });
     prepare.await.map_err(io("what the container is started with was not written down"))?;
-    let given = Given { network, ..given(inner, id).await? };
-    let started = match report(inner, id, given).await {
+    let given = Given { network, mounts, ..given(inner, id).await? };
+    let started = match report(inner, id, given, limit).await {
         Ok(started) => started,
         Err(error) => {
             // The shim took its processes with it; a cgroup may be left, or everything where it was killed.
@@ -91,12 +95,13 @@ pub(super) struct Given {
     cgroup: PathBuf,
     ids: Option<IdsRecord>,
     network: NetworkOrder,
+    mounts: Vec<MountOrder>,
 }
 
 impl Given {
     /// For a container that runs: where it is. Whoever enters it sees its users by its namespaces.
     pub(super) fn of_running(inner: &Inner, id: &ContainerId) -> Self {
-        Self { cgroup: inner.cgroups.path(id), ids: None, network: NetworkOrder::default() }
+        Self { cgroup: inner.cgroups.path(id), ids: None, network: NetworkOrder::default(), mounts: Vec::new() }
     }
 }
 
@@ -109,7 +114,7 @@ async fn given(inner: &Arc<Inner>, id: &ContainerId) -> Result<Given, StartError
             UserNamespace::Host => None,
             UserNamespace::Auto { size } => Some(inner.settings.ids.range(&inner.folders.container(&id), size)?.into()),
         };
-        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids, network: NetworkOrder::default() })
+        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids, network: NetworkOrder::default(), mounts: Vec::new() })
     });
     given.await.map_err(|e| StartError::Failed(e.to_string()))?
 }
@@ -121,15 +126,15 @@ impl Inner {
     }
 }
 
-async fn report(inner: &Inner, id: &ContainerId, given: Given) -> Result<StartRecord, StartError> {
+async fn report(inner: &Inner, id: &ContainerId, given: Given, limit: Duration) -> Result<StartRecord, StartError> {
     let mut shim = spawn(inner, id, given)?;
     let mut said = Vec::new();
     if let Some(stdout) = shim.stdout.take() {
         // To the end of the pipe: the shim has become the follower by then, or has ended.
-        let read = tokio::time::timeout(LIMIT, stdout.take(REPORT).read_to_end(&mut said)).await;
+        let read = tokio::time::timeout(limit, stdout.take(REPORT).read_to_end(&mut said)).await;
         if !matches!(read, Ok(Ok(_))) {
             let _ = shim.kill().await;
-            return Err(StartError::TimedOut(LIMIT.as_secs()));
+            return Err(StartError::TimedOut(limit.as_secs()));
         }
     }
     let last = said.split(|b| *b == b'\n').rev().find_map(|line| serde_json::from_slice(line).ok());
@@ -190,6 +195,7 @@ pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given, runtime: Runt
         cgroup: given.cgroup,
         ids: given.ids,
         network: given.network,
+        mounts: given.mounts,
         shims: inner.cgroups.shims(id),
         runtime: match runtime {
             Runtime::Embedded => None,

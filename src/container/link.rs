@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::given_mounts::MountOrder;
 use super::machine::Machine;
 use crate::model::{ExitStatus, ProcessId, Timestamp};
 use crate::rootfs::IdRange;
@@ -54,6 +55,9 @@ pub struct Order {
     /// What it is given of networks beside [`NETWORK`]; none where it is only entered.
     #[serde(default)]
     pub network: NetworkOrder,
+    /// What it is given of volumes and of the host.
+    #[serde(default)]
+    pub mounts: Vec<MountOrder>,
     /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
     pub shims: Option<PathBuf>,
     /// The controllers of this machine.

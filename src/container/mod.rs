@@ -30,6 +30,7 @@ pub mod confine;
 pub mod device_filter;
 mod disk;
 pub mod exec;
+mod given_mounts;
 mod held_back;
 pub mod host_device;
 mod launch;
@@ -70,6 +71,7 @@ pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
+pub use given_mounts::{GivenMount, MountOrder, StartGiven};
 pub use held_back::held_back;
 pub use launch::StartNetwork;
 use own_exe::OwnExe;
@@ -255,13 +257,13 @@ impl Containers {
         Ok(())
     }
 
-    /// Starts it without any network to join.
+    /// Starts it without any network to join, or mount.
     pub async fn start(&self, id: &ContainerId) -> Result<(), StartError> {
-        self.start_with(id, StartNetwork::default()).await
+        self.start_with(id, StartGiven::default()).await
     }
 
     /// Starts it; done when its command runs, and that is on disk. Nothing to do for one that runs.
-    pub async fn start_with(&self, id: &ContainerId, network: StartNetwork) -> Result<(), StartError> {
+    pub async fn start_with(&self, id: &ContainerId, given: StartGiven) -> Result<(), StartError> {
         let busy = self.busy(id).ok_or(StartError::Unknown)?;
         let _one = busy.lock().await;
         match self.state(id) {
@@ -269,7 +271,7 @@ impl Containers {
             Some(ContainerState::Running { .. }) => return Ok(()),
             Some(_) => {}
         }
-        match launch::launch(&self.0, id, network).await {
+        match launch::launch(&self.0, id, given).await {
             Ok(running) => {
                 self.set(id, running);
                 self.watch(id);

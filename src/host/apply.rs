@@ -60,6 +60,7 @@ impl LinuxHost {
             working_dir: config.working_dir,
             user: config.user,
             stop_signal: config.stop_signal,
+            volumes: config.volumes,
         };
         self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))?;
         self.images.used(&spec.image_digest);

@@ -18,7 +18,7 @@ impl LinuxHost {
             let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
             let (resolver, host_gateway) = (!attached.links.is_empty(), self.networks.host_gateway(&attached));
             let given = StartNetwork { attached, resolver, host_gateway };
-            if let Err(error) = self.containers.start_with(&spec.id, given).await {
+            if let Err(error) = self.containers.start_with(&spec.id, given.into()).await {
                 self.networks.ended(&spec.id);
                 return Err(failed(&error));
             }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sys::wait::waitpid;
@@ -14,6 +14,8 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, pipe2, setfsgid, setfsuid};
 use rustix::fs::CWD;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::thread::{capabilities, set_capabilities};
+
+use crate::model::Owner;
 
 /// Ids of the host that are a user namespace's: `0..size` inside are these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,17 @@ pub struct Mapping(File);
 impl Mapping {
     /// Makes it.
     pub fn new(range: IdRange) -> Result<Self, IdmapError> {
+        Self::seen(Some(range), None)
+    }
+
+    /// The ids of this range, or the host's; and the first owner's files are the second's, and the other way round.
+    pub fn seen(range: Option<IdRange>, swapped: Option<(Owner, Owner)>) -> Result<Self, IdmapError> {
+        let IdRange { uid, gid, size } = range.unwrap_or(IdRange { uid: 0, gid: 0, size: u32::MAX });
+        let pair = |of: fn(Owner) -> u32| swapped.map(|(disk, user)| (of(disk), of(user)));
+        Self::of(&lines(uid, size, pair(|o| o.uid)), &lines(gid, size, pair(|o| o.gid)))
+    }
+
+    fn of(users: &str, groups: &str) -> Result<Self, IdmapError> {
         let fail = |step| move |source: io::Error| IdmapError::Namespace { step, source };
         let pipe = || pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| fail("pipe")(e.into()));
         let ((entered, say), (hold, release)) = (pipe()?, pipe()?);
@@ -76,7 +89,7 @@ impl Mapping {
             }
             ForkResult::Parent { child } => {
                 drop((say, hold));
-                let mapped = map(child, range, entered);
+                let mapped = map(child, [("uid_map", users), ("gid_map", groups)], entered);
                 drop(release);
                 let _ = waitpid(child, None);
                 mapped
@@ -89,32 +102,14 @@ impl Mapping {
         let fail = |step| move |source: io::Error| IdmapError::Mount { path: from.to_owned(), step, source };
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let clone = open_tree(CWD, from, flags).map_err(|e| fail("open_tree")(e.into()))?;
-        let attributes = libc::mount_attr {
-            attr_set: libc::MOUNT_ATTR_IDMAP,
-            attr_clr: 0,
-            propagation: libc::MS_PRIVATE,
-            userns_fd: self.0.as_raw_fd() as u64,
-        };
-        // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor; the attributes are as large as said.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                clone.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_EMPTY_PATH,
-                &raw const attributes,
-                size_of::<libc::mount_attr>(),
-            )
-        };
-        if result < 0 {
-            let source = io::Error::last_os_error();
-            return Err(match source.raw_os_error() {
+        set_attributes(clone.as_fd(), false, libc::MOUNT_ATTR_IDMAP, libc::MS_PRIVATE, Some(self)).map_err(|source| {
+            match source.raw_os_error() {
                 Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => {
                     IdmapError::Unsupported { path: from.to_owned(), source }
                 }
                 _ => fail("mount_setattr")(source),
-            });
-        }
+            }
+        })?;
         move_mount(clone.as_fd(), "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(|e| fail("move_mount")(e.into()))
     }
@@ -130,7 +125,7 @@ fn enter_and_wait(say: OwnedFd, hold: OwnedFd) -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn map(child: Pid, range: IdRange, entered: OwnedFd) -> Result<Mapping, IdmapError> {
+fn map(child: Pid, maps: [(&str, &str); 2], entered: OwnedFd) -> Result<Mapping, IdmapError> {
     let fail = |step| move |source: io::Error| IdmapError::Namespace { step, source };
     let mut number = [0; 4];
     File::from(entered).read_exact(&mut number).map_err(fail("fork"))?;
@@ -139,8 +134,58 @@ fn map(child: Pid, range: IdRange, entered: OwnedFd) -> Result<Mapping, IdmapErr
         error => return Err(fail("unshare")(io::Error::from_raw_os_error(error))),
     }
     let proc = PathBuf::from(format!("/proc/{child}"));
-    for (file, first) in [("uid_map", range.uid), ("gid_map", range.gid)] {
-        fs::write(proc.join(file), format!("0 {first} {}\n", range.size)).map_err(fail(file))?;
+    for (file, lines) in maps {
+        let step = if file == "uid_map" { "uid_map" } else { "gid_map" };
+        fs::write(proc.join(file), lines).map_err(fail(step))?;
     }
     File::open(proc.join("ns/user")).map(Mapping).map_err(fail("ns/user"))
+}
+
+/// The ids on disk `0..size` are `first..`, but for two that change places.
+fn lines(first: u32, size: u32, swapped: Option<(u32, u32)>) -> String {
+    let line = |from: u32, to: u32, many: u32| if many == 0 { String::new() } else { format!("{from} {to} {many}\n") };
+    match swapped.filter(|(disk, user)| disk != user) {
+        None => line(0, first, size),
+        Some((disk, user)) => {
+            let (low, high) = (disk.min(user), disk.max(user));
+            let mut text = line(0, first, low);
+            if high < size {
+                text += &line(low, first + high, 1);
+                text += &line(low + 1, first + low + 1, high - low - 1);
+                text += &line(high, first + low, 1);
+                return text + &line(high + 1, first + high + 1, size - high - 1);
+            }
+            text += &line(low + 1, first + low + 1, size - low - 1);
+            text + &line(high, first + low, 1)
+        }
+    }
+}
+
+/// Changes a mount, or all of a tree of them.
+pub fn set_attributes(
+    tree: BorrowedFd<'_>,
+    recursive: bool,
+    set: u64,
+    propagation: u64,
+    mapping: Option<&Mapping>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation,
+        userns_fd: mapping.map_or(0, |mapping| mapping.0.as_raw_fd() as u64),
+    };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: an empty path with AT_EMPTY_PATH means the descriptor; the attributes are as large as said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -21,6 +21,7 @@ mod executor;
 mod external;
 mod guard;
 mod handover;
+mod mounts;
 mod net;
 mod ports;
 mod stage;

@@ -12,8 +12,8 @@ use nix::unistd::Pid;
 
 use super::asked::{Asked, sysctl_path};
 use super::net::Net;
-use super::userns::{Gathered, raise_limits};
-use super::{ShimError, doing, etc};
+use super::userns::{Gathered, PLACE, raise_limits};
+use super::{ShimError, doing, etc, mounts};
 use crate::container::confine::bounding;
 use crate::container::device_filter;
 use crate::container::link::{CONTAINER, GIVEN, GivenRecord, Order};
@@ -23,7 +23,7 @@ use crate::container::record::{ContainerRecord, ImageDefaults};
 use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::{userns, users};
-use crate::model::{Capability, ContainerSpec, DeviceRule, Namespace, NetworkMode, Resources};
+use crate::model::{Capability, ContainerSpec, DeviceRule, Namespace, NetworkMode, Owner, Resources};
 use crate::rootfs::{IdRange, Overlay, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
@@ -66,6 +66,7 @@ impl Stage {
         let asked = Asked::gather(order, &spec)?;
         let ids = order.ids.map(IdRange::from);
         let net = Net::gather(order, &spec)?;
+        let shared = mounts::Shared::open(order)?;
         enter_namespaces(&net, &spec.service.network, ids.is_none())?;
         let etc = etc::write(order, &spec, &net.attached.links, &outer_name(order, &spec))?;
         let context = asked.labels.as_ref().map(|labels| labels.files.as_str());
@@ -78,7 +79,7 @@ impl Stage {
             }
         };
         let privileges = privileges::granted(&spec.service.isolation, order, bounding());
-        let (bundle, owner) = write_config(order, &spec, privileges, &record.image_defaults, &parts, &asked)?;
+        let (bundle, owner) = write_config(order, &spec, privileges, &record.image_defaults, &parts, (&asked, &shared))?;
         let device_rules = device_filter::allowed(&spec.service.isolation, &asked.devices);
         let label = asked.labels.map(|labels| labels.process);
         let stage = Self {
@@ -157,7 +158,7 @@ fn write_config(
     privileges: Privileges,
     image: &ImageDefaults,
     parts: &Parts,
-    asked: &Asked,
+    (asked, shared): (&Asked, &mounts::Shared),
 ) -> Result<(PathBuf, (u32, u32)), ShimError> {
     let process = &spec.service.process;
     let isolation = &spec.service.isolation;
@@ -178,6 +179,10 @@ fn write_config(
     if oci::command(process, image).is_empty() {
         return Err(ShimError::Runtime("no command: neither the file nor the image names one".into()));
     }
+    let place = if ids.is_some() { Path::new(PLACE).join("mounts") } else { order.run.join("mounts") };
+    let user = Owner { uid: who.uid, gid: who.gid };
+    let mut binds = asked.edits.mounts.clone();
+    binds.extend(mounts::prepare(order, shared, &mounts::For { root, ids, user, place })?);
     let embedded = order.runtime.is_none();
     let around = Surroundings {
         root,
@@ -196,7 +201,7 @@ fn write_config(
         },
         own_users: ids.is_some(),
         devices: &asked.devices,
-        binds: &asked.edits.mounts,
+        binds: &binds,
         variables: &asked.edits.environment,
         sysctls: &asked.sysctls,
         labels: asked.labels.as_ref(),
@@ -205,6 +210,10 @@ fn write_config(
         embedded,
     };
     let mut config = oci::config(spec, image, &who, &around);
+    if binds.iter().any(|bind| bind.options.iter().any(|option| option == "rshared")) {
+        // Else the runtime would cut it off from the host.
+        config["linux"]["rootfsPropagation"] = "shared".into();
+    }
     if !embedded {
         let profile = seccomp::oci_for(&isolation.seccomp, isolation.privileged, privileges.capabilities)?;
         if let Some(profile) = profile {

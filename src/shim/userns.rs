@@ -27,7 +27,7 @@ use crate::container::link::Order;
 use crate::rootfs::{IdRange, Mapping, Overlay};
 
 /// Where a container's root is gathered. Never removed: that would unmount it from whoever is just starting.
-const PLACE: &str = "/run/longshore-root";
+pub(super) const PLACE: &str = "/run/longshore-root";
 
 /// The gathered things.
 pub(super) struct Gathered {

@@ -45,6 +45,8 @@ pub(super) fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Val
         mounts.push(bind(&around.etc.join(name), &format!("/etc/{name}"), &texts(&["rbind", "rprivate"])));
     }
     for given in around.binds {
+        // It takes the place of ours.
+        mounts.retain(|mount| mount["destination"] != given.target.as_str());
         let mut options = given.options.clone();
         if !options.iter().any(|option| option.ends_with("bind")) {
             options.push("rbind".to_owned());
@@ -57,6 +59,8 @@ pub(super) fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<Val
     if spec.service.process.init {
         mounts.push(bind(around.init, INIT, &texts(&["bind", "ro", "nosuid", "nodev"])));
     }
+    // One that lies in another comes after it.
+    mounts.sort_by_key(|mount| Path::new(mount["destination"].as_str().unwrap_or_default()).components().count());
     mounts
 }
 

@@ -2,6 +2,7 @@
 
 mod isolation;
 mod membership;
+pub mod mounts;
 pub mod network;
 mod resources;
 
@@ -17,6 +18,7 @@ use crate::model::{
 
 use isolation::{IsolationRecord, NamesRecord, is_default};
 use membership::NetworkRecord;
+use mounts::MountRecord;
 use resources::ResourcesRecord;
 
 /// What the image says about how it is run; resolved by whoever made the container, kept with it.
@@ -35,6 +37,9 @@ pub struct ImageDefaults {
     pub user: String,
     /// `StopSignal`.
     pub stop_signal: Option<String>,
+    /// `Volumes`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub volumes: Vec<String>,
 }
 
 /// The file. The first field of every version is `version`.
@@ -118,6 +123,10 @@ struct ServiceRecord {
     stop_grace_ms: u64,
     network: NetworkRecord,
     read_only: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    mounts: Vec<MountRecord>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    required_mounts: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "is_default")]
     names: NamesRecord,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -209,6 +218,8 @@ impl From<&Service> for ServiceRecord {
             stop_grace_ms: service.stop.grace_ms,
             network: NetworkRecord::from(&service.network),
             read_only: service.read_only,
+            mounts: service.mounts.iter().map(MountRecord::from).collect(),
+            required_mounts: service.required_mounts.clone(),
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
             resources: ResourcesRecord::from(&service.resources),
@@ -280,8 +291,8 @@ impl ServiceRecord {
             stop: StopPolicy { signal: self.stop_signal.map(signal).transpose()?, grace_ms: self.stop_grace_ms },
             network: self.network.to_model()?,
             read_only: self.read_only,
-            mounts: Vec::new(),
-            required_mounts: Vec::new(),
+            mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
+            required_mounts: self.required_mounts.clone(),
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
@@ -348,8 +359,8 @@ pub(super) mod tests {
                 stop: StopPolicy { signal: Some(Signal::KILL), grace_ms: 7 },
                 network: NetworkMode::Host,
                 read_only: true,
-                mounts: Vec::new(),
-                required_mounts: Vec::new(),
+                mounts: mounts::tests::sample(),
+                required_mounts: vec!["/srv".into()],
                 names: Names {
                     domain: Some("lan".into()),
                     hosts: vec![("db".into(), "10.0.0.7".into())],
