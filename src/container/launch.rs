@@ -114,7 +114,12 @@ async fn given(inner: &Arc<Inner>, id: &ContainerId) -> Result<Given, StartError
             UserNamespace::Host => None,
             UserNamespace::Auto { size } => Some(inner.settings.ids.range(&inner.folders.container(&id), size)?.into()),
         };
-        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids, network: NetworkOrder::default(), mounts: Vec::new() })
+        Ok::<_, StartError>(Given {
+            cgroup: inner.cgroups.place(&id)?,
+            ids,
+            network: NetworkOrder::default(),
+            mounts: Vec::new(),
+        })
     });
     given.await.map_err(|e| StartError::Failed(e.to_string()))?
 }

@@ -22,7 +22,7 @@ use crate::api::{self, Doors, Events, Release};
 use crate::container::privileges::Defaults;
 use crate::container::subids::Sources;
 use crate::container::{self, Containers};
-use crate::host::LinuxHost;
+use crate::host::{LinuxHost, Own};
 use crate::image::{self, Images};
 use crate::model::{CapabilitySet, Timestamp};
 use crate::network::{self, Networks};
@@ -31,6 +31,7 @@ use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
 use crate::source::Source;
 use crate::store::Store;
+use crate::volume::{self, Volumes};
 
 /// The loop has this long to end once it is told to.
 const STOPPING: Duration = Duration::from_secs(9);
@@ -86,6 +87,15 @@ pub(super) enum StartError {
     /// The networks.
     #[error(transparent)]
     Networks(#[from] network::OpenError),
+    /// The volumes.
+    #[error("the volumes in {dir} cannot be opened")]
+    Volumes {
+        /// Where.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        error: volume::OpenError,
+    },
     /// The containers.
     #[error("the containers in {dir} cannot be looked after")]
     Containers {
@@ -203,10 +213,22 @@ async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconci
     if let Some(note) = &found.note {
         tracing::error!("{note}");
     }
+    let dir = config.data_dir.join("volumes");
+    let (volumes, notes) = Volumes::open(&config.data_dir).map_err(|error| StartError::Volumes { dir, error })?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    let own = Own { data: config.data_dir.clone(), run: config.run_dir.clone() };
     let kept = images.clone();
-    let host =
-        LinuxHost::new(images, containers, networks, found.store, found.note, loosenings, config.state_dir.clone())
-            .watching(config.data_dir.join("images"));
+    let host = LinuxHost::new(
+        (images, containers, networks, volumes),
+        own,
+        found.store,
+        found.note,
+        loosenings,
+        config.state_dir.clone(),
+    )
+    .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
     let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry);

@@ -69,8 +69,11 @@ impl LinuxHost {
 
     async fn remove(&self, id: &ContainerId) -> Result<(), ActionError> {
         let digest = self.containers.image_of(id);
+        let spec = self.containers.observe().remove(id).map(|container| container.spec);
+        let names = spec.as_ref().map(|spec| self.volume_names(spec)).unwrap_or_default();
         self.containers.remove(id).await.map_err(|e| failed(&e))?;
         self.networks.forget(id);
+        self.release_volumes(&names).await;
         if let Some(digest) = digest {
             self.images.used(&digest);
         }

@@ -5,6 +5,7 @@
 mod apply;
 mod disk;
 mod images;
+mod mounts;
 mod networks;
 mod numbers;
 mod observe;
@@ -12,6 +13,7 @@ mod remember;
 
 pub use disk::ContainerDisk;
 pub use images::RemoveError;
+pub use mounts::Own;
 pub use observe::join;
 
 use std::collections::BTreeMap;
@@ -27,12 +29,15 @@ use crate::network::Networks;
 use crate::plan::Observed;
 use crate::reconcile::{ActionError, Change, Gauges, Host};
 use crate::store::Store;
+use crate::volume::Volumes;
 
 /// This machine.
 pub struct LinuxHost {
     images: Images,
     containers: Containers,
     networks: Networks,
+    volumes: Volumes,
+    own: Own,
     /// Only the loop waits here.
     ends: tokio::sync::Mutex<(watch::Receiver<u64>, watch::Receiver<u64>)>,
     /// Blocking; held only by one save at a time.
@@ -52,9 +57,8 @@ impl LinuxHost {
     /// Joins the rooms.
     #[must_use]
     pub fn new(
-        images: Images,
-        containers: Containers,
-        networks: Networks,
+        (images, containers, networks, volumes): (Images, Containers, Networks, Volumes),
+        own: Own,
         store: Store,
         store_note: Option<String>,
         loosenings: Vec<String>,
@@ -68,6 +72,8 @@ impl LinuxHost {
             images,
             containers,
             networks,
+            volumes,
+            own,
             ends,
             store,
             store_note,

@@ -1,8 +1,8 @@
-//! Starting a container in its networks.
+//! Starting a container with its mounts, in its networks.
 
 use super::LinuxHost;
 use super::apply::failed;
-use crate::container::StartNetwork;
+use crate::container::{StartGiven, StartNetwork};
 use crate::model::{ContainerSpec, NetworkPlace};
 use crate::reconcile::ActionError;
 
@@ -15,11 +15,15 @@ impl LinuxHost {
         };
         // One that runs has what it was given.
         if self.containers.init(&spec.id).is_none() {
+            let (mounts, held) = self.mounts_for(spec).await?;
             let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
             let (resolver, host_gateway) = (!attached.links.is_empty(), self.networks.host_gateway(&attached));
-            let given = StartNetwork { attached, resolver, host_gateway };
-            if let Err(error) = self.containers.start_with(&spec.id, given.into()).await {
+            let network = StartNetwork { attached, resolver, host_gateway };
+            let started = self.containers.start_with(&spec.id, StartGiven { network, mounts }).await;
+            drop(held);
+            if let Err(error) = started {
                 self.networks.ended(&spec.id);
+                self.release_volumes(&self.volume_names(spec)).await;
                 return Err(failed(&error));
             }
         }

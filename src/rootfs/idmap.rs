@@ -102,14 +102,14 @@ impl Mapping {
         let fail = |step| move |source: io::Error| IdmapError::Mount { path: from.to_owned(), step, source };
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let clone = open_tree(CWD, from, flags).map_err(|e| fail("open_tree")(e.into()))?;
-        set_attributes(clone.as_fd(), false, libc::MOUNT_ATTR_IDMAP, libc::MS_PRIVATE, Some(self)).map_err(|source| {
-            match source.raw_os_error() {
+        set_attributes(clone.as_fd(), false, libc::MOUNT_ATTR_IDMAP, libc::MS_PRIVATE, Some(self)).map_err(
+            |source| match source.raw_os_error() {
                 Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => {
                     IdmapError::Unsupported { path: from.to_owned(), source }
                 }
                 _ => fail("mount_setattr")(source),
-            }
-        })?;
+            },
+        )?;
         move_mount(clone.as_fd(), "", CWD, to, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
             .map_err(|e| fail("move_mount")(e.into()))
     }

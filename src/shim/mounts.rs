@@ -109,8 +109,9 @@ fn clone(mount: &GivenMount) -> Result<OwnedFd, ShimError> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let path = OFlags::PATH | OFlags::CLOEXEC;
-    let source = openat2(CWD, &mount.source, path, Mode::empty(), ResolveFlags::empty())
-        .map_err(|error| failed(mount, "opening it (is it there, and does no link in it lead nowhere?)", &error.into()))?;
+    let source = openat2(CWD, &mount.source, path, Mode::empty(), ResolveFlags::empty()).map_err(|error| {
+        failed(mount, "opening it (is it there, and does no link in it lead nowhere?)", &error.into())
+    })?;
     let source = match &mount.subpath {
         None => source,
         Some(below) => {

@@ -79,7 +79,8 @@ impl Stage {
             }
         };
         let privileges = privileges::granted(&spec.service.isolation, order, bounding());
-        let (bundle, owner) = write_config(order, &spec, privileges, &record.image_defaults, &parts, (&asked, &shared))?;
+        let (bundle, owner) =
+            write_config(order, &spec, privileges, &record.image_defaults, &parts, (&asked, &shared))?;
         let device_rules = device_filter::allowed(&spec.service.isolation, &asked.devices);
         let label = asked.labels.map(|labels| labels.process);
         let stage = Self {
