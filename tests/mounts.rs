@@ -25,6 +25,8 @@ fn given(source: &Path, target: &str) -> GivenMount {
     }
 }
 
+const SIZE: u32 = 65_536;
+
 const LOOKS: &str = "cd /; busybox stat -c '%u %g %a' /filled /filled/passwd; cat /data/file /etc/hosts /sub/deep
     echo new > /data/new; echo no > /closed/new; busybox stat -c '%u %g' /owned/file; echo own > /owned/new";
 
@@ -81,4 +83,14 @@ fn mounts_by_the_embedded_runtime() {
 #[test]
 fn mounts_by_runc() {
     apart(|| seen(Runtime::External("/usr/sbin/runc".into()), UserNamespace::Host));
+}
+
+#[test]
+fn mounts_by_the_embedded_runtime_with_users_of_its_own() {
+    apart(|| seen(Runtime::Embedded, UserNamespace::Auto { size: SIZE }));
+}
+
+#[test]
+fn mounts_by_runc_with_users_of_its_own() {
+    apart(|| seen(Runtime::External("/usr/sbin/runc".into()), UserNamespace::Auto { size: SIZE }));
 }

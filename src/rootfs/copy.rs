@@ -14,36 +14,54 @@ use rustix::fs::{
     utimensat,
 };
 
+use super::IdRange;
+
 /// Files with more than one name: device and number, and where the first of them is.
 type Linked = BTreeMap<(u64, u64), PathBuf>;
 
-/// Copies a folder to a path where nothing is. Nobody changes it meanwhile.
-pub fn copy_tree(from: &OwnedFd, to: &Path) -> io::Result<()> {
+/// Copies a folder to a path where nothing is. Nobody changes it meanwhile. `seen`: it is seen with these owners, and copied with those
+/// that it has on disk.
+pub fn copy_tree(from: &OwnedFd, to: &Path, seen: Option<IdRange>) -> io::Result<()> {
     // With the dot it is a folder, not the link to one.
     let from = PathBuf::from(format!("/proc/self/fd/{}/.", from.as_raw_fd()));
-    folder(&from, &fs::symlink_metadata(&from)?, to, &mut Linked::new())
+    folder(&from, &fs::symlink_metadata(&from)?, to, &mut Copy { linked: Linked::new(), seen })
 }
 
-fn folder(from: &Path, meta: &Metadata, to: &Path, linked: &mut Linked) -> io::Result<()> {
+/// A copy under way.
+struct Copy {
+    linked: Linked,
+    seen: Option<IdRange>,
+}
+
+impl Copy {
+    /// Owner and group on disk.
+    fn owner(&self, meta: &Metadata) -> (u32, u32) {
+        let Some(range) = self.seen else { return (meta.uid(), meta.gid()) };
+        let on_disk = |id: u32, first: u32| id.checked_sub(first).filter(|id| *id < range.size).unwrap_or(id);
+        (on_disk(meta.uid(), range.uid), on_disk(meta.gid(), range.gid))
+    }
+}
+
+fn folder(from: &Path, meta: &Metadata, to: &Path, copy: &mut Copy) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        one(&entry.path(), &to.join(entry.file_name()), linked)?;
+        one(&entry.path(), &to.join(entry.file_name()), copy)?;
     }
-    dress(from, meta, to)
+    dress(from, meta, to, copy)
 }
 
-fn one(from: &Path, to: &Path, linked: &mut Linked) -> io::Result<()> {
+fn one(from: &Path, to: &Path, copy: &mut Copy) -> io::Result<()> {
     let meta = fs::symlink_metadata(from)?;
     let kind = meta.file_type();
     if kind.is_dir() {
-        return folder(from, &meta, to, linked);
+        return folder(from, &meta, to, copy);
     }
     if meta.nlink() > 1 {
-        if let Some(first) = linked.get(&(meta.dev(), meta.ino())) {
+        if let Some(first) = copy.linked.get(&(meta.dev(), meta.ino())) {
             return fs::hard_link(first, to);
         }
-        linked.insert((meta.dev(), meta.ino()), to.to_owned());
+        copy.linked.insert((meta.dev(), meta.ino()), to.to_owned());
     }
     if kind.is_symlink() {
         symlink(fs::read_link(from)?, to)?;
@@ -55,12 +73,13 @@ fn one(from: &Path, to: &Path, linked: &mut Linked) -> io::Result<()> {
         // Nobody listens on it.
         return Ok(());
     }
-    dress(from, &meta, to)
+    dress(from, &meta, to, copy)
 }
 
 /// The owner first: a change of it takes set-user-id away.
-fn dress(from: &Path, meta: &Metadata, to: &Path) -> io::Result<()> {
-    lchown(to, Some(meta.uid()), Some(meta.gid()))?;
+fn dress(from: &Path, meta: &Metadata, to: &Path, copy: &Copy) -> io::Result<()> {
+    let (uid, gid) = copy.owner(meta);
+    lchown(to, Some(uid), Some(gid))?;
     if !meta.file_type().is_symlink() {
         fs::set_permissions(to, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
     }

@@ -52,7 +52,7 @@ fn given(order: &Order) -> Vec<GivenMount> {
 
 fn one(number: usize, mount: &GivenMount, shared: &Shared, of: &For<'_>) -> Result<Bind, ShimError> {
     if let Some(staging) = &mount.fill {
-        fill(mount, staging, of.root).map_err(|error| failed(mount, "filling it with what the image has", &error))?;
+        fill(mount, staging, of).map_err(|error| failed(mount, "filling it with what the image has", &error))?;
     }
     let opened;
     let tree = match shared.0.get(&mount.target) {
@@ -125,13 +125,13 @@ fn clone(mount: &GivenMount) -> Result<OwnedFd, ShimError> {
 }
 
 /// Copies what the image has there beside the empty source, and puts it in its place.
-fn fill(mount: &GivenMount, staging: &Path, root: &Path) -> io::Result<()> {
+fn fill(mount: &GivenMount, staging: &Path, of: &For<'_>) -> io::Result<()> {
     let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = openat2(CWD, root, path, Mode::empty(), ResolveFlags::empty())?;
+    let root = openat2(CWD, of.root, path, Mode::empty(), ResolveFlags::empty())?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let Ok(image) = openat2(&root, mount.target.as_str(), flags, Mode::empty(), inside) else { return Ok(()) };
-    let done = copy_tree(&image, staging).and_then(|()| {
+    let done = copy_tree(&image, staging, of.ids).and_then(|()| {
         rustix::fs::syncfs(fs::File::open(staging)?)?;
         fs::rename(staging, &mount.source)
     });
