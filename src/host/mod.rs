@@ -5,6 +5,7 @@
 mod apply;
 mod disk;
 mod images;
+mod mount_table;
 mod mounts;
 mod networks;
 mod numbers;
@@ -38,6 +39,7 @@ pub struct LinuxHost {
     networks: Networks,
     volumes: Volumes,
     own: Own,
+    mounts: mount_table::Mounts,
     /// Only the loop waits here.
     ends: tokio::sync::Mutex<(watch::Receiver<u64>, watch::Receiver<u64>)>,
     /// Blocking; held only by one save at a time.
@@ -68,12 +70,14 @@ impl LinuxHost {
         let (pulls, changed) = (Mutex::default(), Notify::new());
         let ends = tokio::sync::Mutex::new((containers.changed(), networks.changed()));
         let images_dir = None;
+        let mounts = mount_table::Mounts::open(state_dir.clone(), &own.data);
         Self {
             images,
             containers,
             networks,
             volumes,
             own,
+            mounts,
             ends,
             store,
             store_note,
@@ -121,6 +125,7 @@ impl Host for LinuxHost {
             () = self.changed.notified() => {}
             _ = containers.changed() => {}
             _ = networks.changed() => {}
+            () = self.mounts.changed() => {}
         }
     }
 

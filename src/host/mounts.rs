@@ -70,6 +70,10 @@ impl LinuxHost {
                 }
             });
         }
+        // Where they lie now is where they belong: after a boot they wait for it.
+        if let Err(error) = self.mounts.remember(&self.bind_sources()) {
+            tracing::warn!(%error, "on which mounts containers are is not written down");
+        }
         Ok((given, ready.into_values().collect()))
     }
 
@@ -88,6 +92,16 @@ impl LinuxHost {
             }
         }
         all
+    }
+
+    /// What containers that exist have of the host.
+    fn bind_sources(&self) -> BTreeSet<PathBuf> {
+        let all = self.containers.observe().into_values().flat_map(|container| container.spec.service.mounts);
+        let source = |mount: Mount| match mount.source {
+            MountSource::Bind(bind) => Some(self.state_dir.join(bind.source)),
+            MountSource::Volume(_) => None,
+        };
+        all.filter_map(source).collect()
     }
 
     async fn bind(&self, mount: &Mount, bind: &Bind) -> Result<GivenMount, ActionError> {

@@ -65,7 +65,8 @@ impl LinuxHost {
         let attached = self.containers.all_attached();
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
-        Observed { disk, lacks, attached, lost, networks, firewall, ..join(self.images.all(), containers) }
+        let mounts = self.mounts.table();
+        Observed { disk, lacks, attached, lost, networks, firewall, mounts, ..join(self.images.all(), containers) }
     }
 
     pub(super) fn measure(&self) -> Gauges {

@@ -26,6 +26,8 @@ impl Settings {
         settings.option("stop_signal", signal.map(Signal::name));
         settings.put("stop_grace_period", format!("{grace_ms} ms"));
         settings.put("pull_policy", pull(service.pull));
+        let required: Vec<String> = service.required_mounts.iter().map(|path| path.display().to_string()).collect();
+        settings.option("require_mount", (!required.is_empty()).then(|| required.join(" and ")));
         settings
     }
 
@@ -33,7 +35,10 @@ impl Settings {
     #[must_use]
     pub fn same(one: &Service, other: &Service) -> bool {
         let all = |s: &Service| (s.restart, s.stop, s.pull);
-        all(one) == all(other) && one.resources == other.resources && one.labels == other.labels
+        all(one) == all(other)
+            && one.resources == other.resources
+            && one.labels == other.labels
+            && one.required_mounts == other.required_mounts
     }
 
     /// As they were told elsewhere.

@@ -25,6 +25,7 @@ mod images;
 mod joins;
 mod live;
 mod memory;
+mod mounts;
 mod networks;
 #[cfg(test)]
 mod sim;
@@ -32,11 +33,13 @@ mod slot;
 mod unmet;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 pub use backoff::{failure_delay_ms, restart_delay_ms};
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use memory::{Failure, Memory, Restarts, Variant};
+pub use mounts::MountTable;
 pub use networks::unjoined;
 pub use unmet::unmet;
 
@@ -75,6 +78,8 @@ pub struct Observed {
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
     /// Why the rules of the packet filter must be put right; none: they are.
     pub firewall: Option<String>,
+    /// What is mounted on the host, and what should be.
+    pub mounts: MountTable,
 }
 
 /// How many actions of a kind may be under way at once.
@@ -187,6 +192,15 @@ pub enum WaitingOn {
     },
     /// A network that it joins is external, and nobody defines it.
     NoNetwork(NetworkName),
+    /// A path that it is given lies where something should be mounted and is not.
+    Mount {
+        /// The path.
+        path: PathBuf,
+        /// What should be a mount point.
+        point: PathBuf,
+        /// Who says so.
+        why: String,
+    },
     /// Whose network it shares does not run.
     NetworkOf {
         /// Whose, in words.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::backoff::restart_delay_ms;
 use super::memory::streak;
 use super::networks::{Standing, standing};
-use super::{Planner, WaitingOn, images, joins, live, may_run};
+use super::{Planner, WaitingOn, images, joins, live, may_run, mounts};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -150,7 +150,7 @@ fn retirement_reason(service: &Service, current: &ObservedContainer, old: &Obser
     }
 }
 
-fn container_spec(
+pub(super) fn container_spec(
     id: ContainerId,
     slot: &Slot,
     service: &Service,
@@ -322,6 +322,9 @@ const fn policy_name(policy: RestartPolicy) -> &'static str {
 }
 
 fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
+    if let Some(on) = mounts::missing(&planner.facts.observed.mounts, &container.spec) {
+        return planner.wait(slot, on, None);
+    }
     match joins::place(planner, container) {
         Ok(network) => planner.step(slot, Action::Start { spec: Box::new(container.spec.clone()), network }, reason),
         Err(blocked) => planner.wait(slot, blocked.0, blocked.1),

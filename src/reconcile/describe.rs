@@ -40,6 +40,8 @@ impl Reconciler {
             | WaitingOn::NoNetwork(_)
             // What it waits for waits itself, or is under way.
             | WaitingOn::NetworkOf { .. }
+            // Somebody has to mount it.
+            | WaitingOn::Mount { .. }
             | WaitingOn::Refresh { .. }
             | WaitingOn::Recreation { .. } => false,
             WaitingOn::Image(_)
@@ -139,6 +141,11 @@ impl Reconciler {
             WaitingOn::NoNetwork(name) => format!(
                 "network {name} is external and no state file defines it; define it in one: networks: {{{name}: {{name: {name}}}}}"
             ),
+            WaitingOn::Mount { path, point, why } => format!(
+                "{} is not mounted ({why}), and {} of this service is on it; it is started once it is mounted",
+                point.display(),
+                path.display()
+            ),
             WaitingOn::NetworkOf { whose, here: true } => {
                 format!("{whose}, whose network it shares, does not run; it is started once that one runs")
             }
@@ -226,7 +233,10 @@ impl Reconciler {
             return if self.desired.kept.contains(project) { Phase::Held } else { Phase::Removing };
         };
         let phase_of_wait = |wait: &&Wait| match &wait.on {
-            WaitingOn::Held | WaitingOn::NoNetwork(_) | WaitingOn::NetworkOf { here: false, .. } => Phase::Held,
+            WaitingOn::Held
+            | WaitingOn::NoNetwork(_)
+            | WaitingOn::Mount { .. }
+            | WaitingOn::NetworkOf { here: false, .. } => Phase::Held,
             WaitingOn::Network { id, .. } if self.memory.failures.contains_key(&Key::Network(id.clone())) => {
                 Phase::Failing
             }

@@ -420,6 +420,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Network { .. } => "network",
         WaitingOn::NoNetwork(_) => "no network",
         WaitingOn::NetworkOf { .. } => "network of another",
+        WaitingOn::Mount { .. } => "mount",
     }
     .to_owned()
 }
