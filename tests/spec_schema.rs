@@ -16,7 +16,15 @@ impl Files for Empty {
 }
 
 fn read(path: &Path, text: &[u8]) -> bool {
-    parse(&Input { path, text, default_name: "sample", default_registry: "docker.io", files: &Empty }).is_ok()
+    parse(&Input {
+        path,
+        text,
+        default_name: "sample",
+        default_registry: "docker.io",
+        files: &Empty,
+        key: Default::default(),
+    })
+    .is_ok()
 }
 
 fn root() -> PathBuf {

@@ -220,8 +220,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(temp.path()).unwrap();
         let own = Own { data: root.join("data"), run: root.join("run") };
-        let look =
-            |path: &str, create: bool| super::look(&root.join(path), "/m", create, &own).map_err(|e| e.to_string());
+        let look = |path: &str, create: bool| look(&root.join(path), "/m", create, &own).map_err(|e| e.to_string());
         fs::create_dir_all(root.join("data/x")).unwrap();
         std::os::unix::fs::symlink("nowhere", root.join("dangling")).unwrap();
         std::os::unix::fs::symlink("data", root.join("hidden")).unwrap();

@@ -7,6 +7,7 @@ mod action;
 mod attached;
 mod capability;
 mod container;
+mod file;
 mod hash;
 mod image;
 mod isolation;
@@ -25,6 +26,7 @@ pub use capability::{Capability, CapabilitySet};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };
+pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
 pub use isolation::{

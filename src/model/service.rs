@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, Names, Network, NetworkName,
-    Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
+    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, MountedFile, Names, Network,
+    NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -58,6 +58,8 @@ pub struct Service {
     pub mounts: Vec<Mount>,
     /// Paths of the host that must be mount points before it is started (`x-longshore: require_mount`).
     pub required_mounts: Vec<PathBuf>,
+    /// `configs`, `secrets`; by target, none twice.
+    pub files: Vec<MountedFile>,
     /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.
     pub names: Names,
     /// What it may do and see.

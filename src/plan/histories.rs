@@ -203,6 +203,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         read_only: false,
         mounts: Vec::new(),
         required_mounts: Vec::new(),
+        files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
         resources: Resources { memory: [None, Some(64 << 20)][chance.below(2)], ..Resources::default() },

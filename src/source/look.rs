@@ -81,6 +81,7 @@ pub fn read_again(path: &Path, remembered: &Remembered, default_registry: &str) 
         default_name: &remembered.default_name,
         default_registry,
         files: &Kept(&remembered.references),
+        key: Default::default(),
     })
 }
 
@@ -270,6 +271,7 @@ impl Looker {
             default_name: &default_name,
             default_registry: &self.default_registry,
             files: &files,
+            key: Default::default(),
         });
         let mut references = files.seen.into_inner();
         references.sort();

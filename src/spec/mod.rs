@@ -62,7 +62,7 @@ mod words;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Problem, Project};
+use crate::model::{FingerprintKey, Problem, Project};
 
 pub use duration::calendar_millis;
 pub use list::{KeyRole, ListedKey, keys};
@@ -82,6 +82,8 @@ pub struct Input<'a> {
     pub default_registry: &'a str,
     /// Reads what it refers to.
     pub files: &'a dyn Files,
+    /// What the contents of configs and secrets are told apart by.
+    pub key: FingerprintKey,
 }
 
 impl fmt::Debug for Input<'_> {
@@ -98,6 +100,23 @@ impl fmt::Debug for Input<'_> {
 pub trait Files {
     /// The content of a file, named relative to the state file's folder (or absolute, as the file has it).
     fn read(&self, relative: &Path) -> Result<Vec<u8>, FileError>;
+
+    /// Like [`Self::read`], for a file that holds a secret; and whether others than its owner may read it.
+    fn read_secret(&self, relative: &Path) -> Result<(Vec<u8>, bool), FileError> {
+        self.read(relative).map(|bytes| (bytes, false))
+    }
+
+    /// A secret that is kept outside of the state folder (`external`).
+    fn external_secret(&self, name: &str) -> Result<Vec<u8>, FileError> {
+        let _ = name;
+        Err(FileError::Missing)
+    }
+
+    /// What a file holds that is encrypted to this host (age). The error says what to do.
+    fn decrypt(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let _ = bytes;
+        Err("secrets are encrypted to a host, and here is none to decrypt them".to_owned())
+    }
 }
 
 /// Why a file that a state file refers to was not read.

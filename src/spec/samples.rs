@@ -24,6 +24,7 @@ pub(super) fn read_bytes(text: &[u8], files: &[(&str, &str)]) -> Result<Document
         default_name: "shop",
         default_registry: "docker.io",
         files: &Memory(files),
+        key: Default::default(),
     })
 }
 

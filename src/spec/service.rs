@@ -58,6 +58,7 @@ pub(super) fn read(
         read_only: flag(body, "read_only"),
         mounts: data.mounts,
         required_mounts: data.required,
+        files: Vec::new(),
         names,
         isolation,
         resources,

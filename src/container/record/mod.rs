@@ -293,6 +293,7 @@ impl ServiceRecord {
             read_only: self.read_only,
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
+            files: Vec::new(),
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
@@ -361,6 +362,7 @@ pub(super) mod tests {
                 read_only: true,
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
+                files: Vec::new(),
                 names: Names {
                     domain: Some("lan".into()),
                     hosts: vec![("db".into(), "10.0.0.7".into())],

@@ -111,6 +111,7 @@ fn json_and_other_line_ends_are_read() {
         default_name: "a",
         default_registry: "docker.io",
         files: &crate::spec::samples::Memory(&[]),
+        key: Default::default(),
     };
     let document = crate::spec::parse(&input).unwrap_or_else(|problems| panic!("{}", shown(&problems)));
     let service = document.project.services.values().next().unwrap();

@@ -34,6 +34,7 @@ fn files_of_well_known_projects_are_accepted() {
             default_name: "corpus",
             default_registry: "docker.io",
             files: &Folder(folder),
+            key: Default::default(),
         };
         match parse(&input) {
             Ok(document) => {

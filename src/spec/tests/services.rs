@@ -265,6 +265,7 @@ fn the_name_of_the_file_is_made_fit() {
             default_name,
             default_registry: "docker.io",
             files: &crate::spec::samples::Memory(&[]),
+            key: Default::default(),
         };
         crate::spec::parse(&input).ok().map(|document| document.project.name.to_string())
     };
