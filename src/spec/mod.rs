@@ -27,6 +27,7 @@ mod dotenv;
 mod duration;
 mod effects;
 mod environment;
+mod files;
 mod hash;
 mod interpolate;
 mod isolation;

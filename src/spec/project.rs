@@ -7,6 +7,7 @@ use super::check::{check, path};
 use super::data;
 use super::dotenv::{self, Format};
 use super::effects;
+use super::files;
 use super::interpolate::{Lone, interpolate};
 use super::keys::{FILE, LONGSHORE, Shape};
 use super::network::{self, Definitions};
@@ -15,7 +16,8 @@ use super::report::Report;
 use super::source_text::{MAX_BYTES, Source, Span};
 use super::{Document, FileError, Files, Input, service, substitute, tree};
 use crate::model::{
-    Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service, ServiceName, Volume, VolumeName,
+    Fingerprint, FingerprintKey, Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service,
+    ServiceName, Volume, VolumeName,
 };
 
 type Services = BTreeMap<ServiceName, Service>;
@@ -36,6 +38,7 @@ pub(super) struct Reader<'r, 'a> {
     pub(super) report: &'r mut Report<'a>,
     pub(super) default_registry: &'a str,
     files: &'a dyn Files,
+    key: FingerprintKey,
     variables: Variables,
     references: BTreeSet<PathBuf>,
     /// The names of all services, also of those that are not part of the project.
@@ -74,6 +77,7 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
         report: &mut report,
         default_registry: input.default_registry,
         files: input.files,
+        key: input.key,
         variables: Variables::default(),
         references: BTreeSet::new(),
         service_names: BTreeSet::new(),
@@ -134,6 +138,33 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// The content of a file whose problems are told by who asks.
+    pub(super) fn any_file(&mut self, name: &Path) -> Result<Vec<u8>, FileError> {
+        self.references.insert(name.to_owned());
+        self.files.read(name)
+    }
+
+    /// Likewise, of one that holds a secret; and whether others than its owner may read it.
+    pub(super) fn secret_file(&mut self, name: &Path) -> Result<(Vec<u8>, bool), FileError> {
+        self.references.insert(name.to_owned());
+        self.files.read_secret(name)
+    }
+
+    /// A secret that is kept outside of the state folder.
+    pub(super) fn external_secret(&self, name: &str) -> Result<Vec<u8>, FileError> {
+        self.files.external_secret(name)
+    }
+
+    /// What was encrypted to this host.
+    pub(super) fn decrypt(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        self.files.decrypt(bytes)
+    }
+
+    /// What tells this content from others.
+    pub(super) fn fingerprint(&self, content: &[u8]) -> Fingerprint {
+        Fingerprint::of(&self.key, content)
+    }
+
     fn dotenv(&mut self, state_file: &Path) {
         let name = Path::new(".env");
         let file = state_file.parent().unwrap_or(Path::new("")).join(name);
@@ -178,7 +209,8 @@ impl Reader<'_, '_> {
         let name = name?;
         let definitions = Definitions::read(root, &name, self);
         let defined = data::Definitions::read(root, &name, self);
-        let (services, networks, volumes) = self.services(root, &definitions, &defined);
+        let mut files = files::Definitions::read(root, self);
+        let (services, networks, volumes) = self.services(root, &definitions, &defined, &mut files);
         Some(Project { name, file: input.path.to_owned(), services, networks, volumes })
     }
 
@@ -213,6 +245,7 @@ impl Reader<'_, '_> {
         root: &Node,
         definitions: &Definitions,
         defined: &data::Definitions,
+        files: &mut files::Definitions,
     ) -> (Services, Networks, Volumes) {
         let given = root.given("services").map(Node::entries).unwrap_or_default();
         let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
@@ -231,7 +264,8 @@ impl Reader<'_, '_> {
         let (mut services, mut mounted) = (Vec::new(), Vec::new());
         for (name, body) in given {
             let key = path("services", &name.text);
-            let Some((mut service, places, mounts)) = service::read(name, body, &key, definitions, defined, self)
+            let Some((mut service, places, mounts)) =
+                service::read(name, body, &key, definitions, defined, files, self)
             else {
                 continue;
             };

@@ -62,6 +62,16 @@ impl<'a> Report<'a> {
         self.add(problem)
     }
 
+    /// Like [`Self::warning`], where the line itself must not be shown.
+    pub(super) fn warning_without_line(&mut self, at: Span, key: &str, message: impl Into<String>) -> Noted<'_> {
+        if self.full() {
+            self.left_out += 1;
+            return Noted(None);
+        }
+        let problem = Problem::new(Severity::Warning, self.source.location(at), message).with_key(key);
+        self.add(problem)
+    }
+
     /// A problem with its place and snippet that is not added: a hold belongs to its service.
     pub(super) fn problem(&self, severity: Severity, at: Span, key: &str, message: impl Into<String>) -> Problem {
         let mut problem = Problem::new(severity, self.source.location(at), message);

@@ -7,7 +7,7 @@ use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
-use super::{data, effects, environment, hash, isolation, names, policy, process, resources};
+use super::{data, effects, environment, files, hash, isolation, names, policy, process, resources};
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
@@ -17,6 +17,7 @@ pub(super) fn read(
     key: &str,
     networks: &Definitions,
     volumes: &data::Definitions,
+    files: &mut files::Definitions,
     reader: &mut Reader<'_, '_>,
 ) -> Option<(Service, Places, data::Places)> {
     let parsed = ServiceName::parse(&name.text);
@@ -39,6 +40,10 @@ pub(super) fn read(
     let mut isolation = isolation::read(&network, &mut scope);
     let data = parsed.as_ref().map(|name| data::read(name, &isolation.tmpfs, volumes, &mut scope)).unwrap_or_default();
     isolation.tmpfs.extend(data.tmpfs);
+    let mounts = data.mounts.iter().map(|mount| mount.target.as_str());
+    let taken = mounts.chain(isolation.tmpfs.iter().map(|tmpfs| tmpfs.target.as_str())).collect();
+    let files = files::read(&taken, files, &mut scope);
+    files::warn_of_literals(&mut scope);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -58,7 +63,7 @@ pub(super) fn read(
         read_only: flag(body, "read_only"),
         mounts: data.mounts,
         required_mounts: data.required,
-        files: Vec::new(),
+        files,
         names,
         isolation,
         resources,

@@ -2,6 +2,7 @@
 
 mod bad_text;
 mod corpus;
+mod files;
 mod isolation;
 mod messages;
 mod mutations;

@@ -8,6 +8,7 @@
 //! loosenings, wishes, `expose`; nor what it waits for (`require_mount`) or how a volume that it names is defined. A setting that has its default is not written into the canonical text, so that a key that
 //! later versions learn does not make every container again on their first start.
 
+mod files;
 mod isolation;
 mod mounts;
 mod network;
@@ -48,6 +49,7 @@ fn canonical(service: &Service) -> Vec<u8> {
     }
     network::mode(&service.network, &mut text);
     mounts::mounts(&service.name, &service.mounts, &mut text);
+    files::files(&service.files, &mut text);
     isolation::isolation(&service.isolation, &mut text);
     isolation::names(&service.names, &mut text);
     text.0

@@ -15,6 +15,12 @@ const fn held(name: &'static str, why: &'static str, about: &'static str) -> Rul
 pub(super) static IDMAP: Table =
     Table { name: "idmap", rules: &[part("uid", Shape::Whole), part("gid", Shape::Whole)] };
 
+/// What a changed file does.
+pub(super) const ON_CHANGE: Shape =
+    Shape::Either(&[Shape::Word(&["recreate", "restart", "update"]), Shape::Object(&ON_CHANGE_SIGNAL)]);
+
+static ON_CHANGE_SIGNAL: Table = Table { name: "on_change", rules: &[part("signal", Shape::Text)] };
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
@@ -34,7 +40,12 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
         ),
         later("depends_on", "services are started in no order", "Services of other projects that come first."),
         later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
-        later("on_change", "a service is recreated when what it uses changes", "What a changed file does."),
+        rule(
+            "on_change",
+            ON_CHANGE,
+            Acts,
+            "What a changed config or secret does: `recreate` (as without it), `restart`, `update` or `{signal: HUP}`.",
+        ),
         later("on_unhealthy", "its health is not checked", "What is done when it is unhealthy."),
         later("probe", "its health is not checked", "A health check without a program in the image."),
         later("restart", "the delay grows from 100 ms to 60 s", "How restarts are spaced."),

@@ -10,8 +10,8 @@ mod service;
 mod top;
 
 pub(super) use deploy::{DEPLOY, RESTART_POLICY};
-use extension::IDMAP;
 pub(super) use extension::LONGSHORE;
+use extension::{IDMAP, ON_CHANGE};
 pub(super) use service::SERVICE;
 pub(super) use top::FILE;
 

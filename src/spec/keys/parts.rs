@@ -1,6 +1,6 @@
 //! The maps and lists inside a service. Where the specification knows a short and a long form, both are here.
 
-use super::{IDMAP, OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Table, part};
+use super::{IDMAP, ON_CHANGE, OPTIONS, PAIRS, Shape, TEXT_OR_TEXTS, TEXTS, Table, part};
 
 pub(super) const ENV_FILES: Shape =
     Shape::Either(&[Shape::Text, Shape::List(&Shape::Either(&[Shape::Text, Shape::Object(&ENV_FILE)]))]);
@@ -92,8 +92,12 @@ static MOUNTED_FILE: Table = Table {
         part("uid", Shape::Text),
         part("gid", Shape::Text),
         part("mode", Shape::Text),
+        part("x-longshore", Shape::Object(&MOUNTED_FILE_LONGSHORE)),
     ],
 };
+
+static MOUNTED_FILE_LONGSHORE: Table =
+    Table { name: "mounted_file_x-longshore", rules: &[part("on_change", ON_CHANGE)] };
 
 pub(super) const DEPENDS_ON: Shape = Shape::Either(&[TEXTS, Shape::Map(&Shape::Object(&DEPENDENCY))]);
 

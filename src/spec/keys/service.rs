@@ -79,8 +79,13 @@ pub(in crate::spec) static SERVICE: Table = Table {
         ),
         rule("volumes_from", TEXTS, Acts, "The mounts of other services too: SERVICE[:ro]."),
         rule("tmpfs", TEXT_OR_TEXTS, Acts, "Folders in memory: path[:options]."),
-        rule("configs", MOUNTED_FILES, Holds(SECRET, &[]), "Configuration files."),
-        rule("secrets", MOUNTED_FILES, Holds(SECRET, &[]), "Secret files."),
+        rule("configs", MOUNTED_FILES, Acts, "Configs that it sees as files: NAME, which is /NAME, or the long form."),
+        rule(
+            "secrets",
+            MOUNTED_FILES,
+            Acts,
+            "Secrets that it sees as files: NAME, which is /run/secrets/NAME, or the long form.",
+        ),
         rule("shm_size", Shape::Size, Acts, "The size of /dev/shm; 64 MiB without it."),
         rule(
             "storage_opt",

@@ -103,12 +103,11 @@ services:
   web:
     image: nginx
     ports: ['8080:80']
-    secrets:
-      - data
+    use_api_socket: true
     healthcheck:
       test: curl localhost
-secrets:
-  data: {file: ./data}
+models:
+  data: {model: x}
 ";
     insta::assert_snapshot!(told(text, &[]), @r#"
     held: shop.yaml:5:5: `services.web.secrets` is not supported yet: the service would run without files that it needs
