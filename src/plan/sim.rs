@@ -143,6 +143,7 @@ impl World {
             lost: self.net.lost.clone(),
             networks: self.net.networks.clone(),
             firewall: self.net.firewall.clone(),
+            mounts: super::MountTable::default(),
         }
     }
 
