@@ -22,6 +22,7 @@ fn given(source: &Path, target: &str) -> GivenMount {
         owner: None,
         subpath: None,
         fill: None,
+        in_use: false,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct GivenMount {
     /// Where what the image has at the target is put together before it takes the place of the source, which is empty. Absent, and on
     /// the same file system.
     pub fill: Option<PathBuf>,
+    /// Something that runs has the source already: it is filled where it is.
+    pub in_use: bool,
 }
 
 /// A [`GivenMount`] in an order.
@@ -59,11 +61,14 @@ pub struct MountOrder {
     owner: Option<(u32, u32)>,
     subpath: Option<String>,
     fill: Option<PathBuf>,
+    #[serde(default)]
+    in_use: bool,
 }
 
 impl From<GivenMount> for MountOrder {
     fn from(mount: GivenMount) -> Self {
-        let GivenMount { source, target, read_only, propagation, recursive, label, owner, subpath, fill } = mount;
+        let GivenMount { source, target, read_only, propagation, recursive, label, owner, subpath, fill, in_use } =
+            mount;
         Self {
             source,
             target,
@@ -74,13 +79,15 @@ impl From<GivenMount> for MountOrder {
             owner: owner.map(|Owner { uid, gid }| (uid, gid)),
             subpath,
             fill,
+            in_use,
         }
     }
 }
 
 impl From<MountOrder> for GivenMount {
     fn from(order: MountOrder) -> Self {
-        let MountOrder { source, target, read_only, propagation, recursive, label, owner, subpath, fill } = order;
+        let MountOrder { source, target, read_only, propagation, recursive, label, owner, subpath, fill, in_use } =
+            order;
         Self {
             source,
             target,
@@ -91,6 +98,7 @@ impl From<MountOrder> for GivenMount {
             owner: owner.map(|(uid, gid)| Owner { uid, gid }),
             subpath,
             fill,
+            in_use,
         }
     }
 }

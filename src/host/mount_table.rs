@@ -41,12 +41,12 @@ struct MountsRecord {
 impl Mounts {
     pub(super) fn open(state_dir: PathBuf, data_dir: &Path) -> Self {
         let record = data_dir.join(RECORD);
-        let read = fs::read(&record).ok().and_then(|json| serde_json::from_slice::<MountsRecord>(&json).ok());
+        let read = read(&record);
         let changed = Arc::new(Notify::new());
         if let Err(error) = watch(Arc::downgrade(&changed)) {
             tracing::warn!(%error, "the kernel does not tell of mounts; what waits for one is looked at with everything else");
         }
-        Self { state_dir, record, known: Mutex::new(read.unwrap_or_default().points), changed }
+        Self { state_dir, record, known: Mutex::new(read.points), changed }
     }
 
     /// What is, and what should be.
@@ -85,6 +85,20 @@ impl Mounts {
         *known = now;
         Ok(())
     }
+}
+
+/// A record that cannot be read is told of: what should be mounted is known from fstab and the files alone then.
+fn read(record: &Path) -> MountsRecord {
+    let read = match fs::read(record) {
+        Ok(json) => serde_json::from_slice::<MountsRecord>(&json).map_err(|error| error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return MountsRecord::default(),
+        Err(error) => Err(error.to_string()),
+    };
+    let read = read.and_then(|read| if read.version == 1 { Ok(read) } else { Err("its version is not known".into()) });
+    read.unwrap_or_else(|why| {
+        tracing::warn!("on which mounts containers were is not known: {} cannot be used: {why}", record.display());
+        MountsRecord::default()
+    })
 }
 
 /// The kernel says at the mount table when it changed (proc(5)); whoever waits there must be a thread.

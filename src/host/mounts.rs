@@ -12,6 +12,7 @@ use crate::container::GivenMount;
 use crate::model::{
     Bind, ContainerName, ContainerSpec, Mount, MountSource, Propagation, Recursive, VolumeMount, VolumeName, VolumeRef,
 };
+use crate::plan::MountTable;
 use crate::reconcile::ActionError;
 use crate::volume::Ready;
 
@@ -24,6 +25,8 @@ enum BindError {
     Dangling { source_path: PathBuf, target: String },
     #[error("volumes: the bind source {} at {target} lies in the daemon's own {what}; nothing of it is given to containers", source_path.display())]
     Ours { source_path: PathBuf, target: String, what: &'static str },
+    #[error("volumes: the bind source {} at {target} leads below {}, which is not mounted ({why}); mount it", source_path.display(), point.display())]
+    Unmounted { source_path: PathBuf, target: String, point: PathBuf, why: String },
     #[error("volumes: the bind source {} at {target} cannot be {step}", source_path.display())]
     Io {
         source_path: PathBuf,
@@ -66,7 +69,8 @@ impl LinuxHost {
                     // The first one that may fills it.
                     let fills = ready.fill.is_some() && !volume.no_copy && volume.subpath.is_none();
                     let fill = if fills && filled.insert(name) { ready.fill.clone() } else { None };
-                    of_volume(mount, volume, ready.path.clone(), fill)
+                    let in_use = fill.is_some() && self.volumes_in_use().contains(&volume.volume.name(&spec.slot));
+                    of_volume(mount, volume, ready.path.clone(), fill.map(|staging| (staging, in_use)))
                 }
             });
         }
@@ -107,7 +111,8 @@ impl LinuxHost {
     async fn bind(&self, mount: &Mount, bind: &Bind) -> Result<GivenMount, ActionError> {
         let source = self.state_dir.join(&bind.source);
         let (asked, target, create, own) = (source.clone(), mount.target.clone(), bind.create, self.own.clone());
-        let looked = tokio::task::spawn_blocking(move || look(&asked, &target, create, &own));
+        let table = self.mounts.table();
+        let looked = tokio::task::spawn_blocking(move || look(&asked, &target, create, &own, &table));
         looked.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(GivenMount {
             source,
@@ -119,6 +124,7 @@ impl LinuxHost {
             owner: mount.owner,
             subpath: None,
             fill: None,
+            in_use: false,
         })
     }
 
@@ -162,7 +168,8 @@ fn volume(mount: &Mount) -> Option<&VolumeMount> {
     }
 }
 
-fn of_volume(mount: &Mount, volume: &VolumeMount, source: PathBuf, fill: Option<PathBuf>) -> GivenMount {
+fn of_volume(mount: &Mount, volume: &VolumeMount, source: PathBuf, fill: Option<(PathBuf, bool)>) -> GivenMount {
+    let in_use = fill.as_ref().is_some_and(|(_, in_use)| *in_use);
     GivenMount {
         source,
         target: mount.target.clone(),
@@ -172,12 +179,13 @@ fn of_volume(mount: &Mount, volume: &VolumeMount, source: PathBuf, fill: Option<
         label: None,
         owner: mount.owner,
         subpath: volume.subpath.clone(),
-        fill,
+        fill: fill.map(|(staging, _)| staging),
+        in_use,
     }
 }
 
 /// Whether a source may be given, and is there; it is made where that was asked for.
-fn look(source: &Path, target: &str, create: bool, own: &Own) -> Result<(), BindError> {
+fn look(source: &Path, target: &str, create: bool, own: &Own, table: &MountTable) -> Result<(), BindError> {
     let (source_path, target) = (source.to_owned(), target.to_owned());
     let real = match fs::canonicalize(source) {
         Ok(real) => real,
@@ -191,13 +199,24 @@ fn look(source: &Path, target: &str, create: bool, own: &Own) -> Result<(), Bind
                 return Err(BindError::Missing { source_path, target });
             }
             refuse_own(source, &target, own)?;
+            // What is there of the way, with its links followed.
+            let there = source.ancestors().find_map(|above| fs::canonicalize(above).ok());
+            refuse_unmounted(there.as_deref().unwrap_or(source), &target, table)?;
             let made =
                 DirBuilder::new().recursive(true).mode(0o755).create(source).and_then(|()| fs::canonicalize(source));
             made.map_err(|source| BindError::Io { source_path, target: target.clone(), step: "made", source })?
         }
         Err(source) => return Err(BindError::Io { source_path, target, step: "looked at", source }),
     };
-    refuse_own(&real, &target, own)
+    refuse_own(&real, &target, own)?;
+    refuse_unmounted(&real, &target, table)
+}
+
+/// A link may lead below a mount point that should be one and is not, and one may have gone since the planner looked.
+fn refuse_unmounted(real: &Path, target: &str, table: &MountTable) -> Result<(), BindError> {
+    let Some((point, why)) = table.absent_above(real) else { return Ok(()) };
+    let (source_path, target) = (real.to_owned(), target.to_owned());
+    Err(BindError::Unmounted { source_path, target, point: point.to_owned(), why: why.to_owned() })
 }
 
 fn refuse_own(path: &Path, target: &str, own: &Own) -> Result<(), BindError> {
@@ -220,7 +239,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let root = fs::canonicalize(temp.path()).unwrap();
         let own = Own { data: root.join("data"), run: root.join("run") };
-        let look = |path: &str, create: bool| look(&root.join(path), "/m", create, &own).map_err(|e| e.to_string());
+        let gone = BTreeMap::from([(root.join("disk"), "fstab".to_owned())]);
+        let table = MountTable { expected: gone, ..MountTable::default() };
+        let look =
+            |path: &str, create: bool| look(&root.join(path), "/m", create, &own, &table).map_err(|e| e.to_string());
         fs::create_dir_all(root.join("data/x")).unwrap();
         std::os::unix::fs::symlink("nowhere", root.join("dangling")).unwrap();
         std::os::unix::fs::symlink("data", root.join("hidden")).unwrap();
@@ -235,5 +257,12 @@ mod tests {
             assert!(look(path, true).unwrap_err().contains("data directory"), "{path}");
         }
         assert!(!root.join("data/new").exists());
+        // A link to what is not mounted, and a folder that would be made below it.
+        fs::create_dir(root.join("disk")).unwrap();
+        std::os::unix::fs::symlink("disk", root.join("link")).unwrap();
+        for path in ["disk", "link", "link/new", "disk/a/b"] {
+            assert!(look(path, true).unwrap_err().contains("which is not mounted"), "{path}");
+        }
+        assert_eq!(fs::read_dir(root.join("disk")).unwrap().count(), 0);
     }
 }

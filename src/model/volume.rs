@@ -15,7 +15,7 @@ pub struct Volume {
     pub options: BTreeMap<String, String>,
     /// `labels`.
     pub labels: BTreeMap<String, String>,
-    /// Somebody else makes it: `longshore volume create`, or another file.
+    /// Somebody else makes it: another file.
     pub external: bool,
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::WaitingOn;
-use crate::model::{ContainerSpec, MountSource};
+use crate::model::{ContainerSpec, MountSource, VolumeMount, VolumeRef};
 
 /// What is mounted on the host, and what should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +18,15 @@ pub struct MountTable {
     pub expected: BTreeMap<PathBuf, String>,
 }
 
+impl MountTable {
+    /// The mount point that this path is on or below, that should be mounted and is not; and who says so.
+    #[must_use]
+    pub fn absent_above(&self, path: &Path) -> Option<(&Path, &str)> {
+        let absent = |(point, _): &(&PathBuf, &String)| path.starts_with(point) && !self.points.contains(*point);
+        self.expected.iter().find(absent).map(|(point, why)| (point.as_path(), why.as_str()))
+    }
+}
+
 /// The mount that a container waits for, if there is one.
 pub(super) fn missing(table: &MountTable, spec: &ContainerSpec) -> Option<WaitingOn> {
     let wait = |path: PathBuf, point: &Path, why: &str| WaitingOn::Mount {
@@ -27,11 +36,10 @@ pub(super) fn missing(table: &MountTable, spec: &ContainerSpec) -> Option<Waitin
     };
     let binds = spec.service.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Bind(bind) => Some(table.state_dir.join(&bind.source)),
-        MountSource::Volume(_) => None,
+        MountSource::Volume(mount) => device(mount),
     });
     let below = binds.into_iter().find_map(|path| {
-        let absent = |(point, _): &(&PathBuf, &String)| path.starts_with(point) && !table.points.contains(*point);
-        let (point, why) = table.expected.iter().find(absent)?;
+        let (point, why) = table.absent_above(&path)?;
         Some(wait(path.clone(), point, why))
     });
     let required = || {
@@ -40,6 +48,13 @@ pub(super) fn missing(table: &MountTable, spec: &ContainerSpec) -> Option<Waitin
         open.next().map(|path| wait(path.clone(), &path, "`require_mount` asks for it"))
     };
     below.or_else(required)
+}
+
+/// The folder of the host that a volume is, by its options.
+fn device(mount: &VolumeMount) -> Option<PathBuf> {
+    let VolumeRef::Named(volume) = &mount.volume else { return None };
+    let binds = |o: &String| o.split(',').any(|option| matches!(option, "bind" | "rbind"));
+    volume.options.get("o").filter(|o| binds(o)).and_then(|_| volume.options.get("device")).map(PathBuf::from)
 }
 
 /// Whether it is a mount point, or lies below one other than the root of the host.

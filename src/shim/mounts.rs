@@ -130,10 +130,14 @@ fn fill(mount: &GivenMount, staging: &Path, of: &For<'_>) -> io::Result<()> {
     let root = openat2(CWD, of.root, path, Mode::empty(), ResolveFlags::empty())?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let Ok(image) = openat2(&root, mount.target.as_str(), flags, Mode::empty(), inside) else { return Ok(()) };
+    let image = match openat2(&root, mount.target.as_str(), flags, Mode::empty(), inside) {
+        Ok(image) => image,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
     let done = copy_tree(&image, staging, of.ids).and_then(|()| {
         rustix::fs::syncfs(fs::File::open(staging)?)?;
-        fs::rename(staging, &mount.source)
+        if mount.in_use { move_into(staging, &mount.source) } else { fs::rename(staging, &mount.source) }
     });
     if done.is_err() {
         // What failed is told; what is left of it is cleared again when the volumes are opened.
@@ -141,6 +145,25 @@ fn fill(mount: &GivenMount, staging: &Path, of: &For<'_>) -> io::Result<()> {
     }
     done?;
     mount.source.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+}
+
+/// Who runs with the empty source goes on seeing it: it is filled, not replaced.
+fn move_into(staging: &Path, source: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let like = fs::symlink_metadata(staging)?;
+    for entry in fs::read_dir(staging)? {
+        let entry = entry?;
+        let place = source.join(entry.file_name());
+        // What was written there meanwhile stays.
+        match rustix::fs::renameat_with(CWD, entry.path(), CWD, place, rustix::fs::RenameFlags::NOREPLACE) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    chown(source, Some(like.uid()), Some(like.gid()))?;
+    fs::set_permissions(source, like.permissions())?;
+    fs::remove_dir_all(staging)?;
+    fs::File::open(source)?.sync_all()
 }
 
 fn failed(mount: &GivenMount, what: &str, error: &io::Error) -> ShimError {

@@ -3,7 +3,7 @@
 //! Two readers that see different files in one archive are an attack (CVE-2025-62518), so whatever is ambiguous is
 //! refused: a bad checksum, PAX records of the wrong length, a global header that renames, sparse maps, unknown types.
 //! Where Go's `archive/tar` has a firm opinion, it is followed, since nearly every layer is made and read by it: links,
-//! directories and devices carry no data whatever their size field says. Memory is bounded by [`META_BYTES`].
+//! directories and devices carry no data whatever their size field says. Memory is bounded by `META_BYTES`.
 
 mod pax;
 

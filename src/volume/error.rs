@@ -25,12 +25,14 @@ pub enum VolumeError {
     #[error("there is no volume {name}")]
     Absent { name: VolumeName },
     /// Somebody else was to make it.
-    #[error("the volume {name} is external and does not exist; make it with `longshore volume create {name}`")]
+    #[error(
+        "the volume {name} is external and does not exist; a file makes it that defines a volume with `name: {name}` and uses it"
+    )]
     External { name: VolumeName },
     /// It exists as something else.
     #[error(
         "the volume {name} exists with {has}, and the file says {asked}; \
-         write in the file what exists, or save what it holds and remove it with `longshore volume rm {name}`"
+         write in the file what exists, or give the volume another `name:`"
     )]
     Differs { name: VolumeName, has: String, asked: String },
     /// Its record cannot be used.

@@ -139,9 +139,7 @@ fn data_stays_whatever_becomes_of_its_containers() {
     // Its file is gone, and back.
     lab.remove("shop.yaml");
     lab.gone("shop-a-1");
-    let listed = lab.cli(&["volume", "ls"]);
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(listed.contains("shop_v"), "{listed}");
+    assert!(lab.data().join("volumes/shop_v").is_dir());
     lab.put("shop.yaml", &app(&[]));
     let third = lab.running("shop-a-1");
     assert_eq!(runs(&lab), ("3".into(), "3".into()));
@@ -157,15 +155,32 @@ fn data_stays_whatever_becomes_of_its_containers() {
     lab.start();
     lab.still("shop-a-1", &third);
     assert_eq!(runs(&lab), ("3".into(), "3".into()));
-    // A prune without a name removes nothing.
     lab.remove("shop.yaml");
     lab.gone("shop-a-1");
-    lab.cli(&["volume", "prune"]);
     assert!(lab.data().join("volumes/shop_v/_data/log").is_file());
-    // By its name it is removed.
-    let removed = lab.cli(&["volume", "rm", "shop_v"]);
-    assert!(removed.status.success(), "{}", String::from_utf8_lossy(&removed.stderr));
-    assert!(!lab.data().join("volumes/shop_v").exists());
+    lab.finish();
+}
+
+#[test]
+fn a_volume_is_filled_under_who_already_has_it() {
+    let lab = Lab::new();
+    let bare = "volumes: [{type: volume, source: v, target: /m, volume: {nocopy: true}}]";
+    let one = |with_content: bool| {
+        let content = with("b", IDLE, &["volumes: ['v:/etc']"]);
+        let services = [Some(with("a", IDLE, &[bare])), with_content.then_some(content)];
+        format!("{}volumes: {{v: }}\n", file(&services.into_iter().flatten().collect::<Vec<_>>()))
+    };
+    lab.put("shop.yaml", &one(false));
+    let first = lab.running("shop-a-1");
+    lab.put("shop.yaml", &one(true));
+    lab.running("shop-b-1");
+    lab.still("shop-a-1", &first);
+    let seen = |name: &str, script: &str| {
+        let out = lab.cli(&["exec", name, "sh", "-c", script]);
+        String::from_utf8_lossy(&out.stdout).trim().to_owned()
+    };
+    assert_eq!(seen("shop-a-1", "echo x > /m/written && ls -d /m/passwd"), "/m/passwd");
+    assert_eq!(seen("shop-b-1", "cat /etc/written"), "x");
     lab.finish();
 }
 
@@ -229,15 +244,20 @@ fn a_service_waits_for_its_mount_and_nothing_is_written_below() {
     lab.running("a-a-1");
     assert!(disk.join("data/x").is_file());
     // As after a boot at which it was not mounted: without being asked for, by what was known.
-    lab.put("a.yaml", &file(&[with("a", command, &[&mount]), service("b", IDLE)]));
+    lab.put("a.yaml", &file(&[with("a", command, &[&mount, "restart: always"]), service("b", IDLE)]));
     let before = lab.running("a-a-1");
+    let record = lab.data().join("containers").join(&before.id).join("container.json");
+    lab.wait_for("the record without it", |_| {
+        (!fs::read_to_string(&record).ok()?.contains("required_mounts")).then_some(())
+    });
     lab.kill();
     for pid in lab.pids_of(&before) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
     drop(mounted);
     lab.start();
-    println!("{}", waits(&lab));
+    let told = waits(&lab);
+    assert!(told.contains("it was when containers were started on it last"), "{told}");
     assert_eq!(fs::read_dir(&disk).unwrap().count(), 0, "something was written below");
     let _mounted = Mounted::new(&disk);
     lab.wait_for("it to run", |s| (container(s, "a-a-1")?["state"]["status"] == "running").then_some(()));
