@@ -76,7 +76,7 @@ mod tests {
             |name: &str| keys.iter().filter(|k| k.key == name && k.in_service).map(|k| k.role).collect::<Vec<_>>();
         assert_eq!(role("image"), [KeyRole::Acts]);
         assert_eq!(role("volumes"), [KeyRole::Acts]);
-        assert!(matches!(role("secrets")[..], [KeyRole::Holds(_)]));
+        assert_eq!(role("secrets"), [KeyRole::Acts]);
         assert!(matches!(role("build")[..], [KeyRole::Holds(_)]));
         assert!(matches!(role("healthcheck")[..], [KeyRole::Warns(_)]));
         assert_eq!(role("deploy.resources.limits.memory"), [KeyRole::Acts]);

@@ -11,7 +11,7 @@ const FILES: &[(&str, &str)] = &[("a.txt", "from a file"), (".env", "V=from a va
 fn text(service: &str) -> String {
     format!(
         "services: {{a: {{image: b, network_mode: none, {service}}}}}\n\
-        configs: {{f: {{file: ./a.txt}}, e: {{environment: V}}, c: {{content: 'and $V'}}, gone: {{file: gone}}}}\n\
+        configs: {{f: {{file: a.txt}}, e: {{environment: V}}, c: {{content: 'and $V'}}, gone: {{file: gone}}}}\n\
         secrets: {{s: {{file: a.txt}}, v: {{environment: V}}, x: {{external: true}}, y: {{external: true, name: kept}}, \
         b: {{file: sub/b.age}}, bad: {{file: a.age}}}}\n"
     )

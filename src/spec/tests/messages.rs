@@ -110,18 +110,18 @@ models:
   data: {model: x}
 ";
     insta::assert_snapshot!(told(text, &[]), @r#"
-    held: shop.yaml:5:5: `services.web.secrets` is not supported yet: the service would run without files that it needs
+    held: shop.yaml:5:5: `services.web.use_api_socket` is not supported yet: it changes what the container may do or see, and the service must not run with less or more than it asks for
         |
-      5 |     secrets:
-        |     ^^^^^^^
-      = the service is not started; without `secrets` it would be
-    warning: shop.yaml:9:1: `secrets` is not supported yet: no secret is made
+      5 |     use_api_socket: true
+        |     ^^^^^^^^^^^^^^
+      = the service is not started; without `use_api_socket` it would be
+    warning: shop.yaml:8:1: `models` is not supported yet: no model is loaded
         |
-      9 | secrets:
-        | ^^^^^^^
-    warning: shop.yaml:7:5: `services.web.healthcheck` is not supported yet: its health is not checked
+      8 | models:
+        | ^^^^^^
+    warning: shop.yaml:6:5: `services.web.healthcheck` is not supported yet: its health is not checked
         |
-      7 |     healthcheck:
+      6 |     healthcheck:
         |     ^^^^^^^^^^^
     "#);
 }

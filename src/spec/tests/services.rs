@@ -294,7 +294,7 @@ services:
 fn large_env_files_and_many_held_services_are_read_quickly() {
     let env: String = (0..60_000).map(|n| format!("V{n}=$V0\n")).collect();
     let services: String = (0..900)
-        .map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], volumes_from: ['container:x']}},"))
+        .map(|n| format!("s{n}: {{image: b, env_file: [], ports: ['80:80'], volumes_from: ['container:x'], use_api_socket: true}},"))
         .collect();
     let text = format!("services: {{{services} a: {{image: b, env_file: a.env}}}}");
     let started = std::time::Instant::now();
