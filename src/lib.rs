@@ -24,6 +24,7 @@
 //! | [`shim`] | the role that is the parent of a container |
 //! | [`runtime`] | short single-threaded helper calls |
 //! | [`volume`] | named volumes: their folders, their records, what is mounted on them, copies of them |
+//! | [`secret`] | the host's key, what is encrypted to it, secrets kept by name |
 //! | [`logs`] | container output: reading and following |
 //! | [`store`] | the database |
 //! | [`source`] | the watched folder |
@@ -55,6 +56,7 @@ pub mod plan;
 pub mod reconcile;
 pub mod rootfs;
 pub mod runtime;
+pub mod secret;
 pub mod shim;
 pub mod source;
 pub mod spec;

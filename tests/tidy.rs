@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("logs", &["model"]),
     ("network", &["model"]),
     ("volume", &["model", "untar"]),
+    ("secret", &[]),
     ("container", &["model", "rootfs", "logs"]),
     ("shim", &["model", "container", "rootfs", "logs", "network"]),
     ("runtime", &["model", "container", "volume"]),
@@ -38,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["model", "reconcile"]),
-    ("cli", &["model", "api"]),
+    ("cli", &["model", "api", "secret"]),
     ("daemon", &["*"]),
 ];
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::mounts::{PropagationRecord, RecursiveRecord, RelabelRecord};
 use super::{Containers, StartNetwork, link, record};
-use crate::model::{ContainerId, Owner, Propagation, Recursive, Relabel};
+use crate::model::{ContainerId, MountedFile, Owner, Propagation, Recursive, Relabel};
 
 /// What a container is given for one start.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,11 +15,13 @@ pub struct StartGiven {
     pub network: StartNetwork,
     /// Of volumes and of the host.
     pub mounts: Vec<GivenMount>,
+    /// Configs and secrets, with what they hold.
+    pub files: Vec<MountedFile>,
 }
 
 impl From<StartNetwork> for StartGiven {
     fn from(network: StartNetwork) -> Self {
-        Self { network, mounts: Vec::new() }
+        Self { network, ..Self::default() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! One start: clear what is left, start a shim, read its report.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,9 +11,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 
+use super::given_files::{FileOrder, Payload};
 use super::link::{IdsRecord, NetworkOrder, Order, Report, StartRecord};
-use super::{Inner, KILL_LIMIT, MountOrder, Runtime, StartError, StartGiven, blocking};
-use crate::model::{Attached, ContainerId, ContainerState, UserNamespace};
+use super::{Inner, KILL_LIMIT, Known, MountOrder, Runtime, StartError, StartGiven, blocking};
+use crate::model::{Attached, ContainerId, ContainerState, MountedFile, UserNamespace};
 
 /// A shim that says nothing for so long is ended.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,13 +48,17 @@ pub(super) async fn launch(
     let etc = attached.shared.as_ref().map(|(other, _)| inner.folders.container(other).join("etc"));
     let network = NetworkOrder { resolver, host_gateway, etc };
     let (preparing, prepared) = (Arc::clone(inner), id.clone());
+    let Some((files, payload)) = Payload::of(&start.files) else {
+        return Err(StartError::Failed("what its configs and secrets hold is not known".to_owned()));
+    };
     let prepare = blocking(move || {
         preparing.folders.prepare_start(&prepared)?;
+        preparing.note_files(&prepared, &start.files)?;
         preparing.attach(&prepared, attached)
     });
     prepare.await.map_err(io("what the container is started with was not written down"))?;
-    let given = Given { network, mounts, ..given(inner, id).await? };
-    let started = match report(inner, id, given, limit).await {
+    let given = Given { network, mounts, files, ..given(inner, id).await? };
+    let started = match report(inner, id, given, payload, limit).await {
         Ok(started) => started,
         Err(error) => {
             // The shim took its processes with it; a cgroup may be left, or everything where it was killed.
@@ -91,17 +98,19 @@ async fn clear(inner: &Arc<Inner>, id: &ContainerId) -> Result<(), StartError> {
 }
 
 /// What it is given for this start.
+#[derive(Default)]
 pub(super) struct Given {
     cgroup: PathBuf,
     ids: Option<IdsRecord>,
     network: NetworkOrder,
     mounts: Vec<MountOrder>,
+    files: Vec<FileOrder>,
 }
 
 impl Given {
     /// For a container that runs: where it is. Whoever enters it sees its users by its namespaces.
     pub(super) fn of_running(inner: &Inner, id: &ContainerId) -> Self {
-        Self { cgroup: inner.cgroups.path(id), ids: None, network: NetworkOrder::default(), mounts: Vec::new() }
+        Self { cgroup: inner.cgroups.path(id), ..Self::default() }
     }
 }
 
@@ -114,12 +123,7 @@ async fn given(inner: &Arc<Inner>, id: &ContainerId) -> Result<Given, StartError
             UserNamespace::Host => None,
             UserNamespace::Auto { size } => Some(inner.settings.ids.range(&inner.folders.container(&id), size)?.into()),
         };
-        Ok::<_, StartError>(Given {
-            cgroup: inner.cgroups.place(&id)?,
-            ids,
-            network: NetworkOrder::default(),
-            mounts: Vec::new(),
-        })
+        Ok::<_, StartError>(Given { cgroup: inner.cgroups.place(&id)?, ids, ..Given::default() })
     });
     given.await.map_err(|e| StartError::Failed(e.to_string()))?
 }
@@ -129,14 +133,45 @@ impl Inner {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(id).map_or(UserNamespace::Host, |known| known.observed.spec.service.isolation.user)
     }
+
+    /// Which contents it is started with, told apart by their fingerprints. Made to last with the start.
+    fn note_files(&self, id: &ContainerId, files: &[MountedFile]) -> io::Result<()> {
+        let files: Vec<MountedFile> = files.iter().map(MountedFile::without_content).collect();
+        let spec = |known: &mut BTreeMap<ContainerId, Known>| known.get(id).map(|known| known.observed.spec.clone());
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut spec) = spec(&mut lock()).filter(|spec| spec.service.files != files) else { return Ok(()) };
+        spec.service.files = files;
+        self.folders.update(&spec)?;
+        if let Some(known) = lock().get_mut(id) {
+            known.observed.spec = spec;
+        }
+        Ok(())
+    }
 }
 
-async fn report(inner: &Inner, id: &ContainerId, given: Given, limit: Duration) -> Result<StartRecord, StartError> {
-    let mut shim = spawn(inner, id, given)?;
+async fn report(
+    inner: &Inner,
+    id: &ContainerId,
+    given: Given,
+    payload: Payload,
+    limit: Duration,
+) -> Result<StartRecord, StartError> {
+    let mut shim = spawn(inner, id, given, &payload)?;
     let mut said = Vec::new();
     if let Some(stdout) = shim.stdout.take() {
+        let stdin = shim.stdin.take();
+        let send = async {
+            if let Some(mut stdin) = stdin
+                && let Err(error) = payload.send(&mut stdin).await
+            {
+                // It has ended, and its report says why.
+                tracing::debug!(%error, "the shim did not take all files");
+            }
+        };
         // To the end of the pipe: the shim has become the follower by then, or has ended.
-        let read = tokio::time::timeout(limit, stdout.take(REPORT).read_to_end(&mut said)).await;
+        let mut stdout = stdout.take(REPORT);
+        let read = async { tokio::join!(send, stdout.read_to_end(&mut said)).1 };
+        let read = tokio::time::timeout(limit, read).await;
         if !matches!(read, Ok(Ok(_))) {
             let _ = shim.kill().await;
             return Err(StartError::TimedOut(limit.as_secs()));
@@ -171,14 +206,15 @@ async fn ended(shim: &mut Child) -> String {
 }
 
 /// With an empty environment: nothing of the daemon's is to reach a container, and a backtrace would only cost time.
-fn spawn(inner: &Inner, id: &ContainerId, given: Given) -> Result<Child, StartError> {
+fn spawn(inner: &Inner, id: &ContainerId, given: Given, payload: &Payload) -> Result<Child, StartError> {
     let fail = |source| StartError::Io { step: "the shim was not started", source };
     let order = order(inner, id, given, inner.runtime(id)?);
     let stderr = std::fs::File::create(order.run.join("shim.err")).map_err(fail)?;
     let mut command = Command::new(inner.exe.path());
     command.arg0("longshore").arg("shim").arg(serde_json::to_string(&order).map_err(|e| fail(e.into()))?);
     command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(false);
+    let stdin = if payload.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr).kill_on_drop(false);
     command.spawn().map_err(fail)
 }
 
@@ -201,6 +237,7 @@ pub(super) fn order(inner: &Inner, id: &ContainerId, given: Given, runtime: Runt
         ids: given.ids,
         network: given.network,
         mounts: given.mounts,
+        files: given.files,
         shims: inner.cgroups.shims(id),
         runtime: match runtime {
             Runtime::Embedded => None,

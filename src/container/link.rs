@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::given_files::FileOrder;
 use super::given_mounts::MountOrder;
 use super::machine::Machine;
 use crate::model::{ExitStatus, ProcessId, Timestamp};
@@ -58,6 +59,9 @@ pub struct Order {
     /// What it is given of volumes and of the host.
     #[serde(default)]
     pub mounts: Vec<MountOrder>,
+    /// The configs and secrets that it is given; what they hold comes on standard input, in this order.
+    #[serde(default)]
+    pub files: Vec<FileOrder>,
     /// A cgroup that the shim goes to when it is done, so that it does not belong to the daemon's unit.
     pub shims: Option<PathBuf>,
     /// The controllers of this machine.

@@ -30,6 +30,8 @@ pub mod confine;
 pub mod device_filter;
 mod disk;
 pub mod exec;
+pub mod files;
+pub mod given_files;
 mod given_mounts;
 mod held_back;
 pub mod host_device;
@@ -50,6 +52,7 @@ mod settings;
 mod state;
 pub mod stats;
 pub mod subids;
+pub mod swap;
 pub mod top;
 mod update;
 pub mod userns;
@@ -248,6 +251,7 @@ impl Containers {
         if self.known().contains_key(&spec.id) {
             return Ok(());
         }
+        let spec = &spec.without_contents();
         let stop_signal = image.stop_signal.as_deref().and_then(Signal::parse);
         let record = record::ContainerRecord::new(spec, layers, image.clone());
         let (inner, id) = (Arc::clone(&self.0), spec.id.clone());

@@ -1,11 +1,14 @@
-//! What changes on a container without making it again: resources, labels, restart policy, stop settings.
+//! What changes on a container without making it again: resources, labels, restart policy, stop settings, contents of configs and secrets.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
+use super::process::Process;
 use super::resources::{ResourceError, write};
+use super::swap::{SwapError, swap};
 use super::{Containers, Inner};
-use crate::model::ContainerSpec;
+use crate::model::{ContainerSpec, ContainerState, MountedFile, OnChange, ProcessId};
 
 /// Why a container was not given what changed. It goes on as it was.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +19,12 @@ pub enum UpdateError {
     /// A limit cannot be what it should be now.
     #[error("the container runs on with the limits it has")]
     Resources(#[from] ResourceError),
+    /// A config or a secret was not swapped.
+    #[error("the container runs on with the configs and secrets it has")]
+    Files(#[from] SwapError),
+    /// Its main process was not told.
+    #[error("the container has its new configs and secrets, and its main process was not told; it is tried again")]
+    Signal(#[source] io::Error),
     /// Its record.
     #[error("the container's record was not written")]
     Record(#[source] io::Error),
@@ -27,16 +36,44 @@ impl Containers {
         let busy = self.busy(&spec.id).ok_or(UpdateError::Unknown)?;
         let _one = busy.lock().await;
         let known = self.known().get(&spec.id).map(|known| known.observed.clone()).ok_or(UpdateError::Unknown)?;
-        let (inner, new) = (Arc::clone(&self.0), spec.clone());
+        if let ContainerState::Running { init, .. } = known.state {
+            self.swap(init, &known.spec, spec).await?;
+        }
+        let (inner, new) = (Arc::clone(&self.0), spec.without_contents());
         let updated = tokio::task::spawn_blocking(move || {
             let runs = known.state.alive();
             update(&inner, runs.then_some(&known.spec), &new)
         });
         updated.await.map_err(|error| UpdateError::Record(io::Error::other(error)))??;
         if let Some(known) = self.known().get_mut(&spec.id) {
-            known.observed.spec = spec.clone();
+            known.observed.spec = spec.without_contents();
         }
         self.notify();
+        Ok(())
+    }
+
+    /// The files that hold something else by now; then each signal that one of them asks for, once. It is recorded after that: what is
+    /// not is done again.
+    async fn swap(&self, init: ProcessId, made: &ContainerSpec, new: &ContainerSpec) -> Result<(), UpdateError> {
+        let changed = |file: &&MountedFile| {
+            let same = |made: &MountedFile| made.target == file.target && made.fingerprint == file.fingerprint;
+            file.content.is_some() && !made.service.files.iter().any(same)
+        };
+        let files: Vec<MountedFile> = new.service.files.iter().filter(changed).cloned().collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        swap(&self.0, &new.id, init, &files).await?;
+        let signals: BTreeSet<i32> = files
+            .iter()
+            .filter_map(|file| match file.on_change {
+                OnChange::Signal(signal) => Some(signal.number()),
+                OnChange::Recreate | OnChange::Restart | OnChange::Update => None,
+            })
+            .collect();
+        if let Some(process) = Process::open(init).map_err(UpdateError::Signal)? {
+            signals.into_iter().for_each(|number| process.signal(number));
+        }
         Ok(())
     }
 }

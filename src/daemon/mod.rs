@@ -18,6 +18,7 @@ mod offline;
 mod output;
 mod registries;
 mod remember;
+mod secrets;
 mod signals;
 mod start;
 mod systemd;

@@ -81,7 +81,7 @@ mod planning {
     use crate::daemon::remember;
     use crate::image::Images;
     use crate::plan::{Limits, Observed};
-    use crate::source::Looker;
+    use crate::source::{Looker, Unopened};
 
     /// What the daemon would do first if it were started on these folders now. Reads only.
     #[must_use]
@@ -102,7 +102,7 @@ mod planning {
         let look: &Look = &Looker::new(state_dir).with_default_registry(registry).look();
         let now = crate::model::Timestamp::default();
         let mut reconciler =
-            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), registry);
+            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), registry, &Unopened);
         let failure = look.folder.clone().err();
         // Nothing is remembered here; what the files do not name is taken for removed.
         drop(reconciler.looked(look, now));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{ContainerId, Digest, ProjectName, ServiceName};
 use crate::plan::{Limits, Memory, Observed, Restarts};
 use crate::reconcile::{Ledger, Reconciler};
-use crate::source::{GoodFile, Remembered, read_again};
+use crate::source::{GoodFile, Remembered, Secrets, read_again};
 use crate::store::{Good, Record, RecordKey};
 
 pub(super) fn reconciler(
@@ -15,6 +15,7 @@ pub(super) fn reconciler(
     state_dir: &Path,
     limits: Limits,
     default_registry: &str,
+    secrets: &dyn Secrets,
 ) -> Reconciler {
     let mut good = BTreeMap::new();
     let mut memory = Memory::default();
@@ -22,7 +23,7 @@ pub(super) fn reconciler(
     let mut moved_from = None;
     for (key, record) in records {
         match (key, record) {
-            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry)),
+            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry, secrets)),
             (RecordKey::History(id), Record::History(history)) => {
                 let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else {
                     continue;
@@ -48,10 +49,10 @@ pub(super) fn reconciler(
     Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
 }
 
-fn read(path: &Path, record: &Good, default_registry: &str) -> Option<(PathBuf, GoodFile)> {
+fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {
     let references = record.references.iter().map(|r| (r.path.clone(), r.content.clone())).collect();
     let source = Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
-    match read_again(path, &source, default_registry) {
+    match read_again(path, &source, default_registry, secrets) {
         Ok(document) => Some((path.to_owned(), GoodFile { document, source })),
         Err(problems) => {
             // An older version of Longshore could read it. Its containers are kept until the file itself is read.

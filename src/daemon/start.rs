@@ -16,6 +16,7 @@ use super::lock::{DirectoryLock, LockError};
 use super::numbers::Machine;
 use super::output::Output;
 use super::registries::Registries;
+use super::secrets::HostSecrets;
 use super::signals::Signals;
 use super::{images_settings, network_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
@@ -29,8 +30,9 @@ use crate::network::{self, Networks};
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
+use crate::secret::{self, KeyUse, Vault};
 use crate::source::Source;
-use crate::store::Store;
+use crate::store::{Seal, Store};
 use crate::volume::{self, Volumes};
 
 /// The loop has this long to end once it is told to.
@@ -96,6 +98,9 @@ pub(super) enum StartError {
         #[source]
         error: volume::OpenError,
     },
+    /// The secrets.
+    #[error("the secrets cannot be opened")]
+    Secrets(#[from] secret::OpenError),
     /// The containers.
     #[error("the containers in {dir} cannot be looked after")]
     Containers {
@@ -117,7 +122,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
     let mut signals = Signals::listen().map_err(StartError::Runtime)?;
     let listener = listen::unix(&config.socket)?;
-    let (host, images, reconciler) = open(&config).await?;
+    let (host, images, secrets, reconciler) = open(&config).await?;
     let (view, watched) = watch::channel(Arc::new(View::default()));
     let (commands, received) = mpsc::channel(64);
     let events = Events::new();
@@ -141,6 +146,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let publish = Box::new(move |event| events.publish(event));
     let channels = Channels { view, events: publish, commands: received };
     let source = Source::open(&config.state_dir).with_default_registry(config.default_registry());
+    let source = source.with_secrets(Arc::new(secrets));
     let looping =
         tokio::spawn(crate::reconcile::run(reconciler, source, config.state_dir.clone(), Arc::clone(&host), channels));
     signals.until_stop(&config, &flags, &level, &commands).await;
@@ -185,7 +191,9 @@ async fn wind_down(
     }
 }
 
-async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconcile::Reconciler), StartError> {
+async fn open(
+    config: &Config,
+) -> Result<(Arc<LinuxHost>, Images, HostSecrets, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
     let settings = images_settings::settings(config).map_err(StartError::Settings)?;
     let mut loosenings = images_settings::loosenings(&settings);
@@ -208,8 +216,13 @@ async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconci
     for note in notes {
         tracing::warn!("{note}");
     }
+    let (vault, notes) = Vault::open(&config.data_dir)?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    let secrets = HostSecrets(Arc::new(vault));
     let stamp = now().millis() / 1000;
-    let found = Store::open(&config.data_dir, &stamp.to_string());
+    let found = Store::open(&config.data_dir, &stamp.to_string(), Seal::new(&secrets.0.key(KeyUse::Records)));
     if let Some(note) = &found.note {
         tracing::error!("{note}");
     }
@@ -231,8 +244,8 @@ async fn open(config: &Config) -> Result<(Arc<LinuxHost>, Images, crate::reconci
     .watching(config.data_dir.join("images"));
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
-    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry);
-    Ok((Arc::new(host), kept, reconciler.collecting(images_settings::collect(config))))
+    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry, &secrets);
+    Ok((Arc::new(host), kept, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 
 /// What containers are joined to, as it was recorded with them.

@@ -19,7 +19,10 @@ impl LinuxHost {
             let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
             let (resolver, host_gateway) = (!attached.links.is_empty(), self.networks.host_gateway(&attached));
             let network = StartNetwork { attached, resolver, host_gateway };
-            let started = self.containers.start_with(&spec.id, StartGiven { network, mounts }).await;
+            let started = self
+                .containers
+                .start_with(&spec.id, StartGiven { network, mounts, files: spec.service.files.clone() })
+                .await;
             drop(held);
             if let Err(error) = started {
                 self.networks.ended(&spec.id);

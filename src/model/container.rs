@@ -81,6 +81,18 @@ pub struct ContainerSpec {
     pub service: Service,
 }
 
+impl ContainerSpec {
+    /// As it is written down: what its configs and secrets hold is not.
+    #[must_use]
+    pub fn without_contents(&self) -> Self {
+        let mut spec = self.clone();
+        for file in &mut spec.service.files {
+            file.content = None;
+        }
+        spec
+    }
+}
+
 /// A process that cannot be mistaken for another one with the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProcessId {

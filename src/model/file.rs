@@ -28,6 +28,19 @@ pub struct MountedFile {
     pub content: Option<Content>,
 }
 
+impl MountedFile {
+    /// As it is written down: what it holds is not.
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        Self { content: None, ..self.clone() }
+    }
+    /// `the config "web"`, for people.
+    #[must_use]
+    pub fn title(&self) -> String {
+        format!("the {} {:?}", self.kind.word(), self.name)
+    }
+}
+
 /// Config or secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {

@@ -19,6 +19,7 @@
 mod backoff;
 mod collect;
 mod facts;
+mod files;
 #[cfg(test)]
 mod histories;
 mod images;
@@ -44,8 +45,8 @@ pub use networks::unjoined;
 pub use unmet::unmet;
 
 use crate::model::{
-    Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkId,
-    NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
+    Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, FileKind, ImageReference, Key,
+    NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -201,6 +202,13 @@ pub enum WaitingOn {
         /// Who says so.
         why: String,
     },
+    /// What one of its configs or secrets holds is known from its state file alone, and that does not say it now.
+    Content {
+        /// Which of the two.
+        kind: FileKind,
+        /// Its name.
+        name: String,
+    },
     /// Whose network it shares does not run.
     NetworkOf {
         /// Whose, in words.
@@ -245,7 +253,7 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// The disk is full, and nothing can be removed.
     pub crowded: Option<Crowded>,
-    /// Containers that are being stopped, or were, to be started on another network, and why.
+    /// Containers that are being stopped, or were, to be started again on another network or with another file, and why.
     pub moving: BTreeMap<ContainerId, String>,
 }
 

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::backoff::restart_delay_ms;
 use super::memory::streak;
 use super::networks::{Standing, standing};
-use super::{Planner, WaitingOn, images, joins, live, may_run, mounts};
+use super::{Blocked, Planner, WaitingOn, files, images, joins, live, may_run, mounts};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -204,7 +204,7 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
         ContainerState::Created | ContainerState::StartFailed { .. } => {
             start(planner, slot, container, "the file asks for it".to_owned());
         }
-        ContainerState::Running { .. } | ContainerState::Exited { .. } => match moving(planner, container) {
+        ContainerState::Running { .. } | ContainerState::Exited { .. } => match moving(planner, container, service) {
             Some(reason) => relocate(planner, slot, container, reason),
             None => supervise(planner, slot, container, service.restart),
         },
@@ -215,22 +215,24 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
     }
 }
 
-/// Why the container is started on another network than it was on: because it has to be, or because that is why it was stopped.
-fn moving(planner: &Planner<'_>, container: &ObservedContainer) -> Option<String> {
+/// Why the container is started on another network than it was on, or with another file: because it has to be, or because that is why
+/// it was stopped.
+fn moving(planner: &Planner<'_>, container: &ObservedContainer, service: &Service) -> Option<String> {
     let begun = planner.facts.memory.moving.get(&container.spec.id);
     let running = matches!(container.state, ContainerState::Running { .. });
     let busy = planner.facts.under_way.contains_key(&Key::Container(container.spec.id.clone()));
-    joins::moved(planner, container).or_else(|| begun.filter(|_| !running || busy).cloned())
+    let changed = || files::restarts(container, service);
+    joins::moved(planner, container).or_else(changed).or_else(|| begun.filter(|_| !running || busy).cloned())
 }
 
-/// Stops the container, as soon as it can be started again on its other network, and starts it there.
+/// Stops the container, as soon as it can be started again on its other network, with its other files, and starts it there.
 fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
     let id = container.spec.id.clone();
     let running = matches!(container.state, ContainerState::Running { .. });
     let busy = planner.facts.under_way.contains_key(&Key::Container(id.clone()));
     if running
         && !busy
-        && let Some(blocked) = joins::holds_the_move(planner, container)
+        && let Some(blocked) = holds_the_start(planner, container)
     {
         planner.wait(slot, blocked.0, blocked.1);
         return joins::connect(planner, slot, container);
@@ -246,6 +248,13 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
     if acts || planner.facts.memory.moving.contains_key(&id) {
         planner.plan.moving.insert(id, reason);
     }
+}
+
+/// What a container that is to be stopped and started again would wait for then: it runs on until that is there.
+fn holds_the_start(planner: &Planner<'_>, container: &ObservedContainer) -> Option<Blocked> {
+    let missing = mounts::missing(&planner.facts.observed.mounts, &container.spec);
+    let on = missing.or_else(|| files::given(planner, &container.spec).err());
+    on.map(|on| Box::new((on, None))).or_else(|| joins::holds_the_move(planner, container))
 }
 
 /// Looks after a container that was started: restart, wait, or leave it to its owner.
@@ -325,8 +334,13 @@ fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, 
     if let Some(on) = mounts::missing(&planner.facts.observed.mounts, &container.spec) {
         return planner.wait(slot, on, None);
     }
+    let mut spec = Box::new(container.spec.clone());
+    match files::given(planner, &container.spec) {
+        Ok(files) => spec.service.files = files,
+        Err(on) => return planner.wait(slot, on, None),
+    }
     match joins::place(planner, container) {
-        Ok(network) => planner.step(slot, Action::Start { spec: Box::new(container.spec.clone()), network }, reason),
+        Ok(network) => planner.step(slot, Action::Start { spec, network }, reason),
         Err(blocked) => planner.wait(slot, blocked.0, blocked.1),
     }
 }

@@ -42,6 +42,7 @@ impl Reconciler {
             | WaitingOn::NetworkOf { .. }
             // Somebody has to mount it.
             | WaitingOn::Mount { .. }
+            | WaitingOn::Content { .. }
             | WaitingOn::Refresh { .. }
             | WaitingOn::Recreation { .. } => false,
             WaitingOn::Image(_)
@@ -146,6 +147,12 @@ impl Reconciler {
                 point.display(),
                 path.display()
             ),
+            WaitingOn::Content { kind, name } => {
+                let kind = kind.word();
+                format!(
+                    "what its {kind} {name:?} holds is kept in no record, and its state file does not say it now; it is started once the file defines the {kind}"
+                )
+            }
             WaitingOn::NetworkOf { whose, here: true } => {
                 format!("{whose}, whose network it shares, does not run; it is started once that one runs")
             }
@@ -236,6 +243,7 @@ impl Reconciler {
             WaitingOn::Held
             | WaitingOn::NoNetwork(_)
             | WaitingOn::Mount { .. }
+            | WaitingOn::Content { .. }
             | WaitingOn::NetworkOf { here: false, .. } => Phase::Held,
             WaitingOn::Network { id, .. } if self.memory.failures.contains_key(&Key::Network(id.clone())) => {
                 Phase::Failing

@@ -421,6 +421,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::NoNetwork(_) => "no network",
         WaitingOn::NetworkOf { .. } => "network of another",
         WaitingOn::Mount { .. } => "mount",
+        WaitingOn::Content { .. } => "content",
     }
     .to_owned()
 }

@@ -15,9 +15,11 @@
 //! | `target` | which process, which namespaces, which cgroups |
 //! | `job` | what is executed, by the container's record and its runtime's configuration |
 //! | `inside` | the steps of the two who enter |
+//! | `files` | configs and secrets, swapped in a container that runs (`longshore runtime files`) |
 
 mod cgroups;
 mod exec;
+mod files;
 mod inside;
 mod job;
 mod target;
@@ -29,6 +31,7 @@ use std::process::ExitCode;
 pub fn main(args: &[String]) -> ExitCode {
     match args.first().map(String::as_str) {
         Some("exec") => exec::main(),
+        Some("files") => files::main(),
         _ => ExitCode::FAILURE,
     }
 }

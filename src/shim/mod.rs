@@ -19,6 +19,7 @@ mod embedded;
 mod etc;
 mod executor;
 mod external;
+mod files;
 mod guard;
 mod handover;
 mod mounts;

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::asked::{Asked, sysctl_path};
 use super::net::Net;
 use super::userns::{Gathered, PLACE, raise_limits};
-use super::{ShimError, doing, etc, mounts};
+use super::{ShimError, doing, etc, files, mounts};
 use crate::container::confine::bounding;
 use crate::container::device_filter;
 use crate::container::link::{CONTAINER, GIVEN, GivenRecord, Order};
@@ -60,6 +60,7 @@ struct Parts {
 
 impl Stage {
     pub(super) fn set(order: &Order) -> Result<Self, ShimError> {
+        let contents = files::receive(order)?;
         let json = fs::read(order.folder.join(CONTAINER)).map_err(doing("reading the container's record"))?;
         let record = ContainerRecord::parse(&json)?;
         let spec = record.spec.to_model()?;
@@ -80,7 +81,7 @@ impl Stage {
         };
         let privileges = privileges::granted(&spec.service.isolation, order, bounding());
         let (bundle, owner) =
-            write_config(order, &spec, privileges, &record.image_defaults, &parts, (&asked, &shared))?;
+            write_config(order, &spec, privileges, &record.image_defaults, &parts, (&asked, &shared, &contents))?;
         let device_rules = device_filter::allowed(&spec.service.isolation, &asked.devices);
         let label = asked.labels.map(|labels| labels.process);
         let stage = Self {
@@ -159,7 +160,7 @@ fn write_config(
     privileges: Privileges,
     image: &ImageDefaults,
     parts: &Parts,
-    (asked, shared): (&Asked, &mounts::Shared),
+    (asked, shared, contents): (&Asked, &mounts::Shared, &files::Contents),
 ) -> Result<(PathBuf, (u32, u32)), ShimError> {
     let process = &spec.service.process;
     let isolation = &spec.service.isolation;
@@ -183,7 +184,9 @@ fn write_config(
     let place = if ids.is_some() { Path::new(PLACE).join("mounts") } else { order.run.join("mounts") };
     let user = Owner { uid: who.uid, gid: who.gid };
     let mut binds = asked.edits.mounts.clone();
-    binds.extend(mounts::prepare(order, shared, &mounts::For { root, ids, user, place })?);
+    let of = mounts::For { root, ids, user, place };
+    binds.extend(mounts::prepare(order, shared, &of)?);
+    binds.extend(files::prepare(order, contents, &of)?);
     let embedded = order.runtime.is_none();
     let around = Surroundings {
         root,

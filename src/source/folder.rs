@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
+use super::secrets::Secrets;
 use crate::spec::{FileError, Files};
 
 /// A state file, `.env` or env_file larger than this is refused.
@@ -74,7 +75,7 @@ impl OpenFolder {
         }
         let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(stat.st_mtime).unwrap_or(0));
         let modified = modified + Duration::from_nanos(stat.st_mtime_nsec);
-        Ok(Content { bytes, modified, real })
+        Ok(Content { bytes, open: stat.st_mode & 0o004 != 0, modified, real })
     }
 }
 
@@ -82,6 +83,8 @@ impl OpenFolder {
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) bytes: Vec<u8>,
+    /// Everybody on this machine may read it.
+    pub(super) open: bool,
     /// When it was last written to: a hint that it may still be written, never a sign of what it holds.
     pub(super) modified: SystemTime,
     /// Where it really lies, links followed.
@@ -113,26 +116,42 @@ fn io_error(error: &io::Error) -> FileError {
 pub(super) struct Referred<'a> {
     pub(super) folder: &'a OpenFolder,
     pub(super) base: &'a Path,
+    pub(super) secrets: &'a dyn Secrets,
     pub(super) seen: std::cell::RefCell<Vec<(PathBuf, Option<Vec<u8>>)>>,
     /// Where the files really lie, links followed.
     pub(super) real: std::cell::RefCell<Vec<PathBuf>>,
 }
 
 impl<'a> Referred<'a> {
-    pub(super) fn new(folder: &'a OpenFolder, base: &'a Path) -> Self {
-        Self { folder, base, seen: Default::default(), real: Default::default() }
+    pub(super) fn new(folder: &'a OpenFolder, base: &'a Path, secrets: &'a dyn Secrets) -> Self {
+        Self { folder, base, secrets, seen: Default::default(), real: Default::default() }
+    }
+
+    fn look(&self, relative: &Path) -> Result<Content, FileError> {
+        let inside = inside(self.base, relative).ok_or(FileError::Outside);
+        let read = inside.and_then(|path| self.folder.read(&path));
+        self.real.borrow_mut().extend(read.as_ref().ok().and_then(|content| content.real.clone()));
+        let bytes = read.as_ref().ok().map(|content| content.bytes.clone());
+        self.seen.borrow_mut().push((relative.to_owned(), bytes));
+        read
     }
 }
 
 impl Files for Referred<'_> {
     fn read(&self, relative: &Path) -> Result<Vec<u8>, FileError> {
-        let inside = inside(self.base, relative).ok_or(FileError::Outside);
-        let read = inside.and_then(|path| self.folder.read(&path)).map(|content| {
-            self.real.borrow_mut().extend(content.real);
-            content.bytes
-        });
-        self.seen.borrow_mut().push((relative.to_owned(), read.as_ref().ok().cloned()));
-        read
+        self.look(relative).map(|content| content.bytes)
+    }
+
+    fn read_secret(&self, relative: &Path) -> Result<(Vec<u8>, bool), FileError> {
+        self.look(relative).map(|content| (content.bytes, content.open))
+    }
+
+    fn external_secret(&self, name: &str) -> Result<Vec<u8>, FileError> {
+        self.secrets.get(name)
+    }
+
+    fn decrypt(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        self.secrets.decrypt(bytes)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::FileType;
 
 use super::folder::{FolderId, MAX_FILE_BYTES, OpenFolder, Referred, inside};
 use super::names::{COMPOSE_FILES, default_name, leftover, state_file};
+use super::secrets::{Secrets, Unopened};
 use super::settle::{QUIET_MS, Task};
 use crate::model::{Location, Problem};
 use crate::spec::{self, Document, FileError, Files, Input};
@@ -67,12 +69,23 @@ impl std::fmt::Debug for Remembered {
 }
 
 /// Parses a file again from what was remembered of it.
-pub fn read_again(path: &Path, remembered: &Remembered, default_registry: &str) -> Result<Document, Vec<Problem>> {
-    struct Kept<'a>(&'a [(PathBuf, Option<Vec<u8>>)]);
+pub fn read_again(
+    path: &Path,
+    remembered: &Remembered,
+    default_registry: &str,
+    secrets: &dyn Secrets,
+) -> Result<Document, Vec<Problem>> {
+    struct Kept<'a>(&'a [(PathBuf, Option<Vec<u8>>)], &'a dyn Secrets);
     impl Files for Kept<'_> {
         fn read(&self, relative: &Path) -> Result<Vec<u8>, FileError> {
             let found = self.0.iter().find(|(path, _)| path == relative);
             found.and_then(|(_, content)| content.clone()).ok_or(FileError::Missing)
+        }
+        fn external_secret(&self, name: &str) -> Result<Vec<u8>, FileError> {
+            self.1.get(name)
+        }
+        fn decrypt(&self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+            self.1.decrypt(bytes)
         }
     }
     spec::parse(&Input {
@@ -80,8 +93,8 @@ pub fn read_again(path: &Path, remembered: &Remembered, default_registry: &str) 
         text: remembered.text.as_bytes(),
         default_name: &remembered.default_name,
         default_registry,
-        files: &Kept(&remembered.references),
-        key: Default::default(),
+        files: &Kept(&remembered.references, secrets),
+        key: secrets.fingerprint_key(),
     })
 }
 
@@ -96,10 +109,13 @@ pub struct Looker {
     known: BTreeMap<PathBuf, Known>,
     id: Option<FolderId>,
     default_registry: String,
+    secrets: Arc<dyn Secrets>,
 }
 
 struct Known {
     read: Read,
+    /// How often secrets had been changed when it was read.
+    secrets: u64,
     text: Vec<u8>,
     references: Vec<(PathBuf, Option<Vec<u8>>)>,
     /// Where the file and what it refers to really lie.
@@ -132,7 +148,14 @@ impl Looker {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         let (root, real_root) = (root.to_owned(), root.to_owned());
-        Self { root, real_root, known: BTreeMap::new(), id: None, default_registry: DOCKER_HUB.to_owned() }
+        let default_registry = DOCKER_HUB.to_owned();
+        Self { root, real_root, known: BTreeMap::new(), id: None, default_registry, secrets: Arc::new(Unopened) }
+    }
+
+    /// With the secrets of this host.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Arc<dyn Secrets>) -> Self {
+        Self { secrets, ..self }
     }
 
     /// With another registry for images whose references name none.
@@ -255,15 +278,23 @@ impl Looker {
     /// Parses a file, unless neither its text nor anything it refers to changed.
     fn parse(&mut self, folder: &OpenFolder, path: &Path, text: Vec<u8>, real: Option<PathBuf>) -> Known {
         let base = path.parent().unwrap_or(Path::new(""));
-        if let Some(known) = self.known.get(path) {
-            let files = Referred::new(folder, base);
+        // Before anything is read: what is changed meanwhile is read again at the next look.
+        let secrets = self.secrets.changes();
+        if let Some(known) = self.known.get(path).filter(|known| known.secrets == secrets) {
+            let files = Referred::new(folder, base, &*self.secrets);
             let same = |(path, content): &(PathBuf, Option<Vec<u8>>)| files.read(path).ok() == *content;
             if known.text == text && known.references.iter().all(same) {
                 let (read, references) = (known.read.clone(), known.references.clone());
-                return self.known(path, read, text, references, real.into_iter().chain(files.real.into_inner()));
+                return self.known(
+                    path,
+                    (read, secrets),
+                    text,
+                    references,
+                    real.into_iter().chain(files.real.into_inner()),
+                );
             }
         }
-        let files = Referred::new(folder, base);
+        let files = Referred::new(folder, base, &*self.secrets);
         let default_name = default_name(path);
         let parsed = spec::parse(&Input {
             path,
@@ -271,7 +302,7 @@ impl Looker {
             default_name: &default_name,
             default_registry: &self.default_registry,
             files: &files,
-            key: Default::default(),
+            key: self.secrets.fingerprint_key(),
         });
         let mut references = files.seen.into_inner();
         references.sort();
@@ -284,13 +315,13 @@ impl Looker {
             }
             Err(problems) => Read::Refused(problems),
         };
-        self.known(path, read, text, references, real.into_iter().chain(files.real.into_inner()))
+        self.known(path, (read, secrets), text, references, real.into_iter().chain(files.real.into_inner()))
     }
 
     fn known(
         &self,
         path: &Path,
-        read: Read,
+        (read, secrets): (Read, u64),
         text: Vec<u8>,
         references: Vec<(PathBuf, Option<Vec<u8>>)>,
         real: impl Iterator<Item = PathBuf>,
@@ -307,7 +338,7 @@ impl Looker {
         let linked = real.iter().any(|real| !meant.contains(real));
         // What is missing is waited for in its folder.
         real.extend(meant);
-        Known { read, text, references, real, linked }
+        Known { read, secrets, text, references, real, linked }
     }
 }
 

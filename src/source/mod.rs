@@ -10,9 +10,11 @@
 mod folder;
 mod look;
 mod names;
+mod secrets;
 mod settle;
 mod watch;
 
 pub use folder::{FolderId, MAX_FILE_BYTES};
 pub use look::{DOCKER_HUB, GoodFile, Look, Looker, Read, Remembered, read_again};
+pub use secrets::{Secrets, Unopened};
 pub use watch::{Source, Watching};

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::look::{Aftermath, DOCKER_HUB, Look, Looker};
+use super::secrets::{Secrets, Unopened};
 use super::settle::{Hint, QUIET_MS, Settle};
 
 /// A full look by content at least this often, whatever the events say.
@@ -43,6 +44,7 @@ pub struct Source {
     /// The folder as it was named, and as it really is: events come under either.
     names: Arc<Mutex<Vec<PathBuf>>>,
     default_registry: String,
+    secrets: Arc<dyn Secrets>,
     looker: Option<Looker>,
     settle: Settle,
     begun: Instant,
@@ -85,6 +87,7 @@ impl Source {
             root: root.to_owned(),
             names,
             default_registry: DOCKER_HUB.to_owned(),
+            secrets: Arc::new(Unopened),
             looker: Some(Looker::new(root)),
             settle: Settle::default(),
             begun: Instant::now(),
@@ -103,6 +106,13 @@ impl Source {
     pub fn with_default_registry(self, default_registry: &str) -> Self {
         let looker = self.looker.map(|looker| looker.with_default_registry(default_registry));
         Self { looker, default_registry: default_registry.to_owned(), ..self }
+    }
+
+    /// With the secrets of this host.
+    #[must_use]
+    pub fn with_secrets(self, secrets: Arc<dyn Secrets>) -> Self {
+        let looker = self.looker.map(|looker| looker.with_secrets(Arc::clone(&secrets)));
+        Self { looker, secrets, ..self }
     }
 
     /// How changes are noticed now.
@@ -179,8 +189,10 @@ impl Source {
         task.everything |= full;
         // At the very first look nobody is waited for.
         let settle = self.last_full.is_some();
-        let mut looker =
-            self.looker.take().unwrap_or_else(|| Looker::new(&self.root).with_default_registry(&self.default_registry));
+        let mut looker = self.looker.take().unwrap_or_else(|| {
+            let looker = Looker::new(&self.root).with_default_registry(&self.default_registry);
+            looker.with_secrets(Arc::clone(&self.secrets))
+        });
         let everything = task.everything;
         let done = tokio::task::spawn_blocking(move || {
             let (look, after) = looker.look_at(&task, settle);

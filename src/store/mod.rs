@@ -5,7 +5,7 @@
 //!
 //! * Every change is one transaction, then `flush`, then `fdatasync` on a descriptor of our own: sled's flush alone uses
 //!   `sync_file_range`, which does not survive a power cut.
-//! * Every record carries a checksum of our own.
+//! * Every record is sealed: it may hold what is secret, and a changed bit is noticed.
 //! * A mark beside the database tells "emptied" from "new", and "cut short" from "whole".
 //! * A database that does not open, or holds a broken record, is set aside under another name and begun anew.
 //! * What could not be written (a full disk) is kept in memory and tried again with the next commit.
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mark::Mark;
-pub use record::{Generations, Good, History, Record, RecordKey, Reference, Settings};
+pub use record::{Generations, Good, History, Record, RecordKey, Reference, Seal, Settings};
 use record::{decode, encode};
 
 const DATABASE: &str = "db";
@@ -32,6 +32,7 @@ const LOCKED: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    seal: Seal,
     open: Option<Open>,
     pending: BTreeMap<RecordKey, Option<Record>>,
 }
@@ -76,10 +77,10 @@ enum Broken {
 }
 
 impl Store {
-    /// Opens the database in `data_dir`, or sets it aside and begins anew.
+    /// Opens the database in `data_dir`, or sets it aside and begins anew. What it holds is sealed with `seal`.
     #[must_use]
-    pub fn open(data_dir: &Path, stamp: &str) -> Found {
-        let mut store = Self { dir: data_dir.to_owned(), open: None, pending: BTreeMap::new() };
+    pub fn open(data_dir: &Path, stamp: &str, seal: Seal) -> Found {
+        let mut store = Self { dir: data_dir.to_owned(), seal, open: None, pending: BTreeMap::new() };
         let (records, note) = match store.try_open() {
             Ok(records) => (records, None),
             Err(Broken::Unavailable(reason)) => {
@@ -139,10 +140,10 @@ impl Store {
             return Err(Broken::Damaged("its files are gone although it had been made".to_owned()));
         }
         // sled panics on some damaged files; a panic here is one more way of being damaged.
-        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_quietly(&self.path())));
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| open_quietly(&self.path(), &self.seal)));
         let (db, records) = opened.map_err(|_| Broken::Damaged("opening it failed an internal check".to_owned()))??;
         let file = File::open(self.path().join("db")).map_err(unavailable)?;
-        let Content { mark: held, records } = records.map_err(Broken::Damaged)?;
+        let Content { mark: held, records, in_clear } = records.map_err(Broken::Damaged)?;
         let mark = match (known, held) {
             (Some(known), Some(held)) if held.id == known.id && held.count >= known.count => held,
             (Some(known), Some(held)) if held.id == known.id => {
@@ -158,6 +159,12 @@ impl Store {
         };
         let open = Open { db, file, mark };
         self.open = Some(open);
+        // Of an older version; a newer change of one of them is not undone.
+        for key in in_clear {
+            if let Some(record) = records.get(&key) {
+                self.pending.entry(key).or_insert_with(|| Some(record.clone()));
+            }
+        }
         Ok(records)
     }
 
@@ -202,7 +209,11 @@ impl Store {
         batch.insert(mark::COUNT, &next.to_be_bytes());
         for (key, record) in &self.pending {
             match record {
-                Some(record) => batch.insert(key.bytes(), encode(record)),
+                Some(record) => {
+                    let bytes = key.bytes();
+                    let sealed = encode(&bytes, record, &self.seal);
+                    batch.insert(bytes, sealed);
+                }
                 None => batch.remove(key.bytes()),
             }
         }
@@ -233,9 +244,11 @@ fn unavailable(error: io::Error) -> Broken {
 struct Content {
     mark: Option<Mark>,
     records: BTreeMap<RecordKey, Record>,
+    /// Those that are not sealed.
+    in_clear: Vec<RecordKey>,
 }
 
-fn open_quietly(path: &Path) -> Result<(sled::Db, Result<Content, String>), Broken> {
+fn open_quietly(path: &Path, seal: &Seal) -> Result<(sled::Db, Result<Content, String>), Broken> {
     let config = sled::Config::new().path(path).flush_every_ms(None).cache_capacity(4 << 20);
     let until = Instant::now() + LOCKED;
     let opened = loop {
@@ -255,7 +268,7 @@ fn open_quietly(path: &Path) -> Result<(sled::Db, Result<Content, String>), Brok
         }
         other => Broken::Damaged(other.to_string()),
     })?;
-    let content = read_all(&db);
+    let content = read_all(&db, seal);
     Ok((db, content))
 }
 
@@ -265,9 +278,10 @@ fn locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
-fn read_all(db: &sled::Db) -> Result<Content, String> {
+fn read_all(db: &sled::Db, seal: &Seal) -> Result<Content, String> {
     let (mut id, mut count) = (None, 0);
     let mut records = BTreeMap::new();
+    let mut in_clear = Vec::new();
     for entry in db.iter() {
         let (key, value) = entry.map_err(|e| format!("a record cannot be read: {e}"))?;
         let name = || String::from_utf8_lossy(&key).into_owned();
@@ -278,11 +292,15 @@ fn read_all(db: &sled::Db) -> Result<Content, String> {
             count = u64::from_be_bytes(bytes);
         } else {
             let known = RecordKey::parse(&key).ok_or_else(|| format!("the record {:?} is of no known kind", name()))?;
-            let record = decode(&value).map_err(|e| format!("the record {:?} is broken: {e}", name()))?;
+            let decoded = decode(&key, &value, seal);
+            let (record, sealed) = decoded.map_err(|e| format!("the record {:?} is broken: {e}", name()))?;
+            if !sealed {
+                in_clear.push(known.clone());
+            }
             records.insert(known, record);
         }
     }
-    Ok(Content { mark: id.map(|id| Mark { id, count }), records })
+    Ok(Content { mark: id.map(|id| Mark { id, count }), records, in_clear })
 }
 
 #[cfg(test)]

@@ -1,14 +1,42 @@
-//! The records, in serde types of their own, and their frame: a version, a checksum, then JSON.
+//! The records, in serde types of their own, and their frame: a version, a nonce, then JSON that is sealed with the host's key, because
+//! state files and what they refer to may hold secrets. The seal is a checksum too, and bound to the record's own key.
+//!
+//! Version 1 was a checksum and JSON in clear; it is read, and written anew as what it is now.
 //!
 //! A record that was ever released stays readable; `state-schema/records/` holds a sample of each.
 
 use std::path::{Path, PathBuf};
 
+use std::fmt;
+
+use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const NONCE: usize = 24;
+/// Before records were sealed.
+const IN_CLEAR: u8 = 1;
 const CHECKSUM: usize = 8;
+
+/// What records are sealed with.
+#[derive(Clone)]
+pub struct Seal(XChaCha20Poly1305);
+
+impl Seal {
+    /// By a key that nobody else has.
+    #[must_use]
+    pub fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(key.into()))
+    }
+}
+
+impl fmt::Debug for Seal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
 
 /// What a record is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -133,24 +161,38 @@ pub struct Settings {
     pub state_dir: PathBuf,
 }
 
-pub(super) fn encode(record: &Record) -> Vec<u8> {
+pub(super) fn encode(key: &[u8], record: &Record, seal: &Seal) -> Vec<u8> {
     let json = serde_json::to_vec(record).unwrap_or_else(|e| unreachable!("records have string keys only: {e}"));
+    let json = zeroize::Zeroizing::new(json);
+    let nonce = XChaCha20Poly1305::generate_nonce(&mut OsRng);
+    let sealed = seal.0.encrypt(&nonce, Payload { msg: &json, aad: key });
+    let sealed = sealed.unwrap_or_else(|e| unreachable!("a record is shorter than the cipher's 256 GiB: {e}"));
     let mut bytes = vec![VERSION];
-    bytes.extend_from_slice(&checksum(&json));
-    bytes.extend_from_slice(&json);
+    bytes.extend_from_slice(&nonce);
+    bytes.extend_from_slice(&sealed);
     bytes
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Record, String> {
+/// The record, and whether it is written as it would be now.
+pub(super) fn decode(key: &[u8], bytes: &[u8], seal: &Seal) -> Result<(Record, bool), String> {
     let (version, rest) = bytes.split_first().ok_or("it is empty")?;
-    if *version != VERSION {
-        return Err(format!("version {version} is not known; it was written by a newer version of Longshore"));
+    match *version {
+        VERSION => {
+            let (nonce, sealed) = rest.split_at_checked(NONCE).ok_or("it is cut off")?;
+            let opened = seal.0.decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: key });
+            let json = opened.map_err(|_| "it is damaged, or sealed with another key than this host's".to_owned())?;
+            let json = zeroize::Zeroizing::new(json);
+            serde_json::from_slice(&json).map(|record| (record, true)).map_err(|e| e.to_string())
+        }
+        IN_CLEAR => {
+            let (sum, json) = rest.split_at_checked(CHECKSUM).ok_or("it is cut off")?;
+            if sum != checksum(json) {
+                return Err("its checksum is wrong".to_owned());
+            }
+            serde_json::from_slice(json).map(|record| (record, false)).map_err(|e| e.to_string())
+        }
+        version => Err(format!("version {version} is not known; it was written by a newer version of Longshore")),
     }
-    let (sum, json) = rest.split_at_checked(CHECKSUM).ok_or("it is cut off")?;
-    if sum != checksum(json) {
-        return Err("its checksum is wrong".to_owned());
-    }
-    serde_json::from_slice(json).map_err(|e| e.to_string())
 }
 
 fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {

@@ -1,11 +1,13 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
+mod files;
 mod isolation;
 mod membership;
 pub mod mounts;
 pub mod network;
 mod resources;
 
+use files::FileRecord;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -127,6 +129,8 @@ struct ServiceRecord {
     mounts: Vec<MountRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
     required_mounts: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    files: Vec<FileRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
     names: NamesRecord,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -220,6 +224,7 @@ impl From<&Service> for ServiceRecord {
             read_only: service.read_only,
             mounts: service.mounts.iter().map(MountRecord::from).collect(),
             required_mounts: service.required_mounts.clone(),
+            files: service.files.iter().map(FileRecord::from).collect(),
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
             resources: ResourcesRecord::from(&service.resources),
@@ -293,7 +298,7 @@ impl ServiceRecord {
             read_only: self.read_only,
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
-            files: Vec::new(),
+            files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
@@ -362,7 +367,7 @@ pub(super) mod tests {
                 read_only: true,
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
-                files: Vec::new(),
+                files: files::tests::sample(),
                 names: Names {
                     domain: Some("lan".into()),
                     hosts: vec![("db".into(), "10.0.0.7".into())],
