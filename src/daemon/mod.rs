@@ -16,12 +16,14 @@ mod network_settings;
 mod numbers;
 mod offline;
 mod output;
+mod pipes;
 mod registries;
 mod remember;
 mod signals;
 mod start;
 mod systemd;
 mod trace;
+mod volumes;
 
 use std::process::ExitCode;
 use std::time::Duration;
