@@ -91,10 +91,14 @@ fn unpack(staging: &Path, from: impl Read, failed: &dyn Fn(io::Error) -> VolumeE
             At::Open(to.root()).set(&attributes).map_err(failed)?;
             continue;
         }
-        one(&mut to, &entry, &path, &attributes, &mut archive).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => refused("it is there twice"),
-            io::ErrorKind::InvalidInput => refused("its folder or its link is no folder or file of the archive"),
-            _ => failed(error),
+        let done = one(&mut to, &entry, &path, &attributes, &mut archive);
+        done.map_err(|error| match error.downcast::<TarError>() {
+            Ok(error) => VolumeError::Archive(error),
+            Err(error) => match error.kind() {
+                io::ErrorKind::AlreadyExists => refused("it is there twice"),
+                io::ErrorKind::InvalidInput => refused("its folder or its link is no folder or file of the archive"),
+                _ => failed(error),
+            },
         })?;
     }
     for (path, times) in folders.iter().rev() {

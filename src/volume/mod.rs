@@ -32,6 +32,8 @@ mod record;
 mod replace;
 mod shelf;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use error::{MountError, OpenError, VolumeError};

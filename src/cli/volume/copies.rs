@@ -72,6 +72,9 @@ mod tests {
     fn one_line_for_each_snapshot() {
         let created = Timestamp(0).into();
         let copy = VolumeSnapshot { volume: "shop_data".into(), name: "before".into(), created, bytes: 4096 };
-        insta::assert_snapshot!(render(&[copy], Timestamp(7_200_000), Paint { on: false }), @r"");
+        insta::assert_snapshot!(render(&[copy], Timestamp(7_200_000), Paint { on: false }), @r"
+        VOLUME     SNAPSHOT  SIZE     CREATED
+        shop_data  before    4.0 KiB  2h
+        ");
     }
 }

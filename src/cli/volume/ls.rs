@@ -78,6 +78,11 @@ mod tests {
         let media = VolumeEntry { name: "media".into(), options, used_by: vec![], bytes: None, ..volume.clone() };
         let old =
             VolumeEntry { name: "old".into(), used_by: vec![], defined_by: vec![], unused: true, ..volume.clone() };
-        insta::assert_snapshot!(render(&[volume, media, old], Timestamp(7_200_000), Paint { on: false }), @r"");
+        insta::assert_snapshot!(render(&[volume, media, old], Timestamp(7_200_000), Paint { on: false }), @r"
+        NAME       DRIVER                             SIZE     CREATED  USED BY
+        shop_data  local                              4.0 KiB  2h       shop-db-1, shop-db-2
+        media      local (device=:/\u{1b}m type=nfs)  -        2h       no container; named by /s/shop.yaml
+        old        local                              4.0 KiB  2h       unused
+        ");
     }
 }
