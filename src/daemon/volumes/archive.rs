@@ -12,6 +12,7 @@ use crate::volume::Onto;
 
 impl VolumeWork {
     pub(super) async fn archive(&self, name: VolumeName) -> Result<ByteStream, Refusal> {
+        self.volumes.stored(&name).map_err(|error| refused(&error))?;
         let this = self.clone();
         let make = |to| async move {
             let (volumes, of) = (this.volumes.clone(), name.clone());
