@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::reconciler::Reconciler;
 use super::view::{VolumeService, VolumesView};
-use crate::model::{MountSource, Project, Service, Slot, VolumeName};
+use crate::model::{MountSource, Project, Service, Slot, VolumeMount, VolumeName, VolumeRef};
 
 /// Of a service that is scaled to none, so many replicas may be back with their data.
 const REPLICAS: u32 = 100;
@@ -29,10 +29,13 @@ fn of_service(view: &mut VolumesView, project: &Project, service: &Service) {
     let replicas = if service.replicas == 0 { REPLICAS } else { service.replicas };
     let slot = |number| Slot { project: project.name.clone(), service: service.name.clone(), number };
     for mount in &service.mounts {
-        if let MountSource::Volume(volume) = &mount.source {
-            for number in 1..=replicas {
-                note(&mut view.named, volume.volume.name(&slot(number)), project);
-            }
+        let MountSource::Volume(VolumeMount { volume, .. }) = &mount.source else { continue };
+        let replicas = match volume {
+            VolumeRef::Named(_) => 1,
+            VolumeRef::Anonymous { .. } => replicas,
+        };
+        for number in 1..=replicas {
+            note(&mut view.named, volume.name(&slot(number)), project);
         }
     }
     if let Some(image) = service.image.clone() {

@@ -18,7 +18,7 @@ impl VolumeWork {
             name: volume.name,
         });
         let volumes: Vec<DiskItem> = volumes.collect();
-        let copies = self.aside(|this| Ok(this.volumes.snapshots())).await?.into_iter().map(copy).collect();
+        let copies = self.aside(|this| Ok(this.volumes.snapshots())).await?.iter().map(copy).collect();
         let mut rows = vec![row(DiskKind::Volumes, volumes), row(DiskKind::Snapshots, copies)];
         if !items {
             rows.iter_mut().for_each(|row| row.items.clear());
@@ -28,7 +28,7 @@ impl VolumeWork {
 }
 
 /// It is kept until somebody removes it by its name.
-fn copy(copy: Snapshot) -> DiskItem {
+fn copy(copy: &Snapshot) -> DiskItem {
     let (name, since) = (format!("{} {}", copy.volume, copy.name), Some(copy.created.into()));
     DiskItem { name, bytes: copy.bytes, shared: 0, active: true, since, used_by: Vec::new() }
 }

@@ -69,13 +69,8 @@ impl VolumeWork {
             (_, false) => "take it out of there first",
             (false, true) => "it can be removed when that is gone",
         };
-        let mut by = Vec::new();
-        if let Some(words) = counted("the container", containers) {
-            by.push(words);
-        }
-        if let Some(words) = counted("the state file", files) {
-            by.push(words);
-        }
+        let by = [counted("the container", &containers), counted("the state file", &files)];
+        let by: Vec<String> = by.into_iter().flatten().collect();
         Err(VolumeError::Needed { name: name.clone(), by: by.join(" and "), instead })
     }
 
@@ -85,7 +80,7 @@ impl VolumeWork {
         if !needs.running.contains(name) {
             return Ok(());
         }
-        let by = counted("the container", needs.containers(name)).unwrap_or_else(|| "a container".to_owned());
+        let by = counted("the container", &needs.containers(name)).unwrap_or_else(|| "a container".to_owned());
         let instead = "stop what runs first: say `scale: 0` in the file, and take it away again afterwards";
         Err(VolumeError::Needed { name: name.clone(), by, instead })
     }
@@ -116,8 +111,8 @@ impl Needs {
 }
 
 /// `the container a`, `the containers a, b`.
-fn counted(noun: &str, names: Vec<String>) -> Option<String> {
-    match names.as_slice() {
+fn counted(noun: &str, names: &[String]) -> Option<String> {
+    match names {
         [] => None,
         [one] => Some(format!("{noun} {one}")),
         many => Some(format!("{noun}s {}", many.join(", "))),
