@@ -4,9 +4,11 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use nix::pty::openpty;
 use serde_json::Value;
 
 use crate::support::lab::ended;
+use crate::support::registry::root;
 use crate::support::{Lab, file, with};
 
 const IDLE: &str = "[work, graceful, '0']";
@@ -266,5 +268,120 @@ fn a_snapshot_is_made_listed_and_put_back() {
     said(&lab, &["rm-snapshot", "shop_v", by_time.trim_end()]);
     refused(&lab, &["rm-snapshot", "shop_v", "before"], &["there is no snapshot before"]);
     assert!(!lab.data().join("snapshots/shop_v").exists());
+    lab.finish();
+}
+
+#[test]
+fn a_terminal_is_asked_and_gets_no_archive() {
+    let lab = Lab::new();
+    said(&lab, &["create", "old"]);
+    let pty = openpty(None, None).unwrap();
+    let mut master = fs::File::from(pty.master.try_clone().unwrap());
+    let slave = || Stdio::from(pty.slave.try_clone().unwrap());
+    for (answer, code, left) in [("no\n", 1, 1), ("\n", 1, 1), ("yes\n", 0, 0)] {
+        master.write_all(answer.as_bytes()).unwrap();
+        let mut command = lab.client(&["volume", "prune", "--all"]);
+        let out = ended(command.stdin(slave()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        let text = String::from_utf8_lossy(&out.stdout);
+        println!("{text}");
+        assert!(text.starts_with("would remove old, 0 B\n") && text.contains("Type yes: "), "{text}");
+        assert_eq!((out.status.code(), names(&lab).len()), (Some(code), left), "{answer:?}: {text}");
+    }
+    said(&lab, &["create", "old"]);
+    for (args, words) in
+        [(["export", "old"], "nothing for a terminal"), (["import", "old"], "no archive comes from a terminal")]
+    {
+        let mut command = lab.client(&[&["volume"], &args[..]].concat());
+        let out = ended(command.stdin(slave()).stdout(slave()).stderr(Stdio::piped()).spawn().unwrap());
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        println!("{said}");
+        assert!(out.status.code() == Some(1) && said.contains(words), "{said}");
+    }
+    lab.finish();
+}
+
+#[test]
+fn a_prune_knows_what_images_want_as_volumes() {
+    let lab = Lab::new();
+    let tar = Command::new("tar").args(["-C"]).arg(root()).args(["-cf", "-", "."]).output().unwrap();
+    let mut command = lab.client(&["image", "import", "-c", "VOLUME /wanted", "-c", "ENV PATH=/bin", "-", "local/v:1"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&tar.stdout).unwrap();
+    assert!(ended(child).status.success());
+    let run = |scale: u32| {
+        let head =
+            "  a:\n    image: local/v:1\n    network_mode: none\n    pull_policy: never\n    command: [sleep, '1000']";
+        file(&[format!("{head}\n    stop_signal: SIGKILL\n    scale: {scale}\n")])
+    };
+    lab.put("db.yaml", &run(1));
+    lab.running("db-a-1");
+    lab.put("db.yaml", &run(0));
+    lab.gone("db-a-1");
+    assert_eq!(names(&lab).len(), 1);
+    assert_eq!(said(&lab, &["prune", "--all", "--yes"]), "nothing to remove\n");
+    // Nobody knows any more what the image wants.
+    assert!(lab.cli(&["image", "rm", "local/v:1"]).status.success());
+    refused(&lab, &["prune", "--yes"], &["not known for certain", "local/v:1 is not here"]);
+    assert_eq!(names(&lab).len(), 1);
+    lab.remove("db.yaml");
+    lab.wait_for("the project to be gone", |s| (s["projects"] == Value::Array(vec![])).then_some(()));
+    assert!(said(&lab, &["prune", "--yes"]).contains("are free again"));
+    assert_eq!(names(&lab), Vec::<String>::new());
+    lab.finish();
+}
+
+#[test]
+fn an_import_that_is_cut_off_leaves_nothing() {
+    let mut lab = Lab::new();
+    let begun = |lab: &Lab| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(64 << 20);
+        header.set_mode(0o644);
+        header.set_path("big").unwrap();
+        header.set_cksum();
+        let mut command = lab.client(&["volume", "import", "cut"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(header.as_bytes()).unwrap();
+        stdin.write_all(&vec![1; 4 << 20]).unwrap();
+        lab.wait_for("the import to have begun", |_| drafts(lab).contains(&true).then_some(()));
+        (child, stdin)
+    };
+    // By the client, and by the one who feeds it.
+    let (mut child, _stdin) = begun(&lab);
+    child.kill().and_then(|()| child.wait()).unwrap();
+    lab.wait_for("the draft to be gone", |_| drafts(&lab).is_empty().then_some(()));
+    let (child, stdin) = begun(&lab);
+    drop(stdin);
+    let out = ended(child);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    println!("{text}");
+    assert!(out.status.code() == Some(1) && text.contains("nothing was changed"), "{text}");
+    assert!(drafts(&lab).is_empty() && names(&lab).is_empty());
+    // By the daemon's end.
+    let (child, _stdin) = begun(&lab);
+    lab.kill();
+    assert_eq!(ended(child).status.code(), Some(1));
+    assert!(!drafts(&lab).is_empty(), "it was killed too late");
+    lab.start();
+    assert!(drafts(&lab).is_empty() && names(&lab).is_empty());
+    lab.finish();
+}
+
+/// What is in the folder of volumes, and whether it is a draft.
+fn drafts(lab: &Lab) -> Vec<bool> {
+    let entries = fs::read_dir(lab.data().join("volumes")).unwrap().flatten().map(|entry| entry.file_name());
+    entries.filter(|name| name != ".trash").map(|name| name.to_string_lossy().starts_with(".new-")).collect()
+}
+
+#[test]
+fn a_file_that_was_just_written_counts() {
+    let lab = Lab::new();
+    for number in 0..5 {
+        let name = format!("v{number}");
+        said(&lab, &["create", &name]);
+        lab.put("a.yaml", &format!("{}volumes: {{x: {{name: {name}}}}}\n", file(&[with("a", IDLE, &["scale: 0"])])));
+        refused(&lab, &["rm", &name], &["needed by the state file a.yaml"]);
+    }
     lab.finish();
 }
