@@ -17,6 +17,7 @@ mod refuse;
 mod remove;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
@@ -32,6 +33,9 @@ use crate::model::{Volume, VolumeName};
 use crate::reconcile::view::View;
 use crate::volume::{Stored, Usage, VolumeError, Volumes};
 use needs::Needs;
+
+/// Who measures what is on another machine, which may be gone, does not wait for longer.
+const ELSEWHERE: Duration = Duration::from_secs(10);
 
 /// The volumes of this daemon.
 #[derive(Clone)]
@@ -66,13 +70,19 @@ impl VolumeWork {
         self.aside(|this| Ok(this.needs_now())).await
     }
 
-    /// What it takes; none where its options mount what is not mounted now.
-    async fn usage(&self, name: &VolumeName) -> Result<Option<Usage>, Refusal> {
-        match self.volumes.usage(name).await {
-            Ok(usage) => Ok(Some(usage)),
+    /// What it takes; none where its options mount what is not mounted now, or what does not answer.
+    async fn usage(&self, stored: &Stored) -> Result<Option<Usage>, Refusal> {
+        let measuring = self.volumes.usage(&stored.volume.name);
+        let measured = if stored.volume.options.is_empty() {
+            Ok(measuring.await)
+        } else {
+            tokio::time::timeout(ELSEWHERE, measuring).await
+        };
+        match measured {
+            Ok(Ok(usage)) => Ok(Some(usage)),
             // Gone meanwhile: it takes nothing.
-            Err(VolumeError::NotMounted { .. } | VolumeError::Absent { .. }) => Ok(None),
-            Err(error) => Err(refuse::refused(&error)),
+            Err(_) | Ok(Err(VolumeError::NotMounted { .. } | VolumeError::Absent { .. })) => Ok(None),
+            Ok(Err(error)) => Err(refuse::refused(&error)),
         }
     }
 
@@ -80,7 +90,7 @@ impl VolumeWork {
         let needs = self.needs().await?;
         let mut all = Vec::new();
         for stored in self.volumes.list() {
-            let usage = if sizes { self.usage(&stored.volume.name).await? } else { None };
+            let usage = if sizes { self.usage(&stored).await? } else { None };
             all.push(entry(stored, &needs, usage));
         }
         Ok(all)
@@ -88,7 +98,7 @@ impl VolumeWork {
 
     async fn one(&self, name: VolumeName, size: bool) -> Result<VolumeEntry, Refusal> {
         let stored = self.volumes.stored(&name).map_err(|error| refuse::refused(&error))?;
-        let usage = if size { self.usage(&name).await? } else { None };
+        let usage = if size { self.usage(&stored).await? } else { None };
         Ok(entry(stored, &self.needs().await?, usage))
     }
 

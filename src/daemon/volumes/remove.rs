@@ -53,7 +53,7 @@ impl VolumeWork {
 
     async fn shown(&self, stored: &Stored) -> Result<PrunedVolume, Refusal> {
         // What its options mount is not ours, and stays.
-        let own = if stored.volume.options.is_empty() { self.usage(&stored.volume.name).await? } else { None };
+        let own = if stored.volume.options.is_empty() { self.usage(stored).await? } else { None };
         let (name, anonymous) = (stored.volume.name.to_string(), stored.anonymous);
         Ok(PrunedVolume { name, anonymous, bytes: own.map(|usage| usage.bytes) })
     }
