@@ -14,6 +14,8 @@ mod images;
 mod served;
 #[path = "api_http/shelf.rs"]
 mod shelf;
+#[path = "api_http/volumes.rs"]
+mod volumes;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -23,8 +23,13 @@ pub(super) async fn confirm(State(doors): State<Doors>) -> Result<Json<Confirmed
 
 /// Looks at the folder now; answers once what was seen is acted upon.
 pub(super) async fn look(State(doors): State<Doors>) -> Result<Json<Looked>, ApiError> {
-    ask(&doors, |reply| Command::Look { reply }).await?;
+    looked(&doors).await?;
     Ok(Json(Looked { looked: true }))
+}
+
+/// The view says what the files say now.
+pub(super) async fn looked(doors: &Doors) -> Result<(), ApiError> {
+    ask(doors, |reply| Command::Look { reply }).await
 }
 
 async fn ask<T>(doors: &Doors, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor};
+use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, VolumeDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 
@@ -23,6 +23,8 @@ pub struct Doors {
     pub execs: Arc<dyn ExecDoor>,
     /// The images, and what can be done with them.
     pub images: Arc<dyn ImageDoor>,
+    /// The volumes, and what can be done with them.
+    pub volumes: Arc<dyn VolumeDoor>,
     /// The logins at registries.
     pub registries: Arc<dyn RegistryDoor>,
     /// Requests to the one who decides. Bounded: a full queue answers 503.

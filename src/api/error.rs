@@ -46,12 +46,12 @@ pub(super) enum ApiError {
     #[error("{message}")]
     LoginFailed { message: String },
     #[error("{}", .0.message)]
-    Image(Refusal),
+    Work(Refusal),
 }
 
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
-        Self::Image(refusal)
+        Self::Work(refusal)
     }
 }
 
@@ -76,8 +76,12 @@ impl ApiError {
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::LoginDenied { .. } => (StatusCode::FORBIDDEN, "login_denied"),
             Self::LoginFailed { .. } => (StatusCode::BAD_GATEWAY, "login_failed"),
-            Self::Image(refusal) => match refusal.kind {
+            Self::Work(refusal) => match refusal.kind {
                 RefusalKind::Unknown => (StatusCode::NOT_FOUND, "no_such_image"),
+                RefusalKind::NoVolume => (StatusCode::NOT_FOUND, "no_such_volume"),
+                RefusalKind::NoSnapshot => (StatusCode::NOT_FOUND, "no_such_snapshot"),
+                RefusalKind::Exists => (StatusCode::CONFLICT, "exists"),
+                RefusalKind::Busy => (StatusCode::CONFLICT, "busy"),
                 RefusalKind::Ambiguous => (StatusCode::CONFLICT, "ambiguous"),
                 RefusalKind::InUse => (StatusCode::CONFLICT, "in_use"),
                 RefusalKind::Invalid => (StatusCode::BAD_REQUEST, "bad_request"),
@@ -96,7 +100,7 @@ impl ApiError {
             Self::NoUpgrade => {
                 Some("send `Connection: Upgrade` and `Upgrade: longshore-exec`, or ask with \"detach\": true")
             }
-            Self::Image(refusal) => refusal.hint.as_deref(),
+            Self::Work(refusal) => refusal.hint.as_deref(),
             Self::NoReplica { .. } => Some("`longshore ps -a` lists the containers"),
             Self::Method { .. }
             | Self::BadRequest { .. }

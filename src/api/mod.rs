@@ -1,7 +1,8 @@
 //! The HTTP door: a unix socket, and a loopback TCP port where it is asked for.
 //!
 //! It owns the formats ([`wire`]), the routes and the limits. It decides nothing: it shows the [`View`] that the
-//! reconciler made, streams events and logs, hands [`Command`]s to the one who decides, and work on images to [`ImageDoor`]. It reads no database and
+//! reconciler made, streams events and logs, hands [`Command`]s to the one who decides, and work on images and
+//! volumes to [`ImageDoor`] and [`VolumeDoor`]. It reads no database and
 //! touches no container.
 //!
 //! | file | noun |
@@ -14,6 +15,7 @@
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
 //! | `images/` | images, and long work on them |
+//! | `volumes/` | volumes, archives and copies of them |
 //! | `wire/` | the formats |
 //!
 //! [`View`]: crate::reconcile::view::View
@@ -44,6 +46,7 @@ mod stall;
 mod status;
 mod system;
 mod version;
+mod volumes;
 pub mod wire;
 
 pub use doors::{Command, Doors, Release};
@@ -56,3 +59,4 @@ pub use output::{LogLine, LogRequest, LogSource, LogStream, Stream};
 pub use registries::{LoginRefusal, RegistryDoor, Secret};
 pub use router::router;
 pub use serve::{Limits, serve_tcp, serve_unix};
+pub use volumes::VolumeDoor;

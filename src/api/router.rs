@@ -2,12 +2,12 @@
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
     Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan,
-    registries, status, system, version,
+    registries, status, system, version, volumes,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -47,12 +47,23 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/images/load", post(images::load)),
         ("/api/v1/images/import", post(images::import)),
         ("/api/v1/system/df", get(system::df)),
+        ("/api/v1/volumes", get(volumes::list).post(volumes::create)),
+        ("/api/v1/volumes/prune", post(volumes::prune)),
+        ("/api/v1/volumes/{name}", get(volumes::show).delete(volumes::remove)),
+        ("/api/v1/volumes/{name}/export", get(volumes::export)),
+        ("/api/v1/volumes/{name}/import", put(volumes::import)),
+        ("/api/v1/volumes/{name}/snapshots", get(volumes::snapshots).post(volumes::snapshot)),
+        ("/api/v1/volumes/{name}/snapshots/{snapshot}", delete(volumes::remove_snapshot)),
+        ("/api/v1/volumes/{name}/restore", post(volumes::restore)),
+        ("/api/v1/snapshots", get(volumes::all_snapshots)),
         ("/api/v1/openapi.json", get(openapi::show)),
     ]
 }
 
-/// Routes whose request is a stream of any size.
-pub(super) const STREAMED: &[&str] = &["/api/v1/images/load", "/api/v1/images/import"];
+/// Whether a request to this path is a stream of any size.
+pub(super) fn streamed(path: &str) -> bool {
+    matches!(path, "/api/v1/images/load" | "/api/v1/images/import") || volumes::streamed(path)
+}
 
 /// All routes on what the daemon handed in.
 pub fn router(doors: Doors) -> Router {

@@ -22,5 +22,7 @@ pub(super) async fn df(
     ask: Result<Query<Ask>, QueryRejection>,
 ) -> Result<Json<DiskUse>, ApiError> {
     let Query(ask) = ask.map_err(|err| bad_query(&err))?;
-    Ok(Json(doors.images.disk_use(ask.items).await?))
+    let mut all = doors.images.disk_use(ask.items).await?;
+    all.rows.extend(doors.volumes.disk_use(ask.items).await?);
+    Ok(Json(all))
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::image::ImageCommand;
 use super::network::NetworkCommand;
 use super::system::SystemCommand;
+use super::volume::VolumeCommand;
 
 /// A container daemon that is told what should be true: Compose files in a folder become running containers.
 #[derive(Debug, Parser)]
@@ -54,6 +55,9 @@ pub(super) enum Command {
     /// List and show networks
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// List, copy, save and look after volumes
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Show what lies on disk
     #[command(subcommand)]
     System(SystemCommand),
@@ -322,6 +326,7 @@ mod tests {
           inspect  Show all about one container, as JSON
           image    Pull, push, list and look after images
           network  List and show networks
+          volume   List, copy, save and look after volumes
           system   Show what lies on disk
           events   Print what happens
           confirm  Let a held removal of many projects go on

@@ -122,6 +122,20 @@ impl Client {
         Ok(self.cut(self.ask(Method::POST, path, Outgoing::stream(bytes), PATIENCE).await?))
     }
 
+    /// The same, to a place that takes it as its own.
+    pub(super) async fn put(
+        &self,
+        path: &str,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<Lines, Failure> {
+        Ok(self.cut(self.ask(Method::PUT, path, Outgoing::stream(bytes), PATIENCE).await?))
+    }
+
+    /// Removes what is there, and waits for it, `wait` at most.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, Failure> {
+        self.whole(self.ask(Method::DELETE, path, Outgoing::nothing(), wait).await?).await
+    }
+
     /// Asks, and hands out the answer piece by piece.
     pub(super) async fn download(&self, path: &str) -> Result<Pieces, Failure> {
         let response = self.ask(Method::GET, path, Outgoing::nothing(), SILENCE).await?;

@@ -8,6 +8,7 @@ mod args;
 mod check;
 mod client;
 mod confirm;
+mod download;
 mod events;
 mod exec;
 mod failure;
@@ -31,6 +32,7 @@ mod table;
 mod top;
 mod upload;
 mod version;
+mod volume;
 mod words;
 
 use std::ffi::OsString;
@@ -126,6 +128,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
         Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
         Command::Network(command) => wait_for(network::run(&Client::new(socket), &command, out)),
+        Command::Volume(command) => wait_for(volume::run(&Client::new(socket), command, out)),
         Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),
         Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
         Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),

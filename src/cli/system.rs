@@ -7,17 +7,18 @@ use clap::{Args, Subcommand};
 use super::Exit;
 use super::client::Client;
 use super::failure::Failure;
-use super::out::{Out, Paint};
+use super::out::{Out, Paint, now};
 use super::table::{Table, plain};
-use super::words::{bytes, image};
+use super::words::{age, bytes, image};
 use crate::api::wire::{DiskKind, DiskRow, DiskUse};
+use crate::model::Timestamp;
 
 /// Walking through what many containers wrote takes a while.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SystemCommand {
-    /// Show how much disk images, layers, containers and logs take, and how much could be free
+    /// Show how much disk images, layers, containers, logs and volumes take, and how much could be free
     Df(DfArgs),
 }
 
@@ -38,12 +39,12 @@ pub(super) async fn run(client: &Client, command: &SystemCommand, out: &mut Out)
     if args.json {
         out.json(&disk)?;
     } else {
-        out.text(&render(&disk, args.verbose, out.paint))?;
+        out.text(&render(&disk, args.verbose, now(), out.paint))?;
     }
     Ok(Exit::Fine)
 }
 
-fn render(disk: &DiskUse, verbose: bool, paint: Paint) -> String {
+fn render(disk: &DiskUse, verbose: bool, now: Timestamp, paint: Paint) -> String {
     let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
     for row in &disk.rows {
         table.row([
@@ -57,16 +58,21 @@ fn render(disk: &DiskUse, verbose: bool, paint: Paint) -> String {
     let mut text = table.render(paint);
     for row in disk.rows.iter().filter(|row| verbose && !row.items.is_empty()) {
         text.push_str(&format!("\n{}\n", name(row.kind)));
-        text.push_str(&items(row, paint));
+        text.push_str(&items(row, now, paint));
     }
     text
 }
 
-fn items(row: &DiskRow, paint: Paint) -> String {
-    let mut table = Table::new(&["NAME", "SIZE", "SHARED", "IN USE"]);
+fn items(row: &DiskRow, now: Timestamp, paint: Paint) -> String {
+    let mut table = Table::new(&["NAME", "SIZE", "SHARED", "SINCE", "IN USE"]);
     for item in &row.items {
-        let used = if item.active { "yes" } else { "no" };
-        table.row([plain(image(&item.name)), plain(bytes(item.bytes)), plain(bytes(item.shared)), plain(used)]);
+        let used = match item.used_by.join(", ") {
+            by if !by.is_empty() => by,
+            _ => if item.active { "yes" } else { "no" }.to_owned(),
+        };
+        let since = item.since.map_or_else(|| "-".to_owned(), |since| age(since, now));
+        let (name, size, shared) = (plain(image(&item.name)), plain(bytes(item.bytes)), plain(bytes(item.shared)));
+        table.row([name, size, shared, plain(since), plain(used)]);
     }
     table.render(paint)
 }
@@ -79,6 +85,7 @@ fn name(kind: DiskKind) -> &'static str {
         DiskKind::Logs => "Logs",
         DiskKind::Partial => "Partial downloads",
         DiskKind::Volumes => "Volumes",
+        DiskKind::Snapshots => "Snapshots of volumes",
     }
 }
 
@@ -94,17 +101,24 @@ mod tests {
 
     #[test]
     fn a_row_for_each_kind_and_a_table_for_each() {
-        let item = |name: &str, bytes, active| DiskItem { name: name.into(), bytes, shared: 1024, active };
+        let item = |name: &str, bytes, active| {
+            let (name, since, used_by) = (name.into(), None, Vec::new());
+            DiskItem { name, bytes, shared: 1024, active, since, used_by }
+        };
         let row =
             |kind, count, bytes, reclaimable, items| DiskRow { kind, count, active: 1, bytes, reclaimable, items };
         let nginx =
             vec![item("docker.io/library/nginx:1.29", 190_000_000, true), item("ghcr.io/a/b:1", 5_000_000, false)];
+        let used_by = vec!["shop-db-1".to_owned(), "shop-backup-1".to_owned()];
+        let since = Some(Timestamp(0).into());
+        let volumes = vec![DiskItem { since, used_by, shared: 0, ..item("shop_data", 4096, true) }];
         let disk = DiskUse {
             rows: vec![
                 row(DiskKind::Images, 2, 195_000_000, 5_000_000, nginx),
+                row(DiskKind::Volumes, 1, 4096, 0, volumes),
                 row(DiskKind::Partial, 0, 0, 0, vec![]),
             ],
         };
-        insta::assert_snapshot!(render(&disk, true, Paint { on: false }));
+        insta::assert_snapshot!(render(&disk, true, Timestamp(7_200_000), Paint { on: false }));
     }
 }

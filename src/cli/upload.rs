@@ -3,7 +3,7 @@
 //! A thread of its own reads, because a read from a terminal or a pipe cannot be given up; it ends with the process.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IsTerminal as _, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,6 +41,17 @@ impl Fault {
         let own = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         own.map_or(seen, Failure::Said)
     }
+}
+
+/// A folder is sent as a folder; `-` is standard input.
+pub(super) fn source<'a>(path: &'a Path, say: &str) -> Result<Source<'a>, Failure> {
+    if path != Path::new("-") {
+        return Ok(if path.is_dir() { Source::Folder(path) } else { Source::File(path) });
+    }
+    if io::stdin().is_terminal() {
+        return Err(Failure::Said(format!("no archive comes from a terminal; say {say}, or use a pipe")));
+    }
+    Ok(Source::Stdin)
 }
 
 /// Reads all of it.
@@ -135,6 +146,14 @@ mod tests {
         let mut archive = tar::Archive::new(io::Cursor::new(all.concat()));
         let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
         assert!(names.iter().any(|n| n.ends_with("a")), "{names:?}");
+    }
+
+    #[test]
+    fn a_folder_is_sent_as_a_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(source(dir.path(), "").unwrap(), Source::Folder(dir.path()));
+        let file = dir.path().join("a.tar");
+        assert_eq!(source(&file, "").unwrap(), Source::File(&file));
     }
 
     #[tokio::test]

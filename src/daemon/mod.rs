@@ -16,6 +16,7 @@ mod network_settings;
 mod numbers;
 mod offline;
 mod output;
+mod pipes;
 mod registries;
 mod remember;
 mod secrets;
@@ -23,6 +24,7 @@ mod signals;
 mod start;
 mod systemd;
 mod trace;
+mod volumes;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -18,6 +18,7 @@ use super::output::Output;
 use super::registries::Registries;
 use super::secrets::HostSecrets;
 use super::signals::Signals;
+use super::volumes::VolumeWork;
 use super::{images_settings, network_settings, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
 use crate::container::privileges::Defaults;
@@ -122,13 +123,13 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
     let mut signals = Signals::listen().map_err(StartError::Runtime)?;
     let listener = listen::unix(&config.socket)?;
-    let (host, images, secrets, reconciler) = open(&config).await?;
+    let (host, images, volumes, secrets, reconciler) = open(&config).await?;
     let (view, watched) = watch::channel(Arc::new(View::default()));
     let (commands, received) = mpsc::channel(64);
     let events = Events::new();
     let mut tasks = JoinSet::new();
     let (stop, stopped) = watch::channel(false);
-    let doors = doors(&host, images, watched.clone(), &events, commands.clone(), &mut tasks);
+    let doors = doors(&host, (images, volumes), watched.clone(), &events, commands.clone(), &mut tasks);
     let limits = api::Limits::default();
     if let Some(address) = config.file.tcp {
         let listener =
@@ -193,7 +194,7 @@ async fn wind_down(
 
 async fn open(
     config: &Config,
-) -> Result<(Arc<LinuxHost>, Images, HostSecrets, crate::reconcile::Reconciler), StartError> {
+) -> Result<(Arc<LinuxHost>, Images, Volumes, HostSecrets, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
     let settings = images_settings::settings(config).map_err(StartError::Settings)?;
     let mut loosenings = images_settings::loosenings(&settings);
@@ -232,7 +233,7 @@ async fn open(
         tracing::warn!("{note}");
     }
     let own = Own { data: config.data_dir.clone(), run: config.run_dir.clone() };
-    let kept = images.clone();
+    let (kept, kept_volumes) = (images.clone(), volumes.clone());
     let host = LinuxHost::new(
         (images, containers, networks, volumes),
         own,
@@ -245,7 +246,7 @@ async fn open(
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
     let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry, &secrets);
-    Ok((Arc::new(host), kept, secrets, reconciler.collecting(images_settings::collect(config))))
+    Ok((Arc::new(host), kept, kept_volumes, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 
 /// What containers are joined to, as it was recorded with them.
@@ -303,7 +304,7 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
 
 fn doors(
     host: &Arc<LinuxHost>,
-    images: Images,
+    (images, volumes): (Images, Volumes),
     view: watch::Receiver<Arc<View>>,
     events: &Events,
     commands: mpsc::Sender<Command>,
@@ -324,6 +325,7 @@ fn doors(
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let seen = view.clone();
     let work = ImageWork::new(Arc::clone(host), images.clone(), view.clone());
+    let keeping = VolumeWork::new(Arc::clone(host), images.clone(), volumes, view.clone());
     let counters = move || {
         let changes = f64::from(u32::try_from(seen.borrow().revision).unwrap_or(u32::MAX));
         vec![api::Metric::single("status_changes", "How often the status changed", api::MetricKind::Counter, changes)]
@@ -335,6 +337,7 @@ fn doors(
         numbers: Arc::new(Machine::new(Arc::clone(host))),
         execs: Arc::new(Execs::new(Arc::clone(host))),
         images: Arc::new(work),
+        volumes: Arc::new(keeping),
         registries: Arc::new(Registries(images)),
         commands: asked,
         release: Release { version, commit: None, pid: std::process::id(), started: now() },

@@ -2,15 +2,19 @@
 
 use super::LinuxHost;
 use crate::container::DiskUse;
-use crate::model::ContainerName;
+use crate::model::{ContainerName, ContainerState, Slot, Timestamp};
 
 /// One container's part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerDisk {
     /// Its name.
     pub name: ContainerName,
+    /// Of which service.
+    pub slot: Slot,
     /// Whether it runs.
     pub alive: bool,
+    /// When it was started last.
+    pub since: Option<Timestamp>,
     /// Bytes.
     pub disk: DiskUse,
 }
@@ -20,12 +24,23 @@ impl LinuxHost {
     #[must_use]
     pub fn container_disk(&self) -> Vec<ContainerDisk> {
         let each = |(id, seen): (crate::model::ContainerId, crate::model::ObservedContainer)| ContainerDisk {
+            slot: seen.spec.slot.clone(),
             alive: seen.state.alive(),
+            since: since(&seen.state),
             disk: self.containers.disk_use(&id),
             name: seen.spec.name,
         };
         let mut all: Vec<_> = self.containers.observe().into_iter().map(each).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+}
+
+fn since(state: &ContainerState) -> Option<Timestamp> {
+    match state {
+        ContainerState::Running { since, .. } => Some(*since),
+        ContainerState::Exited { started, .. } => Some(*started),
+        ContainerState::Orphaned { started } => Some(*started),
+        ContainerState::Created | ContainerState::StartFailed { .. } => None,
     }
 }

@@ -19,7 +19,7 @@ pub struct Project {
     pub services: BTreeMap<ServiceName, Service>,
     /// The networks that it defines, by their names outside: those that a service of it uses, and those with a `name`.
     pub networks: BTreeMap<NetworkName, Network>,
-    /// The volumes that it defines, by their names outside.
+    /// The volumes that it defines, by their names outside, also those that no service of it uses.
     pub volumes: BTreeMap<VolumeName, Volume>,
 }
 

@@ -78,6 +78,7 @@ impl Reconciler {
             loosenings: around.gauges.loosenings.clone(),
             notes: around.gauges.notes.clone(),
             networks: self.network_views(),
+            volumes: self.volumes_view(),
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Ledger {
     names: BTreeMap<ContainerName, (ProjectName, ServiceName)>,
     /// The files of the last look.
     present: BTreeSet<PathBuf>,
+    /// Those that could not be read as they are now.
+    unread: BTreeSet<PathBuf>,
 }
 
 /// What a look changed.
@@ -98,6 +100,8 @@ impl Ledger {
         self.find_lost(look);
         self.remove_absent(look, now, &mut changes);
         self.present = look.files.keys().cloned().collect();
+        let unread = look.files.iter().filter(|(_, read)| !matches!(read, Read::Good(_))).map(|(path, _)| path);
+        self.unread = unread.chain(&look.unreadable).cloned().collect();
         changes.writing = look.files.values().any(|read| matches!(read, Read::Writing));
         changes
     }
@@ -272,6 +276,18 @@ impl Ledger {
     #[must_use]
     pub fn held(&self) -> Option<&HeldView> {
         self.held.as_ref()
+    }
+
+    /// Why the files may say more than what is in force; none: they do not.
+    #[must_use]
+    pub fn doubted(&self) -> Option<String> {
+        let files = self.unread.union(&self.frozen).map(|path| path.display().to_string()).collect::<Vec<_>>();
+        match (&self.held, files.as_slice(), self.lost.first()) {
+            (Some(held), ..) => Some(held.reason.clone()),
+            (None, [], None) => None,
+            (None, [], Some(lost)) => Some(format!("nothing is known of the file of the project {lost}")),
+            (None, files, _) => Some(format!("what {} says now is not in force", files.join(" and "))),
+        }
     }
 
     /// A document in force.

@@ -18,6 +18,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 pub mod view;
+mod volumes;
 
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};

@@ -1,12 +1,14 @@
 //! What the status says: one value, made by the reconciler after each step, read by every front door.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
-    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Timestamp,
+    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot, Timestamp,
+    VolumeName,
 };
 
 /// The whole status at one moment.
@@ -43,6 +45,32 @@ pub struct View {
     pub notes: Vec<String>,
     /// Networks by name.
     pub networks: Vec<NetworkView>,
+    /// Which volumes the state files name.
+    pub volumes: VolumesView,
+}
+
+/// Which volumes the state files in force name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumesView {
+    /// The files that name a volume, or have a service that needs it.
+    pub named: BTreeMap<VolumeName, BTreeSet<PathBuf>>,
+    /// Why there may be more; none: these are all.
+    pub doubt: Option<String>,
+    /// Services whose images may want volumes of their own, with the replicas that may have data in them.
+    pub services: Vec<VolumeService>,
+}
+
+/// A service that has volumes where its image says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeService {
+    /// Whose first replica it would be.
+    pub slot: Slot,
+    /// Up to which replica.
+    pub replicas: u32,
+    /// The image.
+    pub image: ImageReference,
+    /// The file.
+    pub file: PathBuf,
 }
 
 /// One network.
@@ -81,7 +109,7 @@ pub struct MemberView {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FolderView {
     /// Its path.
-    pub path: std::path::PathBuf,
+    pub path: PathBuf,
     /// Why the last good state is held instead of following the folder; none while it is followed.
     pub held: Option<HeldView>,
     /// How changes are noticed: `events and a look every 30 s`, or `a look every 5 s` with the reason.
@@ -141,7 +169,7 @@ pub struct ProjectView {
     /// Its name.
     pub name: ProjectName,
     /// Its state file; none while it is being removed.
-    pub file: Option<std::path::PathBuf>,
+    pub file: Option<PathBuf>,
     /// Its phase: the worst of its services'.
     pub phase: Phase,
     /// Whether an older version of the file is in force because the present one cannot be used.

@@ -57,8 +57,11 @@ pub enum VolumeError {
     /// Something else is done with it.
     #[error("something else is being done with the volume {name}; try it again when that is over")]
     Busy { name: VolumeName },
+    /// Somebody needs it.
+    #[error("the volume {name} is needed by {by}; {instead}")]
+    Needed { name: VolumeName, by: String, instead: &'static str },
     /// An archive goes into an empty one only.
-    #[error("the volume {name} is not empty; import into a new one, or empty it first")]
+    #[error("the volume {name} is not empty; import into another one, or say --replace to give up what it holds")]
     NotEmpty { name: VolumeName },
     /// A name for a copy that cannot be one.
     #[error("{text:?} cannot be the name of a snapshot: it may hold only letters, digits, '.', '-' and '_'")]
@@ -72,6 +75,9 @@ pub enum VolumeError {
     /// The disk is full.
     #[error("no space left on {} while {doing}; nothing was changed", path.display())]
     NoSpace { path: PathBuf, doing: &'static str },
+    /// Not one byte came.
+    #[error("no archive came, not one byte of it; nothing was changed")]
+    NoArchive,
     /// The archive cannot be read.
     #[error("the archive cannot be read; nothing was changed")]
     Archive(#[from] TarError),

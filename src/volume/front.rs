@@ -1,14 +1,17 @@
 //! The door of the room.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::error::{OpenError, VolumeError, disk};
-use super::shelf::{Inner, remove_tree};
+use super::record::Made;
+use super::shelf::{Inner, anonymous, remove_tree};
 use super::{mount, walk};
 use crate::model::{Timestamp, Volume, VolumeName};
 
@@ -47,7 +50,25 @@ pub struct Ready {
     pub path: PathBuf,
     /// Where its first content is put together, to be renamed to `path` when it is whole. None: it is not filled.
     pub fill: Option<PathBuf>,
+    _start: Start,
     _guard: Option<Filling>,
+}
+
+/// One of the starts that are under way with a volume.
+#[derive(Debug)]
+struct Start(Arc<AtomicU64>);
+
+impl Start {
+    fn begin(starts: &Arc<AtomicU64>) -> Self {
+        starts.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(starts))
+    }
+}
+
+impl Drop for Start {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// The turn of the one who fills a volume.
@@ -97,13 +118,24 @@ impl Volumes {
     #[must_use]
     pub fn list(&self) -> Vec<Stored> {
         let points = mount::points().unwrap_or_default();
-        let known = self.0.known();
-        let stored = known.values().flatten().map(|made| {
-            let path = self.0.data(&made.volume.name);
-            let (volume, created, anonymous) = (made.volume.clone(), made.created, made.anonymous);
-            Stored { volume, created, mounted: points.contains(&path), path, anonymous }
-        });
-        stored.collect()
+        self.0.known().values().flatten().map(|made| self.shown(made, &points)).collect()
+    }
+
+    /// One of them.
+    pub fn stored(&self, name: &VolumeName) -> Result<Stored, VolumeError> {
+        Ok(self.shown(&self.0.made(name)?, &mount::points().unwrap_or_default()))
+    }
+
+    fn shown(&self, made: &Made, points: &BTreeSet<PathBuf>) -> Stored {
+        let path = self.0.data(&made.volume.name);
+        let (volume, created, anonymous) = (made.volume.clone(), made.created, made.anonymous);
+        Stored { volume, created, mounted: points.contains(&path), path, anonymous }
+    }
+
+    /// Whether a name has the form of those that nobody gave.
+    #[must_use]
+    pub fn anonymous(name: &VolumeName) -> bool {
+        anonymous(name)
     }
 
     /// Makes it; one that exists with the same options is left as it is.
@@ -112,13 +144,17 @@ impl Volumes {
         self.blocking(&volume.name, move |inner| inner.make(&asked).map(drop)).await
     }
 
-    /// Removes it with all that it holds. The caller has seen that nobody uses it.
-    pub async fn remove(&self, name: &VolumeName) -> Result<(), VolumeError> {
+    /// Removes it with all that it holds. `free` is asked at the last moment: no start can come in between.
+    pub async fn remove(
+        &self,
+        name: &VolumeName,
+        free: impl Fn() -> Result<(), VolumeError> + Send + 'static,
+    ) -> Result<(), VolumeError> {
         let turn = self.0.gate(name).turn.lock_owned().await;
         let of = name.clone();
         self.blocking(name, move |inner| {
             let _turn = turn;
-            inner.remove(&of)
+            inner.remove(&of, &free)
         })
         .await
     }
@@ -129,7 +165,9 @@ impl Volumes {
         let of = name.clone();
         let done = self.blocking(name, move |inner| {
             let _turn = turn;
-            if inner.made(&of)?.volume.options.is_empty() { Ok(()) } else { inner.unmount(&of) }
+            // Who starts with it now releases it later.
+            let starts = inner.gate(&of).starts.load(Ordering::SeqCst) > 0;
+            if starts || inner.made(&of)?.volume.options.is_empty() { Ok(()) } else { inner.unmount(&of) }
         });
         if let Err(error) = done.await {
             tracing::warn!(volume = %name, "a volume that nobody uses stays mounted: {error}");
@@ -164,23 +202,24 @@ impl Volumes {
 
 fn ready(inner: &Arc<Inner>, volume: &Volume, turn: OwnedMutexGuard<()>) -> Result<Ready, VolumeError> {
     let (name, path) = (&volume.name, inner.data(&volume.name));
+    let start = Start::begin(&inner.gate(name).starts);
     let made = inner.make(volume)?;
     if !made.volume.options.is_empty() {
         inner.mount(&made)?;
-        return Ok(Ready { path, fill: None, _guard: None });
+        return Ok(Ready { path, fill: None, _start: start, _guard: None });
     }
     if !empty(&path).map_err(disk("looking into a volume", &path))? {
         inner.note_used(name)?;
-        return Ok(Ready { path, fill: None, _guard: None });
+        return Ok(Ready { path, fill: None, _start: start, _guard: None });
     }
     if made.used {
-        return Ok(Ready { path, fill: None, _guard: None });
+        return Ok(Ready { path, fill: None, _start: start, _guard: None });
     }
     let staging = inner.folder(name).join(format!(".fill-{}", inner.next()));
     let guard = Filling { inner: Arc::clone(inner), name: name.clone(), staging: staging.clone(), turn: Some(turn) };
-    Ok(Ready { path, fill: Some(staging), _guard: Some(guard) })
+    Ok(Ready { path, fill: Some(staging), _start: start, _guard: Some(guard) })
 }
 
-fn empty(folder: &Path) -> io::Result<bool> {
+pub(super) fn empty(folder: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(folder)?.next().is_none())
 }

@@ -2,49 +2,76 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use flate2::bufread::MultiGzDecoder;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, makedev};
 use rustix::io::Errno;
 
 use super::attributes::{At, Attributes};
-use super::copy::settle;
 use super::error::{VolumeError, disk};
-use super::front::Volumes;
-use super::shelf::remove_tree;
-use super::snapshot::plain_volume;
+use super::front::{Volumes, empty};
 use super::walk::{self, Inside};
 use crate::model::VolumeName;
-use crate::untar::{Archive, Entry, Kind};
+use crate::untar::{Archive, Entry, Kind, TarError};
 
 impl Volumes {
-    /// Reads an archive, not compressed, into an empty or new volume.
-    pub fn import(&self, name: &VolumeName, from: impl Read + Send) -> Result<(), VolumeError> {
+    /// Reads an archive, plain or compressed by gzip or zstd, into a new or empty volume; with `Onto::Anything` also in the place of
+    /// what another one holds. `free` is asked where no start can come in between.
+    pub fn import(
+        &self,
+        name: &VolumeName,
+        mut from: impl Read + Send,
+        onto: Onto,
+        free: &dyn Fn() -> Result<(), VolumeError>,
+    ) -> Result<(), VolumeError> {
         let inner = &self.0;
-        if matches!(inner.made(name), Err(VolumeError::Absent { .. })) {
-            inner.make(&plain_volume(name))?;
-        }
-        inner.plain(name, "nothing is imported into it")?;
-        let gate = inner.gate(name);
-        let busy = || VolumeError::Busy { name: name.clone() };
-        let _turn = gate.turn.try_lock().map_err(|_| busy())?;
-        let _alone = gate.content.try_write().map_err(|_| busy())?;
-        let staging = inner.folder(name).join(format!(".import-{}", inner.next()));
         let failed = disk("unpacking an archive", &inner.folder(name));
-        let done = unpack(&staging, from, &failed).and_then(|()| {
-            settle(&staging).map_err(&failed)?;
-            // The kernel renames onto an empty folder only.
-            fs::rename(&staging, inner.data(name)).map_err(|error| match error.kind() {
-                io::ErrorKind::DirectoryNotEmpty => VolumeError::NotEmpty { name: name.clone() },
-                _ => failed(error),
-            })?;
-            File::open(inner.folder(name)).and_then(|folder| folder.sync_all()).map_err(&failed)
-        });
-        let _ = remove_tree(&staging);
-        done?;
-        inner.note_used(name)
+        let free = || {
+            free()?;
+            let empty = || empty(&inner.data(name)).map_err(disk("looking into a volume", &inner.data(name)));
+            match (onto, inner.made(name)) {
+                (Onto::Nothing, Ok(_)) if !empty()? => Err(VolumeError::NotEmpty { name: name.clone() }),
+                _ => Ok(()),
+            }
+        };
+        inner.replace(name, (".import", "nothing is imported into it"), &free, &mut |to| {
+            let mut all = plain(&mut from)?;
+            unpack(to, &mut all, &failed)?;
+            // What was compressed is checked at its end.
+            io::copy(&mut all, &mut io::sink()).map(drop).map_err(unread)
+        })
     }
+}
+
+/// What an import may take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onto {
+    /// Of nothing.
+    Nothing,
+    /// Of whatever the volume holds.
+    Anything,
+}
+
+/// The archive as it was before somebody compressed it.
+fn plain<'a>(mut from: &'a mut (dyn Read + Send)) -> Result<Box<dyn Read + 'a>, VolumeError> {
+    let mut begin = Vec::new();
+    (&mut from).take(4).read_to_end(&mut begin).map_err(unread)?;
+    if begin.is_empty() {
+        return Err(VolumeError::NoArchive);
+    }
+    let (gzip, zstd) = (begin.starts_with(&[0x1f, 0x8b]), begin == [0x28, 0xb5, 0x2f, 0xfd]);
+    let all = BufReader::with_capacity(256 << 10, io::Cursor::new(begin).chain(from));
+    Ok(match (gzip, zstd) {
+        (true, _) => Box::new(MultiGzDecoder::new(all)),
+        (_, true) => Box::new(zstd::Decoder::with_buffer(all).map_err(unread)?),
+        (false, false) => Box::new(all),
+    })
+}
+
+fn unread(source: io::Error) -> VolumeError {
+    VolumeError::Archive(TarError::Read(source))
 }
 
 fn unpack(staging: &Path, from: impl Read, failed: &dyn Fn(io::Error) -> VolumeError) -> Result<(), VolumeError> {
@@ -64,10 +91,14 @@ fn unpack(staging: &Path, from: impl Read, failed: &dyn Fn(io::Error) -> VolumeE
             At::Open(to.root()).set(&attributes).map_err(failed)?;
             continue;
         }
-        one(&mut to, &entry, &path, &attributes, &mut archive).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => refused("it is there twice"),
-            io::ErrorKind::InvalidInput => refused("its folder or its link is no folder or file of the archive"),
-            _ => failed(error),
+        let done = one(&mut to, &entry, &path, &attributes, &mut archive);
+        done.map_err(|error| match error.downcast::<TarError>() {
+            Ok(error) => VolumeError::Archive(error),
+            Err(error) => match error.kind() {
+                io::ErrorKind::AlreadyExists => refused("it is there twice"),
+                io::ErrorKind::InvalidInput => refused("its folder or its link is no folder or file of the archive"),
+                _ => failed(error),
+            },
         })?;
     }
     for (path, times) in folders.iter().rev() {
@@ -87,6 +118,9 @@ fn one<R: BufRead>(
 ) -> io::Result<()> {
     let (parent, name) = walk::split(path);
     let root = to.root().try_clone_to_owned()?;
+    if to.folder(parent)?.is_none() {
+        folders_above(root.as_fd(), parent)?;
+    }
     let dir = to.folder(parent)?.ok_or(Errno::INVAL)?;
     let special = |kind, device| rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device);
     match &entry.kind {
@@ -104,7 +138,7 @@ fn one<R: BufRead>(
             }
         }
         Kind::Directory => {
-            rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700))?;
+            made(rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(0o700)))?;
             return At::Open(walk::within(dir, name)?.ok_or(Errno::INVAL)?.as_fd()).set(attributes);
         }
         Kind::Symlink(target) => {
@@ -122,6 +156,25 @@ fn one<R: BufRead>(
         Kind::Fifo => special(FileType::Fifo, 0)?,
     }
     At::Named(dir, name).set(attributes)
+}
+
+/// Archives may name a file without its folders.
+fn folders_above(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<()> {
+    let mut above = Vec::new();
+    for part in path.split(|byte| *byte == b'/') {
+        let dir = walk::within(root, &above)?.ok_or(Errno::INVAL)?;
+        made(rustix::fs::mkdirat(dir, part, Mode::from_raw_mode(0o755)))?;
+        above = walk::joined(&above, part);
+    }
+    Ok(())
+}
+
+/// A folder may be there before its own member comes.
+fn made(done: rustix::io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(Errno::EXIST) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 fn attributes(entry: &Entry) -> Attributes {

@@ -17,6 +17,7 @@
 //! | `options`, `mount`, `child` | what options ask for (pure), how it is mounted, the process that does it |
 //! | `walk`, `copy`, `attributes` | a folder that others may be changing, gone through and copied |
 //! | `export`, `import`, `snapshot` | archives, and copies that are kept |
+//! | `replace` | what a volume holds, made anew |
 
 mod attributes;
 mod child;
@@ -28,10 +29,14 @@ mod import;
 mod mount;
 mod options;
 mod record;
+mod replace;
 mod shelf;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use error::{MountError, OpenError, VolumeError};
 pub use front::{Ready, Stored, Usage, Volumes};
+pub use import::Onto;
 pub use snapshot::Snapshot;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::copy::settle;
 use super::error::{OpenError, VolumeError, disk};
 use super::mount::{self, Stuck};
 use super::options;
@@ -21,6 +22,20 @@ pub(super) struct Gate {
     pub turn: Arc<tokio::sync::Mutex<()>>,
     /// Read by who copies from it, written by who swaps or removes it.
     pub content: Arc<RwLock<()>>,
+    /// Starts that were told where it is and have not come to their end: what they were told must stay true.
+    pub starts: Arc<AtomicU64>,
+}
+
+/// Whether nobody needs a volume as it is; asked where no start can come in between.
+pub(super) type Free<'a> = &'a dyn Fn() -> Result<(), VolumeError>;
+
+impl Gate {
+    pub(super) fn free(&self, name: &VolumeName, free: Free<'_>) -> Result<(), VolumeError> {
+        if self.starts.load(Ordering::SeqCst) > 0 {
+            return Err(VolumeError::Busy { name: name.clone() });
+        }
+        free()
+    }
 }
 
 #[derive(Debug)]
@@ -145,8 +160,7 @@ impl Inner {
             None if volume.external => return Err(VolumeError::External { name: name.clone() }),
             None => {}
         }
-        let digits = name.as_str().len() == 64 && name.as_str().bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let made = Made { volume: volume.clone(), created: now(), anonymous: digits, used: false };
+        let made = Made { volume: volume.clone(), created: now(), anonymous: anonymous(name), used: false };
         let draft = self.volumes.join(format!(".new-{}", self.next()));
         let write = || {
             fs::create_dir(&draft)?;
@@ -161,6 +175,35 @@ impl Inner {
         }
         known.insert(name.clone(), Ok(made.clone()));
         Ok(made)
+    }
+
+    /// Makes one that holds something from the beginning, and is never filled from an image: whole, or not at all. `fill` makes the
+    /// folder that it is given.
+    pub(super) fn make_filled(
+        &self,
+        volume: &Volume,
+        fill: &mut dyn FnMut(&Path) -> Result<(), VolumeError>,
+    ) -> Result<(), VolumeError> {
+        let name = &volume.name;
+        let made = Made { volume: volume.clone(), created: now(), anonymous: anonymous(name), used: true };
+        let draft = self.volumes.join(format!(".new-{}", self.next()));
+        let failed = disk("making a volume", &self.folder(name));
+        let mut write = || {
+            fs::create_dir(&draft).map_err(&failed)?;
+            fill(&draft.join("_data"))?;
+            record::write(&draft, &made).map_err(&failed)?;
+            settle(&draft).map_err(&failed)?;
+            let mut known = self.known();
+            if known.contains_key(name) {
+                return Err(VolumeError::Busy { name: name.clone() });
+            }
+            fs::rename(&draft, self.folder(name)).map_err(&failed)?;
+            known.insert(name.clone(), Ok(made.clone()));
+            File::open(&self.volumes).and_then(|volumes| volumes.sync_all()).map_err(&failed)
+        };
+        write().inspect_err(|_| {
+            let _ = remove_tree(&draft);
+        })
     }
 
     /// From now on it is never filled.
@@ -198,10 +241,11 @@ impl Inner {
         mount::points().map_err(disk("reading the mounts", at))
     }
 
-    pub(super) fn remove(&self, name: &VolumeName) -> Result<(), VolumeError> {
+    pub(super) fn remove(&self, name: &VolumeName, free: Free<'_>) -> Result<(), VolumeError> {
         let gate = self.gate(name);
         let Ok(_alone) = gate.content.try_write() else { return Err(VolumeError::Busy { name: name.clone() }) };
         self.made(name)?;
+        gate.free(name, free)?;
         self.unmount(name)?;
         let (folder, trash) = (self.folder(name), self.volumes.join(".trash").join(self.next()));
         let failed = disk("removing a volume", &folder);
@@ -215,6 +259,11 @@ impl Inner {
         self.known().remove(name);
         remove_tree(&trash).map_err(disk("removing what a volume held", &trash))
     }
+}
+
+/// The form of names that nobody gave.
+pub(super) fn anonymous(name: &VolumeName) -> bool {
+    name.as_str().len() == 64 && name.as_str().bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 pub(super) fn now() -> Timestamp {

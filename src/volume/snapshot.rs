@@ -12,7 +12,7 @@ use super::error::{VolumeError, disk};
 use super::front::Volumes;
 use super::record::durable;
 use super::shelf::{entries, now, remove_tree};
-use crate::model::{Timestamp, Volume, VolumeName};
+use crate::model::{Timestamp, VolumeName};
 
 const FILE: &str = "snapshot.json";
 
@@ -68,40 +68,36 @@ impl Volumes {
         };
         let bytes = write().map_err(|error: io::Error| {
             let _ = remove_tree(&draft);
-            disk("copying a volume", &folder)(error)
+            // Where it was the first one; a folder that holds others stays.
+            let _ = fs::remove_dir(&folder);
+            match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    VolumeError::SnapshotExists { name: name.clone(), called: called.to_owned() }
+                }
+                _ => disk("copying a volume", &folder)(error),
+            }
         })?;
         Ok(Snapshot { volume: name.clone(), name: called.to_owned(), created, bytes })
     }
 
     /// Puts a copy in the place of what the volume holds: a crash leaves the one or the other. A volume that was removed is made.
-    pub fn restore(&self, name: &VolumeName, from: &str, progress: &dyn Fn(u64, u64)) -> Result<(), VolumeError> {
+    /// `free` is asked where no start can come in between.
+    pub fn restore(
+        &self,
+        name: &VolumeName,
+        from: &str,
+        free: &dyn Fn() -> Result<(), VolumeError>,
+        progress: &dyn Fn(u64, u64),
+    ) -> Result<(), VolumeError> {
         let inner = &self.0;
         let source = self.snapshot_folder(name, from)?.join("_data");
         if !source.is_dir() {
             return Err(VolumeError::NoSnapshot { name: name.clone(), called: from.to_owned() });
         }
-        if matches!(inner.made(name), Err(VolumeError::Absent { .. })) {
-            inner.make(&plain_volume(name))?;
-        }
-        inner.plain(name, "nothing is put back into it")?;
-        let gate = inner.gate(name);
-        let busy = || VolumeError::Busy { name: name.clone() };
-        let _turn = gate.turn.try_lock().map_err(|_| busy())?;
-        let _alone = gate.content.try_write().map_err(|_| busy())?;
-        inner.made(name)?;
-        let staging = inner.folder(name).join(format!(".restore-{}", inner.next()));
-        let write = || {
-            fs::create_dir(&staging)?;
-            copy(&source, &staging, progress)?;
-            settle(&staging)?;
-            renameat_with(CWD, &staging, CWD, inner.data(name), RenameFlags::EXCHANGE)?;
-            File::open(inner.folder(name))?.sync_all()
-        };
-        let done = write().map_err(disk("copying a snapshot back", &inner.folder(name)));
-        // Either what was there before, or what never came to be.
-        let _ = remove_tree(&staging);
-        done?;
-        inner.note_used(name)
+        let failed = disk("copying a snapshot back", &inner.folder(name));
+        inner.replace(name, (".restore", "nothing is put back into it"), free, &mut |to| {
+            fs::create_dir(to).and_then(|()| copy(&source, to, progress)).map(drop).map_err(&failed)
+        })
     }
 
     /// All copies.
@@ -125,12 +121,15 @@ impl Volumes {
     pub fn remove_snapshot(&self, volume: &VolumeName, name: &str) -> Result<(), VolumeError> {
         let place = self.snapshot_folder(volume, name)?;
         let trash = self.0.volumes.join(".trash").join(self.0.next());
+        let folder = self.0.snapshots.join(volume.as_str());
         match fs::rename(&place, &trash) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(VolumeError::NoSnapshot { name: volume.clone(), called: name.to_owned() });
             }
-            done => done.map_err(disk("removing a snapshot", &place))?,
+            done => done.and_then(|()| File::open(&folder)?.sync_all()).map_err(disk("removing a snapshot", &place))?,
         }
+        // The last one takes the folder with it.
+        let _ = fs::remove_dir(&folder);
         remove_tree(&trash).map_err(disk("removing a snapshot", &trash))
     }
 
@@ -139,10 +138,4 @@ impl Volumes {
         let checked = VolumeName::parse(called).map_err(|_| VolumeError::SnapshotName { text: called.to_owned() })?;
         Ok(self.0.snapshots.join(volume.as_str()).join(checked.as_str()))
     }
-}
-
-/// One without options.
-pub(super) fn plain_volume(name: &VolumeName) -> Volume {
-    let (options, labels) = Default::default();
-    Volume { name: name.clone(), options, labels, external: false }
 }

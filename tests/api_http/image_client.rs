@@ -30,7 +30,7 @@ async fn every_command_of_images_answers() {
         assert!(ended.stdout.contains(said), "{arguments:?}: {}", ended.stdout);
     }
     let df = ask(&served, &["system", "df", "-v"]).await;
-    assert!(df.stdout.contains("Images  1      1       4.0 KiB"), "{}", df.stdout);
+    assert!(df.stdout.contains("Images   1      1       4.0 KiB"), "{}", df.stdout);
 }
 
 #[tokio::test]

@@ -287,6 +287,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         numbers: Arc::new(Counted),
         execs: Arc::new(Toy),
         images,
+        volumes: Arc::new(crate::volumes::Cellar),
         registries: Arc::new(Toy),
         commands,
         release,

@@ -223,7 +223,8 @@ impl ImageDoor for Shelf {
         Ok(self.read(Some(ask.name), archive))
     }
     fn disk_use(&self, items: bool) -> Answer<'_, DiskUse> {
-        let item = DiskItem { name: NGINX.to_owned(), bytes: 4096, shared: 0, active: true };
+        let item =
+            DiskItem { name: NGINX.to_owned(), bytes: 4096, shared: 0, active: true, since: None, used_by: vec![] };
         let items = if items { vec![item] } else { Vec::new() };
         let row = DiskRow { kind: DiskKind::Images, count: 1, active: 1, bytes: 4096, reclaimable: 0, items };
         async { Ok(DiskUse { rows: vec![row] }) }.boxed()

@@ -21,4 +21,5 @@ mod policies;
 mod resources;
 mod support;
 mod survival;
+mod volume_commands;
 mod volumes;

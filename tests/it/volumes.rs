@@ -158,6 +158,20 @@ fn data_stays_whatever_becomes_of_its_containers() {
     lab.remove("shop.yaml");
     lab.gone("shop-a-1");
     assert!(lab.data().join("volumes/shop_v/_data/log").is_file());
+    // Until somebody removes it by its name.
+    let volume = |args: &[&str]| {
+        let out = lab.cli(&[&["volume"], args].concat());
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let unused = volume(&["ls", "--unused", "-q"]);
+    let anonymous = unused.lines().find(|name| *name != "shop_v").unwrap().to_owned();
+    assert_eq!((unused.lines().count(), anonymous.len()), (2, 64), "{unused}");
+    let pruned = volume(&["prune", "--yes"]);
+    assert!(pruned.starts_with(&format!("removed {anonymous}, ")) && pruned.contains("NAME`): shop_v\n"), "{pruned}");
+    assert!(lab.data().join("volumes/shop_v/_data/log").is_file());
+    assert_eq!(volume(&["rm", "shop_v"]), "removed shop_v\n");
+    assert!(!lab.data().join("volumes/shop_v").exists());
     lab.finish();
 }
 

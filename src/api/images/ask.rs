@@ -8,7 +8,7 @@ use crate::api::error::ApiError;
 use crate::api::status::bad_query;
 
 /// A body that is what it should be.
-pub(super) fn json<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+pub(in crate::api) fn json<T>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
     body.map(|Json(ask)| ask).map_err(|err| ApiError::BadRequest { message: err.body_text() })
 }
 

@@ -77,10 +77,18 @@ pub struct Refusal {
 pub enum RefusalKind {
     /// There is no such image.
     Unknown,
+    /// There is no such volume.
+    NoVolume,
+    /// There is no such copy of a volume.
+    NoSnapshot,
     /// More than one image could be meant.
     Ambiguous,
     /// Something uses it.
     InUse,
+    /// It is there already, as something else.
+    Exists,
+    /// Something else is being done with it.
+    Busy,
     /// The question makes no sense.
     Invalid,
     /// It was tried, and failed.

@@ -32,7 +32,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The answer that tells how the work goes on. `upload` is what the work reads from.
-pub(super) fn lines<T: Serialize + Send + 'static>(job: Job<T>, upload: Option<Upload>) -> Response {
+pub(in crate::api) fn lines<T: Serialize + Send + 'static>(job: Job<T>, upload: Option<Upload>) -> Response {
     lines_with(job, stream::pending().boxed(), upload)
 }
 
@@ -124,14 +124,14 @@ fn encode<T: Serialize>(steps: impl IntoIterator<Item = ImageStep<T>>) -> io::Re
 }
 
 /// A request's body, which the work reads and which is emptied once the work has enough of it.
-pub(super) struct Upload(Arc<Mutex<Option<BodyDataStream>>>);
+pub(in crate::api) struct Upload(Arc<Mutex<Option<BodyDataStream>>>);
 
 impl Upload {
-    pub(super) fn new(body: Body) -> Self {
+    pub(in crate::api) fn new(body: Body) -> Self {
         Self(Arc::new(Mutex::new(Some(body.into_data_stream()))))
     }
     /// One reads at a time; each byte comes once.
-    pub(super) fn stream(&self) -> ByteStream {
+    pub(in crate::api) fn stream(&self) -> ByteStream {
         Upload(Arc::clone(&self.0)).boxed()
     }
 }

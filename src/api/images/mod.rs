@@ -17,7 +17,9 @@ mod verify;
 
 pub use door::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 
+pub(super) use ask::json;
 pub(super) use describe::operations;
+pub(super) use job::{Upload, lines};
 pub(super) use load::{import, load};
 pub(super) use look::{history, inspect, list};
 pub(super) use names::{pin, remove, tag};

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Time;
+
 /// What lies on disk, by kind.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DiskUse {
@@ -41,8 +43,10 @@ pub enum DiskKind {
     Logs,
     /// Downloads that have not come to their end.
     Partial,
-    /// Volumes.
+    /// Volumes. Those that nothing uses and nothing names could go.
     Volumes,
+    /// Copies of volumes, as if they shared no blocks.
+    Snapshots,
 }
 
 /// One thing on disk.
@@ -56,4 +60,10 @@ pub struct DiskItem {
     pub shared: u64,
     /// Whether it is in use.
     pub active: bool,
+    /// When it was made; of a container, when it was started last.
+    #[serde(default)]
+    pub since: Option<Time>,
+    /// Who uses it: containers; of a container, its service; else the state files that name it.
+    #[serde(default)]
+    pub used_by: Vec<String>,
 }

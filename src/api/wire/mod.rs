@@ -20,6 +20,7 @@ mod registry;
 mod stats;
 mod status;
 mod time;
+mod volume;
 
 pub use container::{Container, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
@@ -47,3 +48,7 @@ pub use stats::{
 };
 pub use status::{Folder, Held, Loosening, Phase, Project, Service, Status, Store};
 pub use time::{Time, TimeError, parse_since};
+pub use volume::{
+    ImportedVolume, PrunedVolume, PrunedVolumes, RemovedVolume, RestoreAsk, RestoredVolume, SnapshotAsk, VolumeAsk,
+    VolumeEntry, VolumePruneAsk, VolumeSnapshot,
+};

@@ -22,7 +22,7 @@ const MANY: usize = 12;
 
 /// Which way the layers go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(in crate::cli) enum Way {
     /// From a registry.
     Pull,
     /// To a registry.
@@ -34,7 +34,7 @@ pub(super) enum Way {
 }
 
 /// How it is shown.
-pub(super) enum Display {
+pub(in crate::cli) enum Display {
     /// Not at all.
     Quiet,
     /// To a person.
@@ -44,7 +44,7 @@ pub(super) enum Display {
 }
 
 impl Display {
-    pub(super) fn new(way: Way, quiet: bool, watched: bool) -> Self {
+    pub(in crate::cli) fn new(way: Way, quiet: bool, watched: bool) -> Self {
         match (quiet, watched) {
             (true, _) => Self::Quiet,
             (false, true) => Self::Bars(Box::new(Bars::new(way, ProgressDrawTarget::stderr_with_hz(10)))),
@@ -82,7 +82,7 @@ impl Display {
 }
 
 /// A bar for each layer, one for all, and a line that says what is waited for.
-pub(super) struct Bars {
+pub(in crate::cli) struct Bars {
     way: Way,
     screen: MultiProgress,
     layers: BTreeMap<String, (ProgressBar, LayerState)>,
@@ -231,7 +231,7 @@ pub(super) fn short(digest: &str) -> String {
 }
 
 /// What was last said about each layer, so that nothing is said twice.
-pub(super) struct Changes {
+pub(in crate::cli) struct Changes {
     way: Way,
     said: BTreeMap<String, LayerState>,
     wait: Option<(String, u32)>,

@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Shows how it goes on until it is done.
-pub(super) async fn follow<T: DeserializeOwned>(lines: Lines, display: Display) -> Result<T, Failure> {
+pub(in crate::cli) async fn follow<T: DeserializeOwned>(lines: Lines, display: Display) -> Result<T, Failure> {
     follow_finding(lines, display, &mut |_| Ok(())).await
 }
 

@@ -2,9 +2,9 @@
 
 mod archive;
 mod args;
-mod bars;
+pub(super) mod bars;
 mod history;
-mod lines;
+pub(super) mod lines;
 mod ls;
 mod names;
 mod prune;
@@ -58,10 +58,10 @@ async fn inspect(client: &Client, names: &[String], out: &mut Out) -> Result<Exi
 
 /// Several names are several questions: one that fails does not keep the others from being asked.
 #[derive(Default)]
-struct Failures(bool);
+pub(super) struct Failures(bool);
 
 impl Failures {
-    fn note<T>(&mut self, answer: Result<T, Failure>, out: &mut Out) -> Result<Option<T>, Failure> {
+    pub(super) fn note<T>(&mut self, answer: Result<T, Failure>, out: &mut Out) -> Result<Option<T>, Failure> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
             Err(failure @ Failure::Refused { .. }) => {
@@ -73,7 +73,7 @@ impl Failures {
             Err(failure) => Err(failure),
         }
     }
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         if self.0 { Exit::Error } else { Exit::Fine }
     }
 }

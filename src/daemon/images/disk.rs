@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::ImageWork;
 use super::refuse::store;
 use crate::api::Refusal;
-use crate::api::wire::{DiskItem, DiskKind, DiskRow, DiskUse};
+use crate::api::wire::{DiskItem, DiskKind, DiskRow, DiskUse, Time};
 use crate::image::{ImageUsage, LayerUsage};
 use crate::model::Digest;
 
@@ -28,10 +28,19 @@ impl ImageWork {
                 bytes: if written { c.disk.written } else { c.disk.logs },
                 shared: 0,
                 active: c.alive,
+                since: c.since.map(Time::from),
+                used_by: vec![format!("{}/{}", c.slot.project, c.slot.service)],
             };
             containers.iter().map(each).collect()
         };
-        let partial = DiskItem { name: "all".to_owned(), bytes: usage.partial, shared: 0, active: false };
+        let partial = DiskItem {
+            name: "all".to_owned(),
+            bytes: usage.partial,
+            shared: 0,
+            active: false,
+            since: None,
+            used_by: Vec::new(),
+        };
         let mut rows = vec![
             row(DiskKind::Images, images),
             row(DiskKind::Layers, layers),
@@ -51,8 +60,9 @@ impl ImageWork {
 
     fn image(&self, image: &ImageUsage) -> DiskItem {
         let name = image.names.first().map_or_else(|| image.digest.to_string(), ToString::to_string);
-        let active = self.is_used(&image.digest);
-        DiskItem { name, bytes: image.own + image.shared, shared: image.shared, active }
+        let used_by: Vec<String> = self.host.users_of(&image.digest).iter().map(|spec| spec.name.to_string()).collect();
+        let (bytes, active) = (image.own + image.shared, !used_by.is_empty());
+        DiskItem { name, bytes, shared: image.shared, active, since: None, used_by }
     }
 
     fn is_used(&self, image: &Digest) -> bool {
@@ -62,7 +72,8 @@ impl ImageWork {
 
 fn layer(layer: &LayerUsage, active: bool) -> DiskItem {
     let shared = if layer.images > 1 { layer.disk_bytes } else { 0 };
-    DiskItem { name: layer.diff_id.to_string(), bytes: layer.disk_bytes, shared, active }
+    let (name, bytes) = (layer.diff_id.to_string(), layer.disk_bytes);
+    DiskItem { name, bytes, shared, active, since: None, used_by: Vec::new() }
 }
 
 fn row(kind: DiskKind, items: Vec<DiskItem>) -> DiskRow {

@@ -111,10 +111,12 @@ fn a_broken_file_keeps_its_last_good_version() {
     assert_eq!(folder.look(), Changes::default());
     assert_eq!(folder.projects(), ["p0", "p1"]);
     assert!(folder.ledger.is_last_good(Path::new("p0.yaml")));
+    assert_eq!(folder.ledger.doubted().unwrap(), "what p0.yaml says now is not in force");
     assert!(folder.ledger.problems()[0].hint.as_ref().unwrap().contains("last good"));
     folder.put("p0.yaml", file("p0", 2));
     assert_eq!(folder.look().applied, [PathBuf::from("p0.yaml")]);
     assert!(folder.ledger.problems().is_empty());
+    assert_eq!(folder.ledger.doubted(), None);
 }
 
 #[test]
@@ -141,6 +143,7 @@ fn a_slow_removal_of_most_files_blows_the_fuse_too() {
     assert_eq!(folder.look_later(), Changes::default());
     assert_eq!(folder.projects().len(), 10);
     assert!(folder.ledger.held().is_some());
+    assert!(folder.ledger.doubted().unwrap().contains("`longshore confirm`"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What can be said of mounts only when all services are read: `volumes_from`, and which volumes are in use.
+//! What can be said of mounts only when all services are read: `volumes_from`, and which volumes the file names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use crate::model::{Loosening, Mount, MountSource, Service, ServiceName, Severity
 
 type Volumes = BTreeMap<VolumeName, Volume>;
 
-/// Completes the services' mounts, and returns the volumes that they use. `places` are in the order of the services.
+/// Completes the services' mounts, and returns the volumes that the file names. `places` are in the order of the services.
 pub(in crate::spec) fn finish(
     services: &mut [Service],
     places: &[Places],
     definitions: &Definitions,
     reader: &mut Reader<'_, '_>,
 ) -> Volumes {
-    let used = faults(services, places, definitions, reader);
+    let named = faults(services, places, definitions, reader);
     take_over(services, places, reader);
     for (service, places) in services.iter_mut().zip(places) {
         if places.require_sources {
@@ -29,10 +29,10 @@ pub(in crate::spec) fn finish(
             service.required_mounts = sources.collect::<BTreeSet<_>>().into_iter().collect();
         }
     }
-    used
+    named
 }
 
-/// Holds who uses a volume that cannot be made; the others that are in use are returned.
+/// Holds who uses a volume that cannot be made. All that the file names are returned: also those that no service uses now.
 fn faults(
     services: &mut [Service],
     places: &[Places],
@@ -45,25 +45,18 @@ fn faults(
         let found = places.volumes.iter().filter_map(|key| definitions.find(key));
         service.holds.extend(found.flat_map(|definition| &definition.faults).take(MAX_HOLDS).cloned());
     }
-    let mut used = Volumes::new();
+    let mut named = Volumes::new();
     for (key, definition) in definitions.iter() {
-        match (users(key), definition.faults.as_slice()) {
-            (true, []) => {
-                used.insert(definition.volume.name.clone(), definition.volume.clone());
-            }
-            (true, _) => {}
-            (false, faults) => {
-                for hold in faults {
-                    // No service is there to be held.
-                    let mut problem = hold.problem.clone();
-                    problem.severity = Severity::Warning;
-                    problem.message = format!("the volume is not made: {}", problem.message);
-                    reader.report.add(problem);
-                }
-            }
+        named.insert(definition.volume.name.clone(), definition.volume.clone());
+        for hold in definition.faults.iter().filter(|_| !users(key)) {
+            // No service is there to be held.
+            let mut problem = hold.problem.clone();
+            problem.severity = Severity::Warning;
+            problem.message = format!("the volume is not made: {}", problem.message);
+            reader.report.add(problem);
         }
     }
-    used
+    named
 }
 
 /// Gives each service what it takes from others, first to those whose mounts others take.
