@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, VolumeDoor};
+use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 
@@ -25,6 +25,8 @@ pub struct Doors {
     pub images: Arc<dyn ImageDoor>,
     /// The volumes, and what can be done with them.
     pub volumes: Arc<dyn VolumeDoor>,
+    /// Secrets that are kept by name.
+    pub secrets: Arc<dyn SecretDoor>,
     /// The logins at registries.
     pub registries: Arc<dyn RegistryDoor>,
     /// Requests to the one who decides. Bounded: a full queue answers 503.

@@ -79,6 +79,7 @@ impl ApiError {
             Self::Work(refusal) => match refusal.kind {
                 RefusalKind::Unknown => (StatusCode::NOT_FOUND, "no_such_image"),
                 RefusalKind::NoVolume => (StatusCode::NOT_FOUND, "no_such_volume"),
+                RefusalKind::NoSecret => (StatusCode::NOT_FOUND, "no_such_secret"),
                 RefusalKind::NoSnapshot => (StatusCode::NOT_FOUND, "no_such_snapshot"),
                 RefusalKind::Exists => (StatusCode::CONFLICT, "exists"),
                 RefusalKind::Busy => (StatusCode::CONFLICT, "busy"),

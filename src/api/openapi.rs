@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{images, volumes, wire};
+use super::{images, secrets, volumes, wire};
 
 pub(super) async fn show() -> Json<Value> {
     Json(document())
@@ -167,6 +167,7 @@ fn operations() -> Vec<Operation> {
     ];
     all.extend(images::operations());
     all.extend(volumes::operations());
+    all.extend(secrets::operations());
     all.push(get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")));
     all
 }

@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use super::error::ApiError;
 use super::{
     Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan,
-    registries, status, system, version, volumes,
+    registries, secrets, status, system, version, volumes,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -33,6 +33,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/look", post(commands::look)),
         ("/api/v1/registries/login", post(registries::login)),
         ("/api/v1/registries/logout", post(registries::logout)),
+        ("/api/v1/secrets", get(secrets::list)),
+        ("/api/v1/secrets/{name}", put(secrets::set).delete(secrets::remove)),
         ("/api/v1/images", get(images::list)),
         ("/api/v1/images/inspect", get(images::inspect)),
         ("/api/v1/images/history", get(images::history)),

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::image::ImageCommand;
 use super::network::NetworkCommand;
+use super::secret::SecretCommand;
 use super::system::SystemCommand;
 use super::volume::VolumeCommand;
 
@@ -58,6 +59,9 @@ pub(super) enum Command {
     /// List, copy, save and look after volumes
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Keep and encrypt secrets
+    #[command(subcommand)]
+    Secret(SecretCommand),
     /// Show what lies on disk
     #[command(subcommand)]
     System(SystemCommand),
@@ -327,6 +331,7 @@ mod tests {
           image    Pull, push, list and look after images
           network  List and show networks
           volume   List, copy, save and look after volumes
+          secret   Keep and encrypt secrets
           system   Show what lies on disk
           events   Print what happens
           confirm  Let a held removal of many projects go on

@@ -131,6 +131,16 @@ impl Client {
         Ok(self.cut(self.ask(Method::PUT, path, Outgoing::stream(bytes), PATIENCE).await?))
     }
 
+    /// The same, for what is answered in whole.
+    pub(super) async fn put_whole<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        wait: Duration,
+    ) -> Result<T, Failure> {
+        self.whole(self.ask(Method::PUT, path, Outgoing::stream(bytes), wait).await?).await
+    }
+
     /// Removes what is there, and waits for it, `wait` at most.
     pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str, wait: Duration) -> Result<T, Failure> {
         self.whole(self.ask(Method::DELETE, path, Outgoing::nothing(), wait).await?).await

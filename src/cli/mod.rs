@@ -25,6 +25,7 @@ mod problems;
 mod progress;
 mod ps;
 mod report;
+mod secret;
 mod stats;
 mod status;
 mod system;
@@ -129,6 +130,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
         Command::Network(command) => wait_for(network::run(&Client::new(socket), &command, out)),
         Command::Volume(command) => wait_for(volume::run(&Client::new(socket), command, out)),
+        Command::Secret(command) => wait_for(secret::run(&Client::new(socket), command, out)),
         Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),
         Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
         Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),

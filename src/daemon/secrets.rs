@@ -1,9 +1,14 @@
-//! The secrets of this host, for who reads state files.
+//! The secrets of this host, for who reads state files and for the front doors.
 
 use std::sync::Arc;
 
-use crate::model::FingerprintKey;
-use crate::secret::{KeyUse, Vault, VaultError};
+use axum::body::Bytes;
+use futures_util::FutureExt as _;
+
+use crate::api::wire::{SecretEntry, SecretList, SecretName};
+use crate::api::{Answer, Refusal, RefusalKind, SecretDoor};
+use crate::model::{FingerprintKey, Timestamp, sentence};
+use crate::secret::{Kept, KeyUse, Vault, VaultError};
 use crate::source::Secrets;
 use crate::spec::FileError;
 
@@ -34,4 +39,54 @@ impl Secrets for HostSecrets {
     fn changes(&self) -> u64 {
         self.0.changes()
     }
+}
+
+impl SecretDoor for HostSecrets {
+    fn list(&self) -> Answer<'_, SecretList> {
+        self.work(|vault| {
+            let kept = vault.list().map_err(|error| Refusal::new(RefusalKind::Failed, sentence(&error)))?;
+            let entry = |kept: Kept| SecretEntry { name: kept.name, set: Timestamp(kept.set).into() };
+            Ok(SecretList { recipient: vault.recipient(), secrets: kept.into_iter().map(entry).collect() })
+        })
+    }
+
+    fn set(&self, name: String, secret: Bytes) -> Answer<'_, SecretName> {
+        self.work(move |vault| {
+            vault.set(&name, &secret).map_err(|error| refusal(&error))?;
+            tracing::info!(name, "a secret was set");
+            Ok(SecretName { name })
+        })
+    }
+
+    fn remove(&self, name: String) -> Answer<'_, SecretName> {
+        self.work(move |vault| {
+            vault.remove(&name).map_err(|error| refusal(&error))?;
+            tracing::info!(name, "a secret was removed");
+            Ok(SecretName { name })
+        })
+    }
+}
+
+impl HostSecrets {
+    /// On a thread that may wait for the disk.
+    fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Vault) -> Result<T, Refusal> + Send + 'static,
+    ) -> Answer<'_, T> {
+        let vault = Arc::clone(&self.0);
+        async move {
+            let done = tokio::task::spawn_blocking(move || work(&vault)).await;
+            done.unwrap_or_else(|error| Err(Refusal::new(RefusalKind::Failed, error.to_string())))
+        }
+        .boxed()
+    }
+}
+
+fn refusal(error: &VaultError) -> Refusal {
+    let kind = match error {
+        VaultError::Name(_) | VaultError::Encrypt(_) | VaultError::TooMany => RefusalKind::Invalid,
+        VaultError::Missing(_) => RefusalKind::NoSecret,
+        VaultError::Sealed { .. } | VaultError::Io { .. } => RefusalKind::Failed,
+    };
+    Refusal::new(kind, sentence(error))
 }

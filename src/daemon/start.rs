@@ -129,7 +129,8 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let events = Events::new();
     let mut tasks = JoinSet::new();
     let (stop, stopped) = watch::channel(false);
-    let doors = doors(&host, (images, volumes), watched.clone(), &events, commands.clone(), &mut tasks);
+    let doors =
+        doors(&host, (images, volumes, secrets.clone()), watched.clone(), &events, commands.clone(), &mut tasks);
     let limits = api::Limits::default();
     if let Some(address) = config.file.tcp {
         let listener =
@@ -304,7 +305,7 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
 
 fn doors(
     host: &Arc<LinuxHost>,
-    (images, volumes): (Images, Volumes),
+    (images, volumes, secrets): (Images, Volumes, HostSecrets),
     view: watch::Receiver<Arc<View>>,
     events: &Events,
     commands: mpsc::Sender<Command>,
@@ -338,6 +339,7 @@ fn doors(
         execs: Arc::new(Execs::new(Arc::clone(host))),
         images: Arc::new(work),
         volumes: Arc::new(keeping),
+        secrets: Arc::new(secrets),
         registries: Arc::new(Registries(images)),
         commands: asked,
         release: Release { version, commit: None, pid: std::process::id(), started: now() },

@@ -10,11 +10,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use longshore::api::wire::{ContainerUsage, CpuUsage, ExecAsk, LoggedIn, LoggedOut, PidUsage, Process};
+use longshore::api::wire::{
+    ContainerUsage, CpuUsage, ExecAsk, LoggedIn, LoggedOut, PidUsage, Process, SecretEntry, SecretList, SecretName,
+};
 use longshore::api::{
     Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, Limits, LogLine, LogRequest,
-    LogSource, LogStream, LoginRefusal, Metric, MetricKind, Numbers, RegistryDoor, Release, Secret, Stream, router,
-    serve_unix,
+    LogSource, LogStream, LoginRefusal, Metric, MetricKind, Numbers, Refusal, RefusalKind, RegistryDoor, Release,
+    Secret, SecretDoor, Stream, router, serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
@@ -191,6 +193,22 @@ impl ExecDoor for Toy {
     }
 }
 
+impl SecretDoor for Toy {
+    fn list(&self) -> BoxFuture<'_, Result<SecretList, Refusal>> {
+        let secrets = vec![SecretEntry { name: "db".into(), set: Timestamp(0).into() }];
+        Box::pin(std::future::ready(Ok(SecretList { recipient: "age1toy".into(), secrets })))
+    }
+
+    fn set(&self, name: String, _secret: axum::body::Bytes) -> BoxFuture<'_, Result<SecretName, Refusal>> {
+        Box::pin(std::future::ready(Ok(SecretName { name })))
+    }
+
+    fn remove(&self, name: String) -> BoxFuture<'_, Result<SecretName, Refusal>> {
+        let unknown = Refusal::new(RefusalKind::NoSecret, format!("there is no secret {name:?} here"));
+        Box::pin(std::future::ready(if name == "db" { Ok(SecretName { name }) } else { Err(unknown) }))
+    }
+}
+
 impl RegistryDoor for Toy {
     fn login(
         &self,
@@ -288,6 +306,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         execs: Arc::new(Toy),
         images,
         volumes: Arc::new(crate::volumes::Cellar),
+        secrets: Arc::new(Toy),
         registries: Arc::new(Toy),
         commands,
         release,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
+use crate::support::host::own_ids;
 use crate::support::{Lab, file, with, with_both_runtimes};
 
 with_both_runtimes! {
@@ -32,6 +33,7 @@ fn seen(lab: &Lab, keys: &[&str], script: &str) -> String {
 }
 
 fn prepared(config: &Value) -> Lab {
+    own_ids();
     let lab = Lab::with(config);
     lab.put("seen/.env", "WORD=hello\n");
     lab.put("seen/app.conf", "from a file\n");
@@ -66,7 +68,11 @@ fn every_form_of_configs_and_secrets_is_seen_from_inside(config: &Value) {
         (&["configs: [{source: f}]"], "/f", "444 0 0 from a file"),
         (&["configs: [{source: f, target: /etc/deep/app.conf}]"], "/etc/deep/app.conf", "444 0 0 from a file"),
         (&["configs: [{source: f, target: app.conf}]"], "/app.conf", "444 0 0 from a file"),
-        (&["configs: [{source: f, uid: '103', gid: '104', mode: 0440}]", "user: '103'"], "/f", "440 103 104 from a file"),
+        (
+            &["configs: [{source: f, uid: '103', gid: '104', mode: 0440}]", "user: '103'"],
+            "/f",
+            "440 103 104 from a file",
+        ),
         (&["configs: [{source: f, mode: '0755'}]"], "/f", "755 0 0 from a file"),
         (&["secrets: [{source: s, target: other}]"], "/run/secrets/other", "400 0 0 hunter2"),
         (&["secrets: [{source: s, target: /elsewhere}]"], "/elsewhere", "400 0 0 hunter2"),
@@ -78,7 +84,9 @@ fn every_form_of_configs_and_secrets_is_seen_from_inside(config: &Value) {
     ];
     for (keys, path, expected) in table {
         // Nobody writes there, also not who owns it.
-        let script = format!("echo $(stat -c '%a %u %g' {path}) $(cat {path}); (echo x >> {path}) 2>/dev/null && echo written; grep ' {path} ' /proc/mounts");
+        let script = format!(
+            "echo $$(stat -c '%a %u %g' {path}) $$(cat {path}); (echo x >> {path}) 2>/dev/null && echo written; grep ' {path} ' /proc/mounts"
+        );
         let said = seen(&lab, keys, &script);
         let (first, mount) = said.split_once('\n').unwrap_or_default();
         println!("{keys:?}: {first:?}, {mount}");
@@ -115,9 +123,12 @@ fn holders(dir: &Path, what: &[u8]) -> Vec<String> {
 }
 
 fn a_changed_content_is_answered_as_its_file_says(config: &Value) {
+    own_ids();
     let lab = Lab::with(config);
     // It tells what it holds, and each time it is told to look again.
-    let command = "[sh, -c, \\\"trap 'echo told $(cat /run/secrets/s)' HUP; echo began $(cat /run/secrets/s); while :; do sleep 0.05; done\\\"]".replace('\\', "");
+    let words =
+        "trap 'echo told $$(cat /run/secrets/s)' HUP; echo began $$(cat /run/secrets/s); while :; do sleep 0.05; done";
+    let command = format!("[sh, -c, \"{words}\"]");
     for (number, (reaction, more)) in [
         ("recreate", ""),
         ("restart", ""),
@@ -131,7 +142,7 @@ fn a_changed_content_is_answered_as_its_file_says(config: &Value) {
     {
         let project = format!("p{number}");
         let reaction_key = format!("x-longshore: {{on_change: {reaction}}}");
-        let mut keys = vec!["secrets: [s]", &reaction_key, "stop_signal: KILL"];
+        let mut keys = vec!["secrets: [s]", &reaction_key, "stop_signal: KILL", "restart: always"];
         keys.extend(Some(more).filter(|more| !more.is_empty()));
         let text = format!("{}secrets: {{s: {{file: ./key}}}}\n", file(&[with("a", &command, &keys)]));
         lab.put(&format!("{project}/key"), "one");

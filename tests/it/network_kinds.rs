@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 
+use super::support::host::own_ids;
 use super::support::{Town, file, town, with_both_runtimes};
 
 /// A program that goes on in the background, as its process's number.
@@ -187,18 +186,6 @@ fn a_network_of_ipv6_alone() {
 with_both_runtimes! {
     a_container_with_users_of_its_own_is_in_its_network_like_any_other,
     the_first_question_for_a_name_is_answered,
-}
-
-/// The file that says which ids there are is one of the test's own.
-fn own_ids() {
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("apart");
-    let ids = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(ids.path(), "longshore:1000000:1000000\n").expect("written");
-    for target in ["/etc/subuid", "/etc/subgid"] {
-        mount(Some(ids.path()), target, none, MsFlags::MS_BIND, none).expect("mounted");
-    }
 }
 
 fn a_container_with_users_of_its_own_is_in_its_network_like_any_other(config: &Value) {

@@ -79,6 +79,8 @@ pub enum RefusalKind {
     Unknown,
     /// There is no such volume.
     NoVolume,
+    /// There is no such secret.
+    NoSecret,
     /// There is no such copy of a volume.
     NoSnapshot,
     /// More than one image could be meant.

@@ -17,6 +17,7 @@ mod network;
 mod plan;
 mod problem;
 mod registry;
+mod secret;
 mod stats;
 mod status;
 mod time;
@@ -42,6 +43,7 @@ pub use network::{Member, Network, NetworkLink, PlannedPorts, PublishedPort};
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
+pub use secret::{SecretEntry, SecretList, SecretName};
 pub use stats::{
     BlockUsage, ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PidUsage, PressureUsage, Process, StallUsage,
     Usage,

@@ -60,3 +60,17 @@ pub(crate) fn bytes_below(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).expect("a folder").flatten();
     entries.map(|e| if e.path().is_dir() { bytes_below(&e.path()) } else { e.metadata().map_or(0, |m| m.len()) }).sum()
 }
+
+/// For this thread and whom it starts, the file that says which ids there are is one of the test's own.
+pub(crate) fn own_ids() {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("apart");
+    let ids = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(ids.path(), "longshore:1000000:1000000\n").expect("written");
+    for target in ["/etc/subuid", "/etc/subgid"] {
+        mount(Some(ids.path()), target, none, MsFlags::MS_BIND, none).expect("mounted");
+    }
+}

@@ -143,6 +143,22 @@ impl Lab {
         command
     }
 
+    /// Runs the client with this on its standard input.
+    pub(crate) fn fed(&self, args: &[&str], input: &str) -> Output {
+        use std::io::Write as _;
+        let mut command = self.client(args);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = command.spawn().expect("the program");
+        client.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads to the end");
+        client.wait_with_output().expect("our child")
+    }
+
+    /// Waits until `seen` finds what it looks for, anywhere.
+    #[track_caller]
+    pub(crate) fn until<T>(&self, what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
+        self.wait_for(what, |_| seen())
+    }
+
     pub(crate) fn status(&self) -> Value {
         http::get(&self.socket(), "/api/v1/status").map_or(Value::Null, |(_, status)| status)
     }
