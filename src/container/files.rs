@@ -51,7 +51,8 @@ pub fn write(place: &Path, files: &[Owned], contents: &[Zeroizing<Vec<u8>>]) -> 
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // Pages, and some for the file system itself.
     let bytes: usize = contents.iter().map(|content| content.len().next_multiple_of(1 << 16)).sum();
-    let options = format!("mode=0700,size={},nr_inodes={}", bytes + (1 << 16), files.len() + 16);
+    // Users of a container's own find the files by their paths, and see no list of them.
+    let options = format!("mode=0711,size={},nr_inodes={}", bytes + (1 << 16), files.len() + 16);
     let tmpfs = |options: &str| mount(Some("tmpfs"), place, Some("tmpfs"), flags, Some(options));
     // Kernels before 6.4 do not know it.
     tmpfs(&format!("{options},noswap")).or_else(|_| tmpfs(&options))?;
