@@ -6,6 +6,7 @@ mod net_checks;
 mod net_tables;
 mod policies;
 mod tables;
+pub(super) mod toy_files;
 pub(super) mod toy_net;
 
 use std::collections::BTreeMap;
@@ -145,7 +146,8 @@ fn edit(world: &mut World, chance: &mut Chance) {
 
 /// An edit of one thing that a container is given as it is.
 fn change_live(service: &mut Service, chance: &mut Chance) {
-    match chance.below(4) {
+    match chance.below(7) {
+        4.. => toy_files::change(service, chance),
         0 => service.resources.memory = [None, Some(64 << 20), Some(128 << 20)][chance.below(3)],
         1 => service.labels = (0..chance.below(3)).map(|n| (format!("l{n}"), String::new())).collect(),
         2 => service.stop.grace_ms = [1_000, 10_000][chance.below(2)],
@@ -203,7 +205,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         read_only: false,
         mounts: Vec::new(),
         required_mounts: Vec::new(),
-        files: Vec::new(),
+        files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),
         resources: Resources { memory: [None, Some(64 << 20)][chance.below(2)], ..Resources::default() },
@@ -251,7 +253,13 @@ fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
 
 /// What a container was given, or is to be given, without being made again.
 fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
-    (&service.resources, &service.labels, service.restart, service.stop, service.pull)
+    let files: Vec<_> = service.files.iter().map(|file| (&file.target, &file.name, file.on_change)).collect();
+    (&service.resources, &service.labels, service.restart, service.stop, service.pull, files)
+}
+
+/// Whether the file's word counts for this slot now.
+fn in_force(world: &World, slot: &Slot) -> bool {
+    wanted(world, slot).is_some_and(|service| !held(world, &slot.project, service))
 }
 
 /// What the files say of a slot.
@@ -285,6 +293,7 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     assert_eq!(here.len(), 1, "slot {slot} holds {} containers", here.len());
     assert_eq!(here[0].spec.service.hash, service.hash, "slot {slot} holds an old container");
     assert_eq!(live(&here[0].spec.service), live(service), "slot {slot} was not given what changed");
+    assert!(toy_files::settled(here[0], service), "slot {slot} sees what its files held before");
     let newest = world.tag(image);
     match service.pull {
         PullPolicy::Every { .. } => {

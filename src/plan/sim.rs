@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::histories::toy_files;
 use super::histories::toy_net::Net;
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
@@ -317,7 +318,12 @@ impl World {
                     self.images.remove(image);
                 }
             }
-            Action::Start { spec, network } => self.start(&spec.id, network)?,
+            Action::Start { spec, network } => {
+                self.start(&spec.id, network)?;
+                if let Some(container) = self.containers.get_mut(&spec.id) {
+                    container.spec.service.files = toy_files::recorded(&spec.service.files);
+                }
+            }
             Action::MakeNetwork { network } => self.net.make(network)?,
             Action::RemoveNetwork { id } => self.net.remove(id, &self.containers),
             Action::Connect { spec } => self.net.connect(&spec.id)?,
@@ -445,6 +451,7 @@ impl World {
 fn recorded(spec: &ContainerSpec) -> ContainerSpec {
     let mut spec = spec.clone();
     (spec.service.holds, spec.service.wishes, spec.service.loosenings) = Default::default();
+    spec.service.files = toy_files::recorded(&spec.service.files);
     spec
 }
 

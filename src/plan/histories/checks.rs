@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, net_checks, wanted};
+use super::{held, live, net_checks, toy_files, wanted};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
@@ -66,6 +66,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
         Action::Start { spec, network } => {
             net_checks::start(world, observed, &observed.containers[&spec.id], network);
             check_start(world, observed, plan, &observed.containers[&spec.id]);
+            toy_files::check_start(world, spec);
         }
         Action::Update { spec } => {
             let slot = &spec.slot;
@@ -77,7 +78,9 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             assert!(!orphaned, "a container is changed whose rest has to be ended");
             let after = world.update_after.get(&spec.id);
             assert!(after.is_none_or(|at| *at <= world.now), "an update that failed is tried again at once");
-            assert_ne!(live(&before.spec.service), live(&spec.service), "nothing is changed");
+            let swaps = toy_files::swaps(before, service);
+            assert!(swaps || live(&before.spec.service) != live(&spec.service), "nothing is changed");
+            toy_files::check_update(before, spec, service);
             assert_eq!(live(&spec.service), live(service), "a container is given what no file says");
             let unchanged = |s: &ContainerSpec| (s.id.clone(), s.name.clone(), s.slot.clone(), s.image_digest.clone());
             assert_eq!(unchanged(&before.spec), unchanged(spec), "more is changed than can be");
@@ -233,7 +236,7 @@ fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &Obse
     if let ContainerState::Exited { status, started, at } = container.state {
         let current = service.hash == container.spec.service.hash && !held(world, &slot.project, service);
         let policy = if current { service.restart } else { container.spec.service.restart };
-        if current && net_checks::must_move(world, observed, container) {
+        if current && (net_checks::must_move(world, observed, container) || toy_files::changed(world, container)) {
             return;
         }
         check_restart(world, &container.spec.id, policy, status, at.since(started));
@@ -303,7 +306,8 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
             for number in 1..=service.replicas {
                 let slot = Slot { project: name.clone(), service: service.name.clone(), number };
                 let right = observed.containers.values().any(|c| {
-                    let same = right(world, service, c) && live(&c.spec.service) == live(service);
+                    let given = live(&c.spec.service) == live(service) && toy_files::settled(c, service);
+                    let same = right(world, service, c) && given;
                     c.spec.slot == slot && same && matches!(c.state, ContainerState::Running { .. })
                 });
                 let spoken = plan.waiting.iter().any(|w| w.slot == slot)

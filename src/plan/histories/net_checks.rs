@@ -1,7 +1,7 @@
 //! What is checked of networks at every step, said a second time and in another way.
 
 use super::toy_net::definition;
-use super::{held, right, wanted};
+use super::{held, in_force, right, toy_files, wanted};
 use crate::model::{
     Action, ContainerId, ContainerState, Key, Network, NetworkId, NetworkMode, NetworkName, NetworkPlace,
     ObservedContainer, ObservedNetwork, ProcessId, Slot,
@@ -34,10 +34,6 @@ fn as_it_is(world: &World, container: &ObservedContainer) -> bool {
     let slot = &container.spec.slot;
     let Some(service) = wanted(world, slot) else { return world.desired.kept.contains(&slot.project) };
     held(world, &slot.project, service) || container.spec.service.hash != service.hash
-}
-
-fn in_force(world: &World, slot: &Slot) -> bool {
-    wanted(world, slot).is_some_and(|service| !held(world, &slot.project, service))
 }
 
 fn clash(old: &ObservedNetwork, new: &Network) -> bool {
@@ -166,7 +162,8 @@ pub(super) fn must_move(world: &World, observed: &Observed, container: &Observed
 /// What is as the file says is stopped: its network must be another one, which is up or waits for the old one to go.
 pub(super) fn stop(world: &World, observed: &Observed, container: &ObservedContainer) {
     let slot = &container.spec.slot;
-    assert!(misplaced(world, observed, container), "{slot} is stopped, and it is as the file says");
+    let again = misplaced(world, observed, container) || toy_files::changed(world, container);
+    assert!(again, "{slot} is stopped, and it is as the file says");
     for name in joined(container) {
         let Some(defined) = definition(&world.desired, name) else { panic!("{slot} is stopped to be nowhere") };
         let id = NetworkId::derive(defined);
@@ -186,11 +183,13 @@ pub(in crate::plan) fn note_moves(world: &World, observed: &Observed, plan: &Pla
     let moves = plan.steps.iter().filter_map(|step| match &step.action {
         Action::Stop { id, .. } => Some(&observed.containers[id]).filter(|c| {
             let right = wanted(world, &c.spec.slot).is_some_and(|service| right(world, service, c));
-            right && matches!(c.state, ContainerState::Running { .. }) && misplaced(world, observed, c)
+            let again = misplaced(world, observed, c) || toy_files::changed(world, c);
+            right && matches!(c.state, ContainerState::Running { .. }) && again
         }),
         Action::Start { spec, .. } => Some(&observed.containers[&spec.id]).filter(|c| {
             let current = wanted(world, &c.spec.slot).is_some_and(|service| service.hash == c.spec.service.hash);
-            current && in_force(world, &c.spec.slot) && must_move(world, observed, c)
+            let again = must_move(world, observed, c) || toy_files::changed(world, c);
+            current && in_force(world, &c.spec.slot) && again
         }),
         _ => None,
     });
