@@ -8,7 +8,7 @@ import os, pathlib, shutil, subprocess, sys, tempfile
 SLOT, MOD, MEM = "src/plan/slot.rs", "src/plan/mod.rs", "src/plan/memory.rs"
 IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
-NETWORKS, JOINS = "src/plan/networks.rs", "src/plan/joins.rs"
+NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
 BUGS = [
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
@@ -63,7 +63,7 @@ BUGS = [
     ("does not say that an update failed", SLOT, "    if let Some(blocked) = failed {", "    if let Some(blocked) = failed.filter(|_| false) {"),
     ("an update makes a failed start forget its back-off", MEM, "Action::Update { spec } => drop(self.updates.insert(spec.id.clone(), failure)),", "Action::Update { .. } => drop(self.failures.insert(key, failure)),"),
     ("a start makes a failed update forget its back-off", MEM, "            other => drop(self.failures.remove(&other.key())),", "            other => { if let Key::Container(id) = other.key() { self.updates.remove(&id); } self.failures.remove(&other.key()); }"),
-    ("updates for ever what is not recorded", LIVE, "    if Settings::same(made, service) {", "    if Settings::same(made, service) && service.loosenings.is_empty() {"),
+    ("updates for ever what is not recorded", LIVE, "    if Settings::same(made, service) && same_files(&made.files, &asked) {", "    if Settings::same(made, service) && same_files(&made.files, &asked) && service.loosenings.is_empty() {"),
     ("does not see that a label changed", SETTINGS, " && one.labels == other.labels", ""),
     ("gives the container of another image", LIVE, "..container.spec.clone() });", "image_digest: planner.facts.observed.images.values().next().map_or(container.spec.image_digest.clone(), |i| i.digest.clone()), ..container.spec.clone() });"),
     ("updates an orphan", SLOT, "let given = if orphaned { ControlFlow::Continue(None) } else {", "let given = if orphaned && service.replicas > 9 { ControlFlow::Continue(None) } else {"),
@@ -82,7 +82,7 @@ BUGS = [
     ("network: the next try is forgotten", NETWORKS, "            planner.plan.wake(until);\n", ""),
     ("network: the last definition counts", NETWORKS, "defined.entry(&network.name).or_insert_with(|| (NetworkId::derive(network), network));", "defined.insert(&network.name, (NetworkId::derive(network), network));"),
     ("network: joined though it is defined otherwise", NETWORKS, "Some(Obstacle::Otherwise(_)) => return Standing::Held,", "Some(Obstacle::Otherwise(_)) => {}"),
-    ("network: gone before the successor is made", NETWORKS, "if surplus || others.any(", "if surplus || slot.number > 0 || others.any("),
+    ("network: gone before the successor is made", NETWORKS, "if surplus || made.contains(&(slot, &service.hash)) {", "if surplus || slot.number > 0 || made.contains(&(slot, &service.hash)) {"),
     ("network: the rules are not put right", NETWORKS, "planner.facts.observed.firewall.clone().map(", "planner.facts.observed.firewall.clone().filter(|_| false).map("),
     ("network: started on a broken one", NETWORKS, "is_some_and(|observed| observed.broken.is_none());\n    let going", "is_some();\n    let going"),
     ("network: started on one that goes", NETWORKS, "    whole && !going", "    let _unseen = going;\n    whole"),
@@ -100,6 +100,16 @@ BUGS = [
     ("network: a move is forgotten", MEM, "self.moving.clone_from(&plan.moving);", "self.moving.clear();\n        let _forgotten = plan;"),
     ("network: a connect makes a failed start forget its back-off", MEM, "Action::Connect { spec } => drop(self.connects.insert(spec.id.clone(), failure)),", "Action::Connect { .. } => drop(self.failures.insert(key, failure)),"),
     ("network: a move waits as after a crash", SLOT, "            Some(reason) => relocate(planner, slot, container, reason),\n", "            Some(reason) if matches!(container.state, ContainerState::Running { .. }) => relocate(planner, slot, container, reason),\n            Some(_) => supervise(planner, slot, container, service.restart),\n"),
+    ("files: takes a content for another one", FILES, "            fingerprint: found.fingerprint.clone(),\n            content", "            content"),
+    ("files: starts without a content", FILES, "            content: found.content.clone(),\n            ..file", "            ..file"),
+    ("files: does not start again", FILES, "changed.map(|file| format!", "changed.filter(|_| false).map(|file| format!"),
+    ("files: starts again for what is swapped", FILES, "!swapped(file.on_change) && content_changed", "content_changed"),
+    ("files: starts again only what runs", FILES, "ContainerState::Running { .. } | ContainerState::Exited { .. })", "ContainerState::Running { .. })"),
+    ("files: records what was not given", FILES, "if !running || !swapped(file.on_change) =>", "if !running =>"),
+    ("files: never swaps", FILES, "if !running || !swapped(file.on_change) =>", "if !running || !swapped(file.on_change) || running =>"),
+    ("files: swaps in what does not run", FILES, "if !running || !swapped(file.on_change) =>", "if !swapped(file.on_change) =>"),
+    ("files: swaps the wrong one", LIVE, "made.target == asked.target && made.name == asked.name && of(made) == of(asked)", "made.target == asked.target && made.name == asked.name && of(made).0 == of(asked).0"),
+    ("files: starts without what nobody defines", FILES, "            return Err(WaitingOn::Content { kind: file.kind, name: file.name.clone() });", "            return Ok(file.clone());"),
 ]
 
 

@@ -106,7 +106,7 @@ impl Of<'_> {
             return decrypted.map_err(|why| self.refuse(at, format!("in {file:?} {why}"), "", reader));
         }
         if open {
-            let message = format!("others than its owner may read the secret {:?} in {file:?}", self.name);
+            let message = format!("anybody on this machine may read the secret {:?} in {file:?}", self.name);
             let noted = reader.report.warning(at, &path(key(self.kind), self.name), message);
             noted.hint("take that from them (chmod 0600), or encrypt it to this host: `longshore secret encrypt`");
         }

@@ -163,7 +163,7 @@ fn what_is_not_there_yet_holds_its_service() {
 #[test]
 fn who_may_read_a_secret_file_and_what_a_mode_means_is_warned_of() {
     let warnings = |service: &str| shown(&read(&text(service), FILES).unwrap().warnings);
-    assert!(warnings("secrets: [s]").contains("others than its owner may read the secret \"s\" in \"a.txt\""));
+    assert!(warnings("secrets: [s]").contains("anybody on this machine may read the secret \"s\" in \"a.txt\""));
     assert_eq!(warnings("secrets: [v, b, y]"), "");
     assert!(warnings("configs: [{source: f, mode: 440}]").contains("it is decimal, which is 0670"));
 }
