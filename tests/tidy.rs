@@ -11,14 +11,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["model", "spec"]),
     ("reconcile", &["model", "spec", "plan", "source"]),
     ("untar", &[]),
+    ("tree", &["untar"]),
     ("image", &["model", "untar"]),
     ("rootfs", &["model"]),
     ("logs", &["model"]),
     ("network", &["model"]),
     ("volume", &["model", "untar"]),
-    ("container", &["model", "rootfs", "logs"]),
+    ("container", &["model", "rootfs", "logs", "tree"]),
     ("shim", &["model", "container", "rootfs", "logs", "network"]),
-    ("runtime", &["model", "container", "volume"]),
+    ("runtime", &["model", "container", "rootfs", "tree", "volume"]),
     ("store", &["model"]),
     (
         "host",
@@ -38,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["model", "reconcile"]),
-    ("cli", &["model", "api"]),
+    ("cli", &["model", "api", "tree"]),
     ("daemon", &["*"]),
 ];
 
