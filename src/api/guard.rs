@@ -18,12 +18,12 @@ use tokio::time::timeout;
 
 use super::Limits;
 use super::error::ApiError;
-use super::router::STREAMED;
+use super::router::streamed;
 
 /// Refuses a body that says it is too large, and cuts one that turns out to be. A body that is a stream may be of any size,
 /// but has to go on.
 pub(super) async fn body(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    if STREAMED.contains(&request.uri().path()) {
+    if streamed(request.uri().path()) {
         return next.run(request.map(|body| Body::from_stream(going_on(body, limits.upload_time)))).await;
     }
     let limit = limits.body;

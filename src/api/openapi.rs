@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{images, wire};
+use super::{files, images, wire};
 
 pub(super) async fn show() -> Json<Value> {
     Json(document())
@@ -102,6 +102,9 @@ fn operations() -> Vec<Operation> {
             Ask::Json(of::<wire::ExecAsk>),
             Answer::Json(of::<wire::ExecStarted>),
         ),
+    ];
+    all.extend(files::operations());
+    all.extend([
         get(
             "/api/v1/containers/{name}/stats",
             "What a container uses, or all containers of a service; with stream=true a record for each interval",
@@ -164,7 +167,7 @@ fn operations() -> Vec<Operation> {
             Ask::Json(of::<wire::LogoutAsk>),
             Answer::Json(of::<wire::LoggedOut>),
         ),
-    ];
+    ]);
     all.extend(images::operations());
     all.push(get("/api/v1/openapi.json", "This description", &[], Answer::Text("application/json")));
     all
@@ -174,10 +177,11 @@ pub(super) fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     let error = of::<wire::ErrorBody>(&mut generator);
-    let paths: Map<String, Value> = operations()
-        .into_iter()
-        .map(|op| (op.path.to_owned(), json!({ op.method: describe(&op, &error, &mut generator) })))
-        .collect();
+    let mut paths: Map<String, Value> = Map::new();
+    for op in operations() {
+        let methods = paths.entry(op.path).or_insert_with(|| json!({}));
+        methods[op.method] = describe(&op, &error, &mut generator);
+    }
     json!({
         "openapi": "3.1.0",
         "info": { "title": "Longshore", "version": "v1" },

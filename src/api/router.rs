@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, get, post};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan,
+    Doors, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
     registries, status, system, version,
 };
 
@@ -21,6 +21,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/containers/{name}", get(containers::show)),
         ("/api/v1/containers/{name}/logs", get(logs::of_name)),
         ("/api/v1/containers/{name}/exec", post(exec::start)),
+        ("/api/v1/containers/{name}/archive", get(files::read).put(files::write)),
+        ("/api/v1/containers/{name}/export", get(files::export)),
+        ("/api/v1/containers/{name}/changes", get(files::changes)),
         ("/api/v1/containers/{name}/stats", get(numbers::of_name)),
         ("/api/v1/containers/{name}/top", get(numbers::top)),
         ("/api/v1/networks", get(networks::list)),
@@ -52,7 +55,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
 }
 
 /// Routes whose request is a stream of any size.
-pub(super) const STREAMED: &[&str] = &["/api/v1/images/load", "/api/v1/images/import"];
+pub(super) fn streamed(path: &str) -> bool {
+    let archive = || path.strip_prefix("/api/v1/containers/").is_some_and(|rest| rest.ends_with("/archive"));
+    ["/api/v1/images/load", "/api/v1/images/import"].contains(&path) || archive()
+}
 
 /// All routes on what the daemon handed in.
 pub fn router(doors: Doors) -> Router {

@@ -26,7 +26,9 @@ mod adopt;
 mod attached;
 pub mod cdi;
 pub mod cgroup;
+pub mod changes;
 pub mod confine;
+pub mod copy;
 pub mod device_filter;
 mod disk;
 pub mod exec;
@@ -70,6 +72,7 @@ use crate::model::{
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
+pub use copy::{CopyDone, CopyError, CopyWork};
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use given_mounts::{GivenMount, MountOrder, StartGiven};
 pub use held_back::held_back;

@@ -13,6 +13,7 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, setsid};
+use serde::de::DeserializeOwned;
 use rustix::process::{PidfdFlags, WaitOptions, WaitStatus, pidfd_open, waitpid};
 
 use super::inside::{self, Voice, Word};
@@ -48,7 +49,7 @@ pub(super) fn main() -> ExitCode {
 }
 
 /// A session of its own, nothing open that it does not know, and nobody may look into it. The socket leaves standard input.
-fn settle() -> io::Result<UnixStream> {
+pub(super) fn settle() -> io::Result<UnixStream> {
     // SAFETY: nothing was opened yet; what is above the standard streams was left open by whoever started the daemon.
     if unsafe { libc::close_range(3, u32::MAX, 0) } < 0 {
         return Err(io::Error::last_os_error());
@@ -63,10 +64,15 @@ fn settle() -> io::Result<UnixStream> {
 
 /// The order; an error without words where nobody waits for an answer.
 fn order(daemon: &mut UnixStream) -> Result<ExecOrder, Option<ExecFailure>> {
+    told(daemon).map_err(|words| words.map(ExecFailure::NotStarted))
+}
+
+/// Any order; an error without words where nobody waits for an answer.
+pub(super) fn told<T: DeserializeOwned>(daemon: &mut UnixStream) -> Result<T, Option<String>> {
     let mut length = [0; 4];
     daemon.read_exact(&mut length).map_err(|_| None)?;
     let length = u32::from_be_bytes(length);
-    let bad = |words: String| Some(ExecFailure::NotStarted(format!("not an order for a helper: {words}")));
+    let bad = |words: String| Some(format!("not an order for a helper: {words}"));
     if length > LONGEST_ORDER {
         return Err(bad(format!("{length} bytes")));
     }
@@ -86,7 +92,7 @@ struct Started {
 
 fn start(order: ExecOrder) -> Result<Started, ExecFailure> {
     let fail = |what: &str, error: &dyn std::fmt::Display| ExecFailure::NotStarted(format!("{what}: {error}"));
-    let target = Target::hold(&order)?;
+    let target = Target::hold(order.init, &order.container.cgroup)?;
     let job = Job::read(order)?;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
         .map_err(|e| fail("a socket cannot be made", &e))?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns};
 
 use super::cgroups::{self, Place};
-use crate::container::exec::link::{ExecFailure, ExecOrder};
+use crate::container::exec::link::ExecFailure;
+use crate::container::link::ProcessRecord;
 use crate::container::process::Process;
 use crate::model::ProcessId;
 
@@ -32,13 +33,13 @@ const NAMESPACES: [(&str, CloneFlags); 8] = [
 
 impl Target {
     /// Takes hold of it. Fails where it is not the process, or not in the cgroup, that the order names: nothing else is entered.
-    pub(super) fn hold(order: &ExecOrder) -> Result<Self, ExecFailure> {
-        let id = ProcessId::from(order.init);
+    pub(super) fn hold(init: ProcessRecord, cgroup: &Path) -> Result<Self, ExecFailure> {
+        let id = ProcessId::from(init);
         let fail = |what: &str, error: io::Error| ExecFailure::NotStarted(format!("{what}: {error}"));
         let init = Process::open(id)
             .map_err(|error| fail("the container's first process cannot be looked at", error))?
             .ok_or(ExecFailure::ContainerEnded)?;
-        let looked = cgroups::of_process(id.pid, &order.container.cgroup).and_then(|p| Ok((p, differing(id.pid)?)));
+        let looked = cgroups::of_process(id.pid, cgroup).and_then(|p| Ok((p, differing(id.pid)?)));
         // What was read is its own only if it still is there.
         if init.ended_within(Duration::ZERO) {
             return Err(ExecFailure::ContainerEnded);
@@ -46,7 +47,7 @@ impl Target {
         let (places, namespaces) =
             looked.map_err(|error| fail("the container's cgroups and namespaces cannot be read", error))?;
         if !cgroups::inside(&places) {
-            let cgroup = order.container.cgroup.display();
+            let cgroup = cgroup.display();
             return Err(ExecFailure::NotStarted(format!(
                 "process {} is not in the container's cgroup {cgroup}: it is not entered",
                 id.pid
@@ -69,6 +70,16 @@ impl Target {
     /// Moves the calling process into its namespaces, all at once; into that of its processes go the children.
     pub(super) fn join_namespaces(&self) -> io::Result<()> {
         Ok(setns(&self.init, self.namespaces)?)
+    }
+
+    /// Moves the calling process among its mounts alone; `/` is the container's from then on.
+    pub(super) fn join_mounts(&self) -> io::Result<()> {
+        Ok(setns(&self.init, CloneFlags::CLONE_NEWNS)?)
+    }
+
+    /// Makes the calling process one of its users, where it has its own.
+    pub(super) fn join_users(&self) -> io::Result<()> {
+        if self.own_users() { Ok(setns(&self.init, CloneFlags::CLONE_NEWUSER)?) } else { Ok(()) }
     }
 
     /// Whether it has other users than the host.

@@ -21,7 +21,6 @@ mod unpack;
 mod write;
 
 pub(crate) use land::{Placing, Reason, UnpackError};
-pub(crate) use pack::{PackError, Packing, listed, pack};
+pub(crate) use pack::{PackError, Packer, Packing, listed};
 pub(crate) use reach::{Reach, mount_of};
 pub(crate) use unpack::{Unpack, Unpacked};
-pub(crate) use write::{Head, Writer};

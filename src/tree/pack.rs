@@ -45,26 +45,46 @@ pub(crate) struct Packing<'a> {
     pub attributes: bool,
 }
 
-/// Packs what `from` (opened by `O_PATH`) is, under the name `name`; `.` means: what is in it.
-pub(crate) fn pack<W: Write>(
-    from: BorrowedFd<'_>,
-    name: &[u8],
-    out: &mut Writer<W>,
-    how: &Packing<'_>,
-) -> Result<(), PackError> {
-    let mut walk = Walk { out, how, links: HashMap::new() };
-    let held = from.try_clone_to_owned().map_err(failed(name))?;
-    walk.one(&held, name.to_vec(), None, 0)
-}
-
-struct Walk<'a, W> {
-    out: &'a mut Writer<W>,
+/// An archive in the making.
+pub(crate) struct Packer<'a, W> {
+    out: Writer<W>,
     how: &'a Packing<'a>,
     /// Where files with further names are.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
 
-impl<W: Write> Walk<'_, W> {
+impl<'a, W: Write> Packer<'a, W> {
+    pub(crate) fn new(out: W, how: &'a Packing<'a>) -> Self {
+        Self { out: Writer::new(out), how, links: HashMap::new() }
+    }
+
+    /// Packs what `from` (opened by `O_PATH`) is, with all that is in it, under this name; `.` means: what is in it.
+    pub(crate) fn tree(&mut self, from: BorrowedFd<'_>, name: &[u8]) -> Result<(), PackError> {
+        let held = from.try_clone_to_owned().map_err(failed(name))?;
+        self.one(&held, name.to_vec(), None, 0)
+    }
+
+    /// Packs it without what is in it.
+    pub(crate) fn single(&mut self, held: &OwnedFd, path: Vec<u8>) -> Result<(), PackError> {
+        let fail = failed(&path);
+        let stat = rustix::fs::fstat(held).map_err(|e| fail(e.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return self.one(held, path, None, 0);
+        }
+        let mount = mount_of(held).map_err(&fail)?;
+        self.folder(held, path, &stat, (mount, true), 0)
+    }
+
+    /// An empty file that means something by its name.
+    pub(crate) fn mark(&mut self, path: Vec<u8>) -> Result<(), PackError> {
+        self.head(&Head::mark(path))
+    }
+
+    /// The end of the archive: one without it is not whole.
+    pub(crate) fn finish(self) -> Result<(), PackError> {
+        self.out.finish().map_err(PackError::Write)
+    }
+
     /// `above`: the mount of the folder that it is in; none for the first one, which is packed whatever it is.
     fn one(&mut self, held: &OwnedFd, path: Vec<u8>, above: Option<u64>, depth: usize) -> Result<(), PackError> {
         let fail = failed(&path);

@@ -25,6 +25,21 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    pub(super) fn mark(path: Vec<u8>) -> Self {
+        Self {
+            path,
+            link: Vec::new(),
+            kind: EntryType::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            device: 0,
+            size: 0,
+            xattrs: Vec::new(),
+        }
+    }
+
     pub(crate) fn of(path: Vec<u8>, kind: EntryType, stat: &Stat) -> Self {
         Self {
             path,

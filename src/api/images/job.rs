@@ -124,14 +124,14 @@ fn encode<T: Serialize>(steps: impl IntoIterator<Item = ImageStep<T>>) -> io::Re
 }
 
 /// A request's body, which the work reads and which is emptied once the work has enough of it.
-pub(super) struct Upload(Arc<Mutex<Option<BodyDataStream>>>);
+pub(in crate::api) struct Upload(Arc<Mutex<Option<BodyDataStream>>>);
 
 impl Upload {
-    pub(super) fn new(body: Body) -> Self {
+    pub(in crate::api) fn new(body: Body) -> Self {
         Self(Arc::new(Mutex::new(Some(body.into_data_stream()))))
     }
     /// One reads at a time; each byte comes once.
-    pub(super) fn stream(&self) -> ByteStream {
+    pub(in crate::api) fn stream(&self) -> ByteStream {
         Upload(Arc::clone(&self.0)).boxed()
     }
 }

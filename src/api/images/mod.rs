@@ -18,6 +18,7 @@ mod verify;
 pub use door::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 
 pub(super) use describe::operations;
+pub(super) use job::Upload;
 pub(super) use load::{import, load};
 pub(super) use look::{history, inspect, list};
 pub(super) use names::{pin, remove, tag};
