@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
 use super::network::NetworkCommand;
 use super::system::SystemCommand;
@@ -42,6 +43,12 @@ pub(super) enum Command {
     Top(TopArgs),
     /// Execute a command in a container
     Exec(ExecArgs),
+    /// Copy files between a container and this machine
+    Cp(CpArgs),
+    /// List what a container changed in its root
+    Diff(DiffArgs),
+    /// Write the root of a container as a tar
+    Export(ExportArgs),
     /// Show what is being done and what waits for what
     Plan(PlanArgs),
     /// Check a folder of state files, or one file, without a daemon

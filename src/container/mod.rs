@@ -71,8 +71,8 @@ use crate::model::{
 };
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
-use disk::Folders;
 pub use copy::{CopyDone, CopyError, CopyWork};
+use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use given_mounts::{GivenMount, MountOrder, StartGiven};
 pub use held_back::held_back;

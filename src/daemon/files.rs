@@ -62,7 +62,8 @@ impl FileDoor for Files {
         let (host, id) = (Arc::clone(&self.host), id.clone());
         async move {
             let found = tokio::task::spawn_blocking(move || host.changes(&id)).await;
-            let found = found.map_err(|_| FileRefusal::Failed("an internal check failed; see the daemon's log".into()))?;
+            let found =
+                found.map_err(|_| FileRefusal::Failed("an internal check failed; see the daemon's log".into()))?;
             let changes = found.map_err(|error| match error {
                 ChangesError::Unknown => FileRefusal::Gone,
                 error => FileRefusal::Failed(sentence(&error)),

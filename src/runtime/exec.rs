@@ -13,8 +13,8 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, dup2_stdin, fork, setsid};
-use serde::de::DeserializeOwned;
 use rustix::process::{PidfdFlags, WaitOptions, WaitStatus, pidfd_open, waitpid};
+use serde::de::DeserializeOwned;
 
 use super::inside::{self, Voice, Word};
 use super::job::Job;

@@ -58,7 +58,8 @@ impl<'a, W: Write> Packer<'a, W> {
         Self { out: Writer::new(out), how, links: HashMap::new() }
     }
 
-    /// Packs what `from` (opened by `O_PATH`) is, with all that is in it, under this name; `.` means: what is in it.
+    /// Packs what `from` (opened by `O_PATH`) is, with all that is in it, under this name; `.`, or nothing at all, means: what is
+    /// in it.
     pub(crate) fn tree(&mut self, from: BorrowedFd<'_>, name: &[u8]) -> Result<(), PackError> {
         let held = from.try_clone_to_owned().map_err(failed(name))?;
         self.one(&held, name.to_vec(), None, 0)
@@ -124,8 +125,11 @@ impl<'a, W: Write> Packer<'a, W> {
         }
         let fail = failed(&path);
         let dir = self.how.reach.reopen(held.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY).map_err(&fail)?;
-        let xattrs = self.xattrs(&dir).map_err(&fail)?;
-        self.head(&Head { xattrs, ..Head::of([&path, &b"/"[..]].concat(), EntryType::Directory, stat) })?;
+        let prefix = if path.is_empty() { Vec::new() } else { [&path, &b"/"[..]].concat() };
+        if !prefix.is_empty() {
+            let xattrs = self.xattrs(&dir).map_err(&fail)?;
+            self.head(&Head { xattrs, ..Head::of(prefix.clone(), EntryType::Directory, stat) })?;
+        }
         if closed {
             return Ok(());
         }
@@ -136,7 +140,7 @@ impl<'a, W: Write> Packer<'a, W> {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(fail(error.into())),
             };
-            self.one(&child, [&path, &b"/"[..], name.as_bytes()].concat(), Some(mount), depth + 1)?;
+            self.one(&child, [&prefix, name.as_bytes()].concat(), Some(mount), depth + 1)?;
         }
         Ok(())
     }

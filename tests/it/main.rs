@@ -5,6 +5,7 @@
 
 mod collection;
 mod command_line;
+mod copy;
 mod exec;
 mod files;
 mod folder;

@@ -157,7 +157,9 @@ fn container(doors: &Doors, name: Name, index: Option<u32>) -> Result<ContainerV
 
 fn checked(path: String) -> Result<String, ApiError> {
     if path.contains('\0') || path.len() > LONGEST || path.is_empty() {
-        return Err(ApiError::BadRequest { message: "the path is empty, longer than 4095 bytes, or holds a NUL".to_owned() });
+        return Err(ApiError::BadRequest {
+            message: "the path is empty, longer than 4095 bytes, or holds a NUL".to_owned(),
+        });
     }
     // All of a container's paths begin at its root.
     Ok(if path.starts_with('/') { path } else { format!("/{path}") })

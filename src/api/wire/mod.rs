@@ -26,8 +26,8 @@ pub use container::{Container, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
-pub use files::{Copied, FileChange, FileChangeKind};
 pub use exec::{ExecAsk, ExecExit, ExecStarted, TerminalSize};
+pub use files::{Copied, FileChange, FileChangeKind};
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
 pub use image_asks::{

@@ -31,7 +31,7 @@ pub(super) async fn save(client: &Client, args: &SaveArgs, out: &mut Out) -> Res
     Ok(Exit::Fine)
 }
 
-async fn into_pipe(mut pieces: Pieces, out: &mut Out) -> Result<(), Failure> {
+pub(in crate::cli) async fn into_pipe(mut pieces: Pieces, out: &mut Out) -> Result<(), Failure> {
     while let Some(piece) = pieces.next().await? {
         out.bytes(&piece)?;
     }
@@ -39,7 +39,7 @@ async fn into_pipe(mut pieces: Pieces, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// The file is there whole, or as it was.
-async fn into_file(mut pieces: Pieces, path: &Path) -> Result<(), Failure> {
+pub(in crate::cli) async fn into_file(mut pieces: Pieces, path: &Path) -> Result<(), Failure> {
     let cannot = |err: io::Error| Failure::Said(format!("cannot write {}: {err}", path.display()));
     // A device or a pipe is written to as it is.
     let special = std::fs::metadata(path).is_ok_and(|found| !found.is_file());

@@ -1,6 +1,6 @@
 //! `longshore image …`: one file per kind of work.
 
-mod archive;
+pub(super) mod archive;
 mod args;
 mod bars;
 mod history;

@@ -28,8 +28,8 @@ use super::process::Process;
 use super::record::ContainerRecord;
 use super::{Containers, blocking};
 use crate::model::{ContainerId, ContainerSpec, ContainerState};
-use link::{CopyFailure, CopyOrder, CopyPlace, CopyReport};
 pub use link::{CopyDone, CopyWork};
+use link::{CopyFailure, CopyOrder, CopyPlace, CopyReport};
 
 /// Copies at the same time, of all containers together.
 const PLACES: usize = 32;
@@ -208,7 +208,11 @@ impl Containers {
         let record = ContainerRecord::parse(&json).map_err(|e| CopyError::Failed(e.to_string()))?;
         let spec = self.known().get(id).map(|known| known.observed.spec.clone()).ok_or(CopyError::Unknown)?;
         let mounts = places_of_mounts(&spec, &record.image_defaults.volumes);
-        Ok((CopyPlace::Stopped { layers: record.layers, folder: self.0.folders.container(id), mounts }, None, Some(turn)))
+        Ok((
+            CopyPlace::Stopped { layers: record.layers, folder: self.0.folders.container(id), mounts },
+            None,
+            Some(turn),
+        ))
     }
 
     fn running(&self, id: &ContainerId) -> Result<Option<(CopyPlace, Process)>, CopyError> {
@@ -220,9 +224,9 @@ impl Containers {
                 let held = held.ok_or(CopyError::Ended)?;
                 Ok(Some((CopyPlace::Running { init: init.into(), cgroup: self.0.cgroups.path(id) }, held)))
             }
-            Some(
-                ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. },
-            ) => Ok(None),
+            Some(ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. }) => {
+                Ok(None)
+            }
         }
     }
 
@@ -243,7 +247,8 @@ impl Containers {
 pub(super) fn places_of_mounts(spec: &ContainerSpec, volumes: &[String]) -> Vec<String> {
     let own = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
     let service = &spec.service;
-    let given = service.mounts.iter().map(|mount| &mount.target).chain(service.isolation.tmpfs.iter().map(|t| &t.target));
+    let given =
+        service.mounts.iter().map(|mount| &mount.target).chain(service.isolation.tmpfs.iter().map(|t| &t.target));
     own.into_iter().map(str::to_owned).chain(given.chain(volumes).cloned()).collect()
 }
 

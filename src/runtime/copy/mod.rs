@@ -67,7 +67,7 @@ fn run(daemon: &UnixStream, order: CopyOrder) -> Result<CopyDone, CopyFailure> {
         CopyWork::Export => {
             say(daemon, &CopyReport::Ready).map_err(failed("the daemon is gone"))?;
             let enter = |_: BorrowedFd<'_>, _: &Stat| false;
-            write(&place, place.root.as_fd(), b".", &Packing { reach: &reach, enter: &enter, attributes: true })
+            write(&place, place.root.as_fd(), b"", &Packing { reach: &reach, enter: &enter, attributes: true })
         }
         CopyWork::Unpack { path, place: placing, owners } => {
             unpacked(daemon, &reach, &place, &path, if placing { Placing::Copy } else { Placing::Extract }, owners)
@@ -159,7 +159,9 @@ fn unpacked(
     match unpack.run(from) {
         Ok(done) => Ok(CopyDone { files: done.files, bytes: done.bytes }),
         Err(_) if place.ended() => Err(CopyFailure::ContainerEnded),
-        Err(error @ UnpackError::Place { reason: Reason::Missing, .. }) => Err(CopyFailure::NotFound(error.to_string())),
+        Err(error @ UnpackError::Place { reason: Reason::Missing, .. }) => {
+            Err(CopyFailure::NotFound(error.to_string()))
+        }
         Err(UnpackError::GivenUp(_)) => Err(CopyFailure::ContainerEnded),
         Err(error @ (UnpackError::Place { .. } | UnpackError::Member { .. })) => {
             Err(CopyFailure::Refused(error.to_string()))
