@@ -49,6 +49,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/images/save", get(images::save)),
         ("/api/v1/images/load", post(images::load)),
         ("/api/v1/images/import", post(images::import)),
+        ("/api/v1/images/commit", post(images::commit)),
         ("/api/v1/system/df", get(system::df)),
         ("/api/v1/openapi.json", get(openapi::show)),
     ]

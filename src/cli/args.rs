@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
+use super::image::commit::CommitArgs;
 use super::network::NetworkCommand;
 use super::system::SystemCommand;
 
@@ -49,6 +50,8 @@ pub(super) enum Command {
     Diff(DiffArgs),
     /// Write the root of a container as a tar
     Export(ExportArgs),
+    /// Make an image of a container
+    Commit(CommitArgs),
     /// Show what is being done and what waits for what
     Plan(PlanArgs),
     /// Check a folder of state files, or one file, without a daemon

@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 use serde_json::Value;
 
 use crate::support::lab::ended;
-use crate::support::{Lab, file, service, with, with_both_runtimes};
+use crate::support::{Disk, Lab, file, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
 
@@ -335,5 +335,191 @@ fn an_export_has_the_root_and_nothing_of_what_is_mounted() {
     for not in ["in-volume", "etc/group", "proc/self", "dev/null"] {
         assert!(!names.iter().any(|name| name.ends_with(not)), "{not}");
     }
+    lab.finish();
+}
+
+#[test]
+fn owners_are_those_that_a_container_with_users_of_its_own_sees() {
+    crate::network_kinds::own_ids();
+    let lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("a", IDLE, &["userns_mode: auto"])]));
+    let a = lab.running("a-a-1");
+    assert_ne!(inside(&lab, "cat /proc/self/uid_map").split_whitespace().nth(1), Some("0"));
+    let tree = tree(&lab);
+    done(&lab.cli(&["cp", shown(&tree), "a-a-1:/home/plain"]));
+    done(&lab.cli(&["cp", "-a", shown(&tree), "a-a-1:/home/owned"]));
+    let owners = inside(&lab, "stat -c '%u:%g %a' /home/plain/one /home/owned/one /home/owned/link");
+    assert_eq!(owners, "0:0 750\n1234:4321 4750\n0:0 777\n");
+    let upper = lab.data().join("containers").join(&a.id).join("upper/home/owned/one");
+    assert_eq!(fs::metadata(upper).unwrap().uid(), 1234, "on disk as inside");
+    inside(&lab, "echo x > /mine; chown 7:8 /mine");
+    let out = lab.dir.join("out");
+    done(&lab.cli(&["cp", "-a", "a-a-1:/mine", shown(&out)]));
+    let meta = fs::metadata(&out).unwrap();
+    assert_eq!((meta.uid(), meta.gid()), (7, 8));
+    // One that it does not have cannot own anything in it.
+    chown(tree.join("one"), Some(2_000_000), Some(1)).unwrap();
+    refused(
+        &lab.cli(&["cp", "-a", shown(&tree.join("one")), "a-a-1:/home"]),
+        "/home/one in the container cannot be written",
+    );
+    let listed = lab.cli(&["export", "a-a-1"]).stdout;
+    let mut archive = tar::Archive::new(listed.as_slice());
+    let owner =
+        |entry: tar::Entry<'_, &[u8]>| (entry.path().unwrap().display().to_string(), entry.header().uid().unwrap());
+    let owners: Vec<_> = archive.entries().unwrap().map(|e| owner(e.unwrap())).collect();
+    for expected in [("mine", 7), ("home/owned/one", 1234), ("bin/busybox", 0)] {
+        assert!(owners.iter().any(|(path, uid)| (path.as_str(), *uid) == expected), "{expected:?}");
+    }
+    // The helper is in the container's users; what it makes is its root's, which is nobody on the host.
+    lab.put("a.yaml", &file(&[with("a", "[work, exit, '0']", &["userns_mode: auto", "restart: 'no'"])]));
+    lab.exited("a-a-1");
+    done(&lab.cli(&["cp", "-a", shown(&tree.join("sub")), "a-a-1:/home/late"]));
+    done(&lab.cli(&["cp", "a-a-1:/home/late/two", shown(&out)]));
+    lab.finish();
+}
+
+#[test]
+fn where_nothing_can_be_written_words_say_so() {
+    let lab = Lab::new();
+    let more = ["read_only: true", "tmpfs: ['/small:size=1m', '/tmp']", "volumes: ['kept:/kept:ro']"];
+    lab.put("a.yaml", &file(&[with("a", IDLE, &more)]).replace("services:", "volumes: {kept: {}}\nservices:"));
+    lab.running("a-a-1");
+    let big = lab.dir.join("big");
+    fs::write(&big, vec![7; 3 << 20]).unwrap();
+    let cp = |to: &str| lab.cli(&["cp", shown(&big), to]);
+    refused(&cp("a-a-1:/home"), "a-a-1: /home/big in the container is on a read-only file system");
+    refused(&cp("a-a-1:/kept/x"), "/kept/x in the container is on a read-only file system");
+    refused(&cp("a-a-1:/small"), "/small/big in the container cannot be written: no space is left there");
+    assert_eq!(inside(&lab, "ls -A /small"), "", "no half of it is left");
+    done(&cp("a-a-1:/tmp"));
+    // The same on this side.
+    let disk = Disk::mount(&lab.dir.join("small"), 2);
+    let to = lab.dir.join("small");
+    refused(&lab.cli(&["cp", "a-a-1:/tmp/big", shown(&to)]), "big cannot be written: no space is left there");
+    assert!(!to.join("big").exists());
+    disk.unmount();
+    lab.finish();
+}
+
+#[test]
+fn a_container_that_ends_in_the_middle_is_told() {
+    let lab = Lab::new();
+    let up = || lab.put("a.yaml", &file(&[with("a", IDLE, &["stop_grace_period: 100ms"])]));
+    up();
+    lab.running("a-a-1");
+    let end = || lab.put("a.yaml", &file(&[with("a", IDLE, &["scale: 0"])]));
+    let mut header = tar::Header::new_gnu();
+    header.set_path("big").unwrap();
+    header.set_size(1 << 20);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut copy = lab.client(&["cp", "-", "a-a-1:/tmp"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = copy.stdin.take().unwrap();
+    input.write_all(header.as_bytes()).and_then(|()| input.write_all(&[7; 4096])).unwrap();
+    let there = || inside(&lab, "ls -A /tmp").contains("longshore-cp");
+    lab.wait_for("the copy to begin", |_| there().then_some(()));
+    end();
+    refused(&ended(copy), "a-a-1: the container ended while files were copied");
+    drop(input);
+    lab.gone("a-a-1");
+    // On the way out: a file without an end, that nobody takes.
+    up();
+    lab.running("a-a-1");
+    inside(&lab, "truncate -s 900G /endless");
+    let mut copy = lab.client(&["cp", "a-a-1:/endless", "-"]);
+    let mut copy = copy.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    copy.stdout.as_mut().unwrap().read_exact(&mut [0; 1 << 20]).unwrap();
+    end();
+    lab.gone("a-a-1");
+    let mut out = copy.stdout.take().unwrap();
+    std::io::copy(&mut out, &mut std::io::sink()).unwrap();
+    refused(&ended(copy), "the container ended while files were copied");
+    lab.finish();
+}
+
+#[test]
+fn a_commit_is_an_image_that_runs() {
+    let lab = Lab::new();
+    let more = ["environment: {COLOUR: blue}", "volumes: ['kept:/kept']", "working_dir: /home"];
+    lab.put("a.yaml", &file(&[with("a", IDLE, &more)]).replace("services:", "volumes: {kept: {}}\nservices:"));
+    let a = lab.running("a-a-1");
+    inside(
+        &lab,
+        "echo own > /home/own; chown 5:6 /home/own; ln /home/own /same; rm /etc/group; rm -r /tmp; mkdir /tmp; echo v > /kept/v",
+    );
+    inside(
+        &lab,
+        "rm -r /sys 2>/dev/null; mkdir -p /deep/er; touch /deep/er/f; mkfifo /pipe; chmod 1755 /deep; ln -s /etc/passwd /l",
+    );
+    let commit =
+        ["commit", "-m", "by hand", "-a", "Ann", "-c", "LABEL k=v", "-c", "EXPOSE 80", "a-a-1", "local/made:1"];
+    let said = done(&lab.cli(&commit));
+    assert!(said.starts_with("docker.io/local/made:1  sha256:"), "{said}");
+    assert!(done(&lab.cli(&["image", "ls"])).contains("local/made"), "it is listed");
+    let history = done(&lab.cli(&["image", "history", "local/made:1"]));
+    assert!(history.contains("work graceful 0"), "{history}");
+    let inspected = done(&lab.cli(&["image", "inspect", "local/made:1"]));
+    for word in ["COLOUR=blue", "/home", "80/tcp"] {
+        assert!(inspected.contains(word), "{word}: {inspected}");
+    }
+    // It went on meanwhile, and the same files are the same layer.
+    assert_eq!(lab.running("a-a-1"), a);
+    assert_eq!(inside(&lab, "echo still here"), "still here\n");
+    let again = done(&lab.cli(&["commit", "--no-pause", "-q", "a-a-1"]));
+    let layers = |name: &str| -> Value {
+        let text = done(&lab.cli(&["image", "inspect", name]));
+        let all: Value = serde_json::from_str(&text).unwrap();
+        all[0]["layers"].clone()
+    };
+    assert_eq!(layers("local/made:1"), layers(again.trim()));
+    let script = "stat -c '%u:%g %h' /home/own; ls -A /tmp /kept; ls /etc; cat /same; echo $COLOUR; pwd; stat -c %a /deep; readlink /l; test -p /pipe && echo pipe";
+    let service = format!(
+        "  b:\n    image: local/made:1\n    pull_policy: never\n    network_mode: none\n    command: [sh, -c, \"{script}\"]\n"
+    );
+    lab.put("b.yaml", &format!("services:\n{service}"));
+    assert_eq!(lab.exited("b-b-1"), 0, "{}", lab.output("b-b-1"));
+    let output = lab.output("b-b-1");
+    let expected =
+        "5:6 2\n/kept:\n\n/tmp:\nhostname\nhosts\npasswd\nresolv.conf\nown\nblue\n/home\n1755\n/etc/passwd\npipe\n";
+    assert_eq!(output.replace("hostname\nhosts\npasswd", "hostname\nhosts\npasswd"), expected);
+    assert_eq!(done(&lab.cli(&["diff", "b-b-1"])), "", "nothing of it is its own");
+    // What cannot be.
+    refused(&lab.cli(&["commit", "-c", "RUN x", "a-a-1", "local/made:2"]), "cannot read the change \"RUN x\"");
+    refused(&lab.cli(&["commit", "a-a-1", "UPPER"]), "write [REGISTRY/]REPOSITORY[:TAG]");
+    refused(&lab.cli(&["commit", "nobody"]), "no container or service is called");
+    inside(&lab, "touch /home/.wh.x");
+    refused(&lab.cli(&["commit", "a-a-1", "local/made:2"]), "/home/.wh.x cannot be in an image");
+    assert_eq!(inside(&lab, "echo still here"), "still here\n");
+    lab.remove("b.yaml");
+    lab.gone("b-b-1");
+    // One that does not run, too.
+    lab.put("a.yaml", &file(&[with("a", "[sh, -c, 'echo x > /x']", &["restart: 'no'"])]));
+    lab.exited("a-a-1");
+    done(&lab.cli(&["commit", "a-a-1", "local/made:3"]));
+    lab.finish();
+}
+
+#[test]
+fn a_daemon_that_is_killed_does_not_leave_a_container_held_still() {
+    let mut lab = Lab::new();
+    lab.put("a.yaml", &file(&[service("a", IDLE)]));
+    let a = lab.running("a-a-1");
+    lab.kill();
+    // As it would be in the middle of a commit.
+    fs::write(lab.data().join("containers").join(&a.id).join("paused"), "").unwrap();
+    let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", a.pid)).unwrap();
+    let place = |name: &str| {
+        cgroup.lines().find_map(|l| l.splitn(3, ':').nth(2).filter(|_| l.splitn(3, ':').nth(1) == Some(name)))
+    };
+    let (file, held, free) = match place("freezer") {
+        Some(path) => (format!("/sys/fs/cgroup/freezer{path}/freezer.state"), "FROZEN", "THAWED"),
+        None => (format!("/sys/fs/cgroup{}/cgroup.freeze", place("").unwrap()), "1", "0"),
+    };
+    fs::write(&file, held).unwrap();
+    lab.start();
+    lab.wait_for("it to go on", |_| (fs::read_to_string(&file).unwrap().trim() == free).then_some(()));
+    lab.still("a-a-1", &a);
+    assert_eq!(inside(&lab, "echo on"), "on\n");
     lab.finish();
 }

@@ -190,7 +190,7 @@ with_both_runtimes! {
 }
 
 /// The file that says which ids there are is one of the test's own.
-fn own_ids() {
+pub(crate) fn own_ids() {
     let none = None::<&str>;
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("apart");

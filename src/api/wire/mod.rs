@@ -31,7 +31,8 @@ pub use files::{Copied, FileChange, FileChangeKind};
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
 pub use image_asks::{
-    ArchiveForm, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk, VerifyAsk,
+    ArchiveForm, CommitAsk, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk,
+    VerifyAsk,
 };
 pub use image_list::{HistoryEntry, ImageDetails, ImageEntry, LayerEntry};
 pub use image_steps::{

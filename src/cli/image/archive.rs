@@ -117,7 +117,7 @@ fn source<'a>(path: &'a Path, say: &str) -> Result<Source<'a>, Failure> {
     Ok(Source::Stdin)
 }
 
-fn line(loaded: &LoadedImage, quiet: bool) -> String {
+pub(super) fn line(loaded: &LoadedImage, quiet: bool) -> String {
     let digest = printable(&loaded.digest);
     match &loaded.image {
         _ if quiet => format!("{digest}\n"),

@@ -3,6 +3,7 @@
 pub(super) mod archive;
 mod args;
 mod bars;
+pub(super) mod commit;
 mod history;
 mod lines;
 mod ls;

@@ -33,6 +33,9 @@ pub enum ChangesError {
     /// It cannot be packed.
     #[error("what the container wrote cannot be packed")]
     Pack(#[from] PackErrorText),
+    /// Whoever takes it takes no more of it, and knows why.
+    #[error("nobody takes what the container wrote")]
+    Left,
     /// A name that means something else in a layer.
     #[error("{path} cannot be in an image: names that begin with .wh. mean that something is gone; rename it")]
     Name { path: String },
@@ -50,6 +53,9 @@ pub struct PackErrorText(String);
 
 impl From<PackError> for ChangesError {
     fn from(error: PackError) -> Self {
+        if matches!(error, PackError::Write(_)) {
+            return Self::Left;
+        }
         let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
         Self::Pack(PackErrorText(format!("{error}{cause}")))
     }
