@@ -142,13 +142,12 @@ fn configuration(
         step["author"] = json!(changes.author);
         whole.insert("author".into(), json!(changes.author));
     }
-    match whole.get_mut("history") {
-        Some(Value::Array(history)) => history.push(step),
-        // Without one, the steps of its layers are not known: they are told without words.
-        Some(_) | None => {
-            whole.remove("history");
-        }
-    }
+    // Where it has none, the steps of its layers are told without words.
+    let known = match whole.remove("history") {
+        Some(Value::Array(history)) => history,
+        Some(_) | None => vec![json!({}); layers.len().saturating_sub(1)],
+    };
+    whole.insert("history".into(), Value::Array([known, vec![step]].concat()));
     whole.insert("created".into(), json!(created));
     whole.insert("config".into(), Value::Object(process));
     let diff_ids: Vec<&str> = layers.iter().map(Digest::as_str).collect();
