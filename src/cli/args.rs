@@ -327,6 +327,10 @@ mod tests {
           stats    Show what containers use, again and again
           top      List the processes of containers
           exec     Execute a command in a container
+          cp       Copy files between a container and this machine
+          diff     List what a container changed in its root
+          export   Write the root of a container as a tar
+          commit   Make an image of a container
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON

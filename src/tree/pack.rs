@@ -157,7 +157,7 @@ impl<'a, W: Write> Packer<'a, W> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let mut file = File::from(self.how.reach.reopen(held.as_fd(), flags).map_err(&fail)?);
         let xattrs = self.xattrs(&file).map_err(&fail)?;
-        let mut head = Head { xattrs, ..Head::of(path.clone(), EntryType::Regular, stat) };
+        let mut head = Head { xattrs, ..Head::of(path, EntryType::Regular, stat) };
         head.size = u64::try_from(stat.st_size).unwrap_or(0);
         if head.size == 0 {
             let mut made = Vec::new();

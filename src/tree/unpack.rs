@@ -14,11 +14,14 @@ use super::pack::travels;
 use super::reach::{Reach, mount_of};
 use crate::untar::{Archive, Entry, Kind};
 
+/// Opens a path.
+pub(crate) type Opens<'a> = dyn Fn(&[u8], OFlags) -> Result<OwnedFd, Errno> + 'a;
+
 /// How an archive is unpacked.
 pub(crate) struct Unpack<'a> {
     pub reach: &'a Reach,
     /// Opens a path on the side of the destination, as its owner would.
-    pub open: &'a dyn Fn(&[u8], OFlags) -> Result<OwnedFd, Errno>,
+    pub open: &'a Opens<'a>,
     /// Where links in the folder of a member may lead, seen from where the archive lands.
     pub resolve: ResolveFlags,
     pub dest: &'a [u8],

@@ -480,8 +480,7 @@ fn a_commit_is_an_image_that_runs() {
     lab.put("b.yaml", &format!("services:\n{service}"));
     assert_eq!(lab.exited("b-b-1"), 0, "{}", lab.output("b-b-1"));
     let output = lab.output("b-b-1");
-    let expected =
-        "5:6 2\nnone\nhostname\nhosts\npasswd\nresolv.conf\nown\nblue\n/home\n1755\n/etc/passwd\npipe\n";
+    let expected = "5:6 2\nnone\nhostname\nhosts\npasswd\nresolv.conf\nown\nblue\n/home\n1755\n/etc/passwd\npipe\n";
     assert_eq!(output, expected);
     assert_eq!(done(&lab.cli(&["diff", "b-b-1"])), "", "nothing of it is its own");
     // What cannot be.

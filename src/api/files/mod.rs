@@ -108,7 +108,7 @@ pub(super) async fn write(
     let upload = Upload::new(body);
     match unpacked(&doors, name, query, &upload).await {
         Ok(copied) => Json(copied).into_response(),
-        Err(error) => refusal(error, upload),
+        Err(error) => refusal(&error, upload),
     }
 }
 
@@ -127,7 +127,7 @@ async fn unpacked(
 }
 
 /// The answer at once, and its end when the client has stopped sending: closing earlier would take the answer away from it.
-fn refusal(error: ApiError, upload: Upload) -> Response {
+fn refusal(error: &ApiError, upload: Upload) -> Response {
     let status = error.clone().into_response().status();
     let body = serde_json::to_vec(&error.body()).unwrap_or_default();
     let first = streams::once(async { Ok::<_, io::Error>(Bytes::from(body)) });

@@ -84,7 +84,7 @@ pub struct Change {
 impl Containers {
     /// All changes, by path. Blocks.
     pub fn changes(&self, id: &ContainerId) -> Result<Vec<Change>, ChangesError> {
-        let mut changes: Vec<Change> = self.items(id)?.1.into_iter().map(change).collect();
+        let mut changes: Vec<Change> = self.items(id)?.1.into_iter().map(Change::from).collect();
         changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(changes)
     }
@@ -115,11 +115,13 @@ fn folder(path: &PathBuf) -> io::Result<std::os::fd::OwnedFd> {
     Ok(openat(CWD, path, flags, Mode::empty())?)
 }
 
-fn change(item: Item) -> Change {
-    let kind = match item.sort {
-        Sort::Gone => ChangeKind::Deleted,
-        Sort::New => ChangeKind::Added,
-        Sort::Replaced | Sort::Emptied => ChangeKind::Changed,
-    };
-    Change { path: [&b"/"[..], &item.path].concat(), kind }
+impl From<Item> for Change {
+    fn from(Item { path, sort }: Item) -> Self {
+        let kind = match sort {
+            Sort::Gone => ChangeKind::Deleted,
+            Sort::New => ChangeKind::Added,
+            Sort::Replaced | Sort::Emptied => ChangeKind::Changed,
+        };
+        Self { path: [&b"/"[..], &path].concat(), kind }
+    }
 }

@@ -71,7 +71,7 @@ impl Images {
             store.commit_layer(ingest, &done.diff_id, &done)?;
         }
         sizes.push(store.layer(&done.diff_id)?.bytes);
-        layers.push(done.diff_id.clone());
+        layers.push(done.diff_id);
         let config = configuration(whole, process, &layers, changes).to_string().into_bytes();
         let config_digest = sha256(&config)?;
         let manifest = plain_manifest(&config_digest, config.len(), &layers, &sizes);
