@@ -53,6 +53,8 @@ pub(crate) enum Reason {
     Folder,
     #[error("is no folder, and a folder does not take its place; remove it first, or name another place")]
     File,
+    #[error("is a device, and nothing takes its place; name another place")]
+    Device,
     #[error("is on a read-only file system; nothing can be copied there")]
     ReadOnly,
     #[error("cannot be written: no space is left there; make room and copy again")]

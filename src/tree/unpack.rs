@@ -152,11 +152,10 @@ impl Work<'_> {
     /// The folder with this path below the base; made where it is missing.
     fn folder(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, Trouble> {
         if self.last.as_ref().is_none_or(|(known, _)| known != path) {
-            let held = self.within(path).or_else(|error| match error {
-                Errno::NOENT => self.make(path),
-                error => Err(error),
-            });
-            let held = held.map_err(|e| Trouble::Place(io::Error::from(e).into()))?;
+            let held = match self.within(path) {
+                Err(Errno::NOENT) => self.make(path)?,
+                held => held?,
+            };
             (self.how.check)(held.as_fd()).map_err(Trouble::Place)?;
             self.last = Some((path.to_vec(), held));
         }
@@ -171,23 +170,24 @@ impl Work<'_> {
     }
 
     /// An archive need not bring the folders of its members.
-    fn make(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    fn make(&self, path: &[u8]) -> Result<OwnedFd, Trouble> {
         let parts: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
         for count in 1..=parts.len() {
             let (above, whole) = (parts[..count - 1].join(&b'/'), parts[..count].join(&b'/'));
             if let Err(Errno::NOENT) = self.within(&whole) {
                 let above = self.within(&above)?;
+                (self.how.check)(above.as_fd()).map_err(Trouble::Place)?;
                 match rustix::fs::mkdirat(&above, parts[count - 1], Mode::from_raw_mode(0o755)) {
                     Ok(()) => {}
                     Err(Errno::EXIST) => continue,
-                    Err(error) => return Err(error),
+                    Err(error) => return Err(error.into()),
                 }
                 if let Some((uid, gid)) = self.how.owner {
                     own(above.as_fd(), parts[count - 1], uid, gid)?;
                 }
             }
         }
-        self.within(path)
+        Ok(self.within(path)?)
     }
 
     fn one<R: BufRead>(
@@ -203,8 +203,11 @@ impl Work<'_> {
             return self.make_folder(&dir, above, name, entry);
         }
         let there = stat(&dir, name)?;
-        if there.is_some_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Directory) {
-            return Err(Trouble::Place(Reason::Folder));
+        match there.map(|there| FileType::from_raw_mode(there.st_mode)) {
+            Some(FileType::Directory) => return Err(Trouble::Place(Reason::Folder)),
+            // Who names /dev/null does not mean to replace it.
+            Some(FileType::CharacterDevice | FileType::BlockDevice) => return Err(Trouble::Place(Reason::Device)),
+            Some(_) | None => {}
         }
         let draft = draft();
         let made = match &entry.kind {

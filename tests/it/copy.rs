@@ -4,11 +4,11 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::lab::ended;
+use crate::support::lab::{container, ended};
 use crate::support::{Disk, Lab, file, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
@@ -97,7 +97,10 @@ fn files_go_in_and_out_by_the_rules_of_docker_cp(config: &Value) {
     refused(&cp(shown(&one), "a-a-1:/none/"), "/none/ in the container does not exist");
     refused(&cp(shown(&one), "a-a-1:/etc/passwd/"), "/etc/passwd/ in the container is no folder");
     refused(&cp(shown(&tree), "a-a-1:/etc/passwd"), "is no folder, and a folder does not take its place");
-    refused(&cp(shown(&one), "a-a-1:/proc"), "a file system of the kernel's");
+    for place in ["/proc", "/proc/x", "/dev/pts/x"] {
+        refused(&cp(shown(&tree), &format!("a-a-1:{place}")), "a file system of the kernel's");
+    }
+    refused(&cp(shown(&one), "a-a-1:/dev/null"), "/dev/null in the container is a device");
     refused(&cp(shown(&lab.dir.join("none")), "a-a-1:/tmp"), "cannot read ");
     refused(&cp("nobody:/x", "/tmp"), "no container or service is called");
     refused(&cp("a-a-1:/none", shown(&lab.dir)), "a-a-1: /none does not exist in the container");
@@ -128,6 +131,13 @@ fn files_go_in_and_out_by_the_rules_of_docker_cp(config: &Value) {
     assert!(out.join("fresh/d/y").is_file());
     refused(&cp("a-a-1:/data", shown(&out.join("no/where"))), "does not exist; make that folder first");
     refused(&cp("a-a-1:/data", shown(&out.join("kept"))), "a folder does not take its place");
+    let device = nix::sys::stat::makedev(1, 3);
+    let null = out.join("null");
+    let kind = nix::sys::stat::SFlag::S_IFCHR;
+    nix::sys::stat::mknod(&null, kind, nix::sys::stat::Mode::from_bits_truncate(0o666), device).unwrap();
+    refused(&cp("a-a-1:/data/f", shown(&null)), "null is a device, and nothing takes its place");
+    let note = cp("a-a-1:/dev/null", shown(&out.join("other")));
+    assert!(note.status.success() && text(&note.stderr).contains("1 of the copied were devices"), "{note:?}");
     // What the kernel makes when it is read is read.
     done(&cp("a-a-1:/proc/1/status", shown(&out)));
     assert!(fs::read_to_string(out.join("status")).unwrap().contains("Uid:"));
@@ -151,6 +161,15 @@ fn a_tar_goes_through_pipes_both_ways() {
     assert!(ended(copy).status.success());
     let sum = |name: &str, path: &str| done(&lab.cli(&["exec", name, "sha256sum", path]))[..64].to_owned();
     assert_eq!(sum("a-a-1", "/data/big"), sum("a-b-1", "/home/data/big"));
+    // So is one that is compressed, and one that is none at all.
+    for (bytes, words) in
+        [(&[0x1f, 0x8b, 8, 0][..], "compressed by gzip"), (&[b'x'; 600], "the tar archive is refused")]
+    {
+        let mut copy =
+            lab.client(&["cp", "-", "a-b-1:/tmp"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        copy.stdin.take().unwrap().write_all(bytes).unwrap();
+        refused(&ended(copy), words);
+    }
     // One that is cut is an error.
     let mut copy = lab.client(&["cp", "-", "a-b-1:/tmp"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     copy.stdin.take().unwrap().write_all(&tar[..1_000_000]).unwrap();
@@ -483,6 +502,37 @@ fn a_commit_is_an_image_that_runs() {
     let expected = "5:6 2\nnone\nhostname\nhosts\npasswd\nresolv.conf\nown\nblue\n/home\n1755\n/etc/passwd\npipe\n";
     assert_eq!(output, expected);
     assert_eq!(done(&lab.cli(&["diff", "b-b-1"])), "", "nothing of it is its own");
+    // On top of it: a folder made anew hides what it had, and the whole can leave the machine.
+    let name = crate::support::registry::image().replace("it/box:latest", "it/made:1");
+    let from = |image: &str, script: &str| {
+        let rest = "    pull_policy: missing\n    network_mode: none\n";
+        format!("services:\n  b:\n    image: {image}\n{rest}    command: [sh, -c, \"{script}\"]\n")
+    };
+    lab.put("b.yaml", &from("local/made:1", "rm -r /deep; mkdir /deep; touch /deep/g; rm /home/own; mv /l /moved"));
+    let output = |lab: &Lab| {
+        lab.wait_for("b to end", |s| {
+            let b = container(s, "b-b-1")?;
+            (s["settled"] == true && b["state"]["status"] == "exited" && b["image"] != "docker.io/local/made:1")
+                .then_some(())
+        });
+        lab.output("b-b-1")
+    };
+    lab.wait_for("b to be another one", |s| {
+        let b = container(s, "b-b-1")?;
+        let diff = lab.cli(&["diff", "b-b-1"]).stdout;
+        (s["settled"] == true && b["state"]["status"] == "exited" && text(&diff).contains("A /deep/g")).then_some(())
+    });
+    done(&lab.cli(&["commit", "b-b-1", &name]));
+    done(&lab.cli(&["image", "push", "-q", &name]));
+    lab.put("b.yaml", &from(&name, "find /deep /moved /home | sort; cat /same"));
+    assert_eq!(output(&lab), "/deep\n/deep/g\n/home\n/home/app\n/moved\nown\n");
+    let archive = lab.dir.join("made.tar");
+    done(&lab.cli(&["image", "save", "--format", "oci-archive", "-o", shown(&archive), &name]));
+    let skopeo = Command::new("skopeo")
+        .args(["copy", "-q", "--insecure-policy", &format!("oci-archive:{}", shown(&archive))])
+        .arg(format!("dir:{}", shown(&lab.dir.join("skopeo"))))
+        .output();
+    done(&skopeo.unwrap());
     // What cannot be.
     refused(&lab.cli(&["commit", "-c", "RUN x", "a-a-1", "local/made:2"]), "cannot read the change \"RUN x\"");
     refused(&lab.cli(&["commit", "a-a-1", "UPPER"]), "write [REGISTRY/]REPOSITORY[:TAG]");

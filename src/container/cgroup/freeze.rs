@@ -1,11 +1,12 @@
 //! All processes of a container held still for a moment.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Cgroups, PAUSE};
+use super::{Cgroups, PAUSE, collect_pids};
 use crate::model::ContainerId;
 
 impl Cgroups {
@@ -49,5 +50,6 @@ impl Cgroups {
 
 /// On hybrid machines a hierarchy may have the folder without anybody in it.
 fn has_processes(folder: &Path) -> bool {
-    fs::read_to_string(folder.join("cgroup.procs")).is_ok_and(|text| !text.trim().is_empty())
+    let mut pids = BTreeSet::new();
+    collect_pids(folder, &mut pids).is_ok() && !pids.is_empty()
 }

@@ -4,13 +4,13 @@
 //! order ─▶ descriptors of the host's /proc ─▶ the container's mounts and root ─▶ its users ─▶ pack: standard output
 //!                                                                                   └───────▶ unpack: the rest of the socket
 //! ```
-//! It executes nothing and makes no process. It cannot be traced, is not in the container's PID namespace, and holds two descriptors of
-//! the host: the socket, and standard output. Paths are resolved by the kernel with the container's root as `/`, and from there no link
+//! It executes nothing and makes no process. It cannot be traced, and is not in the container's PID namespace: nothing in there reaches
+//! its descriptors. Paths are resolved by the kernel with the container's root as `/`, and from there no link
 //! leads out, whoever swaps it.
 
 mod place;
 
-use std::io::{self, BufReader, BufWriter, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
@@ -155,7 +155,11 @@ fn unpacked(
         check: &check,
         go_on: &go_on,
     };
-    let from = BufReader::with_capacity(PIECE, daemon);
+    let mut from = BufReader::with_capacity(PIECE, daemon);
+    if let Some(by) = compression(from.fill_buf().map_err(failed("the archive does not come"))?) {
+        let words = format!("the archive is compressed by {by}: decompress it first, as by `{by} -dc`");
+        return Err(CopyFailure::Refused(words));
+    }
     match unpack.run(from) {
         Ok(done) => Ok(CopyDone { files: done.files, bytes: done.bytes }),
         Err(_) if place.ended() => Err(CopyFailure::ContainerEnded),
@@ -171,6 +175,13 @@ fn unpacked(
             Err(CopyFailure::Refused(format!("{error}{cause}")))
         }
     }
+}
+
+/// By its first bytes.
+fn compression(first: &[u8]) -> Option<&'static str> {
+    let known: [(&[u8], &str); 4] =
+        [(&[0x1f, 0x8b], "gzip"), (&[0x28, 0xb5, 0x2f, 0xfd], "zstd"), (b"BZh", "bzip2"), (b"\xfd7zXZ\0", "xz")];
+    known.into_iter().find(|(magic, _)| first.starts_with(magic)).map(|(_, by)| by)
 }
 
 /// Opens below a root: no link in the path leads out of it.
