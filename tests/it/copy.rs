@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::support::lab::{container, ended};
-use crate::support::{Disk, Lab, file, service, with, with_both_runtimes};
+use crate::support::{Disk, Lab, file, host, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
 
@@ -181,10 +181,7 @@ fn a_tar_goes_through_pipes_both_ways() {
     flood.stdout.take().unwrap().read_exact(&mut [0; 1000]).unwrap();
     assert!(ended(flood).status.success());
     lab.wait_for("no helper to be left", |_| {
-        crate::support::host::pids_naming("runtime\0copy")
-            .iter()
-            .all(|pid| !child_of(*pid, lab.daemon_pid()))
-            .then_some(())
+        host::pids_naming("runtime\0copy").iter().all(|pid| !child_of(*pid, lab.daemon_pid())).then_some(())
     });
     lab.finish();
 }
@@ -426,7 +423,7 @@ fn a_container_that_ends_in_the_middle_is_told() {
     let lab = Lab::new();
     let up = || lab.put("a.yaml", &file(&[with("a", IDLE, &["stop_grace_period: 100ms"])]));
     up();
-    lab.running("a-a-1");
+    let a = lab.running("a-a-1");
     let end = || lab.put("a.yaml", &file(&[with("a", IDLE, &["scale: 0"])]));
     let mut header = tar::Header::new_gnu();
     header.set_path("big").unwrap();
@@ -438,6 +435,15 @@ fn a_container_that_ends_in_the_middle_is_told() {
     input.write_all(header.as_bytes()).and_then(|()| input.write_all(&[7; 600_000])).unwrap();
     let there = || inside(&lab, "ls -A /tmp").contains("longshore-cp");
     lab.wait_for("the copy to begin", |_| there().then_some(()));
+    // Who copies is among the container's mounts and in its root, but not among its processes.
+    let helper = host::pids_naming("runtime\0copy").into_iter().find(|pid| child_of(*pid, lab.daemon_pid())).unwrap();
+    let space = |pid: i32, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+    assert_eq!(space(helper, "mnt"), space(a.pid, "mnt"));
+    assert_ne!(space(helper, "pid"), space(a.pid, "pid"));
+    assert!(Path::new(&format!("/proc/{helper}/root/bin/work")).exists());
+    let open = fs::read_dir(format!("/proc/{helper}/fd")).unwrap().flatten().map(|e| fs::read_link(e.path()).unwrap());
+    let open: Vec<String> = open.map(|path| path.display().to_string()).collect();
+    assert!(!open.iter().any(|path| path.contains("longshore-it") && !path.ends_with("/log")), "{open:?}");
     end();
     refused(&ended(copy), "a-a-1: the container ended while files were copied");
     drop(input);

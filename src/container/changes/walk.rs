@@ -10,7 +10,7 @@ use super::lower::{Lower, Was, has, is_whiteout};
 use crate::tree::{Reach, listed};
 
 /// Each level holds a descriptor.
-const DEEPEST: usize = 400;
+const DEEPEST: usize = 200;
 
 /// Something that is not as below.
 pub(super) struct Item {
@@ -76,24 +76,24 @@ impl Walk<'_> {
                 Err(error) => return Err(error.into()),
             };
             let path = if path.is_empty() { name.into_bytes() } else { [path, b"/", name.as_bytes()].concat() };
-            self.one(&held, path, below, items, depth)?;
+            self.one(held, path, below, items, depth)?;
         }
         Ok(())
     }
 
     fn one(
         &self,
-        held: &OwnedFd,
+        held: OwnedFd,
         path: Vec<u8>,
         below: &[usize],
         items: &mut Vec<Item>,
         depth: usize,
     ) -> io::Result<()> {
-        let stat = fstat(held)?;
+        let stat = fstat(&held)?;
         let was = self.lower.was(&path, below)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind != FileType::Directory {
-            let sort = match (is_whiteout(held, &stat, self.reach)?, &was) {
+            let sort = match (is_whiteout(&held, &stat, self.reach)?, &was) {
                 (true, Was::Nothing) => return Ok(()),
                 (true, _) => Sort::Gone,
                 // Made so that something can be mounted on it.
@@ -106,7 +106,8 @@ impl Walk<'_> {
         }
         let dir = self.reach.reopen(held.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
         let first = items.len();
-        let opaque = has(held, self.reach, "trusted.overlay.opaque", Some(b"y"))?;
+        let opaque = has(&held, self.reach, "trusted.overlay.opaque", Some(b"y"))?;
+        drop(held);
         let (sort, below) = match &was {
             Was::Nothing => (Sort::New, &[][..]),
             Was::Other => (Sort::Replaced, &[][..]),

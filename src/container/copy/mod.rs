@@ -92,12 +92,33 @@ impl From<CopyFailure> for CopyError {
 
 /// A helper at work. Dropped, it is ended.
 struct Copying {
-    helper: Child,
+    out: Option<ChildStdout>,
     reports: BufReader<OwnedReadHalf>,
     /// The first process of a container that runs.
     init: Option<Process>,
-    _turn: Option<OwnedMutexGuard<()>>,
-    _place: SemaphorePermit<'static>,
+    _helper: Helper,
+}
+
+/// What is given back once the helper has ended: the container's turn, and the place.
+struct Held(Option<OwnedMutexGuard<()>>, SemaphorePermit<'static>);
+
+/// The process.
+struct Helper(Option<(Child, Held)>);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let Some((mut child, held)) = self.0.take() else { return };
+        // One that has ended does not mind.
+        let _ = child.start_kill();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                // Until then it has the container's root mounted: nobody else may.
+                let _ = child.wait().await;
+                let Held(turn, place) = held;
+                drop((turn, place));
+            });
+        }
+    }
 }
 
 impl Containers {
@@ -108,7 +129,7 @@ impl Containers {
         work: CopyWork,
     ) -> Result<BoxStream<'static, Result<Vec<u8>, CopyError>>, CopyError> {
         let (mut copying, sending) = self.begin(id, work).await?;
-        let out = copying.helper.stdout.take();
+        let out = copying.out.take();
         let out = out.ok_or_else(|| helper("the helper has no output")(io::ErrorKind::BrokenPipe.into()))?;
         // Nothing more is said to it; its end of the socket stays open as long as this does.
         Ok(stream::unfold(Some((copying, sending, out)), next).boxed())
@@ -162,7 +183,9 @@ impl Containers {
     async fn begin(&self, id: &ContainerId, work: CopyWork) -> Result<(Copying, OwnedWriteHalf), CopyError> {
         let room = ROOM.try_acquire().map_err(|_| CopyError::TooMany)?;
         let (place, init, turn) = self.place(id).await?;
-        let (child, mut socket) = self.copier()?;
+        let (mut child, mut socket) = self.copier()?;
+        let out = child.stdout.take();
+        let helping = Helper(Some((child, Held(turn, room))));
         let order = CopyOrder { place, work };
         let json = serde_json::to_vec(&order).map_err(|e| helper("the helper was not told what to do")(e.into()))?;
         let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
@@ -176,7 +199,7 @@ impl Containers {
         }
         let (reading, sending) = socket.into_split();
         let reports = BufReader::new(reading);
-        let mut copying = Copying { helper: child, reports, init, _turn: turn, _place: room };
+        let mut copying = Copying { out, reports, init, _helper: helping };
         match timeout(LIMIT, last(&mut copying.reports)).await {
             Ok(report) => match report? {
                 CopyReport::Ready => Ok((copying, sending)),
