@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::support::lab::{container, ended};
@@ -176,6 +177,24 @@ fn a_tar_goes_through_pipes_both_ways() {
     refused(&ended(copy), "the tar archive is refused: it ends inside");
     let leftover = done(&lab.cli(&["exec", "a-b-1", "find", "/tmp"]));
     assert!(!leftover.contains("longshore-cp") && !leftover.contains("big"), "{leftover}");
+    // A client that is killed in the middle leaves nothing behind, on neither side.
+    let mut copy = lab.client(&["cp", "-", "a-b-1:/tmp"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = copy.stdin.take().unwrap();
+    input.write_all(&tar[..1_000_000]).unwrap();
+    let drafts = || done(&lab.cli(&["exec", "a-b-1", "ls", "-A", "/tmp/data"])).contains("longshore-cp");
+    lab.wait_for("the copy to begin", |_| drafts().then_some(()));
+    copy.kill().unwrap();
+    copy.wait().unwrap();
+    lab.wait_for("the copy to be cleared away", |_| (!drafts()).then_some(()));
+    drop(input);
+    inside(&lab, "truncate -s 900G /endless");
+    let out = lab.dir.join("out");
+    fs::create_dir(&out).unwrap();
+    let copy = lab.client(&["cp", "a-a-1:/endless", shown(&out)]).stderr(Stdio::piped()).spawn().unwrap();
+    lab.wait_for("the copy to begin", |_| (fs::read_dir(&out).unwrap().count() == 1).then_some(()));
+    host::signal(i32::try_from(copy.id()).unwrap(), Signal::SIGINT);
+    refused(&ended(copy), "given up");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
     // A client that leaves, and a reader that does.
     let mut flood = lab.client(&["cp", "a-a-1:/data/big", "-"]).stdout(Stdio::piped()).spawn().unwrap();
     flood.stdout.take().unwrap().read_exact(&mut [0; 1000]).unwrap();
@@ -379,6 +398,9 @@ fn owners_are_those_that_a_container_with_users_of_its_own_sees() {
         &lab.cli(&["cp", "-a", shown(&tree.join("one")), "a-a-1:/home"]),
         "/home/one in the container cannot be written",
     );
+    done(&lab.cli(&["commit", "a-a-1", "local/owned:1"]));
+    let saved = lab.cli(&["image", "save", "local/owned:1"]).stdout;
+    assert!(!saved.is_empty());
     let listed = lab.cli(&["export", "a-a-1"]).stdout;
     let mut archive = tar::Archive::new(listed.as_slice());
     let owner =
@@ -564,9 +586,8 @@ fn a_daemon_that_is_killed_does_not_leave_a_container_held_still() {
     // As it would be in the middle of a commit.
     fs::write(lab.data().join("containers").join(&a.id).join("paused"), "").unwrap();
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", a.pid)).unwrap();
-    let place = |name: &str| {
-        cgroup.lines().find_map(|l| l.splitn(3, ':').nth(2).filter(|_| l.splitn(3, ':').nth(1) == Some(name)))
-    };
+    let place =
+        |name: &str| cgroup.lines().find_map(|l| l.splitn(3, ':').nth(2).filter(|_| l.split(':').nth(1) == Some(name)));
     let (file, held, free) = match place("freezer") {
         Some(path) => (format!("/sys/fs/cgroup/freezer{path}/freezer.state"), "FROZEN", "THAWED"),
         None => (format!("/sys/fs/cgroup{}/cgroup.freeze", place("").unwrap()), "1", "0"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::stream::{self, Stream};
 use hyper::body::Bytes;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, openat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat};
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
 
@@ -39,7 +39,12 @@ pub(super) async fn unpack(mut pieces: Pieces, to: &Path, owners: bool) -> Resul
     let work = tokio::task::spawn_blocking(move || run(File::from(OwnedFd::from(reading)), &to, owners));
     let mut broken = None;
     loop {
-        match pieces.next().await {
+        // A piece that is given up is not wanted any more.
+        let piece = tokio::select! {
+            piece = pieces.next() => piece,
+            _ = tokio::signal::ctrl_c() => Err(Failure::Said("given up: what was copied so far is not all".to_owned())),
+        };
+        match piece {
             // Who does not take it has failed, and says why.
             Ok(Some(piece)) => match writing.write_all(&piece).await {
                 Ok(()) => {}
@@ -94,10 +99,14 @@ pub(super) fn pack(
     let whole = follow || text.ends_with(b"/") || text.ends_with(b"/.");
     let flags = if whole { OFlags::PATH } else { OFlags::PATH | OFlags::NOFOLLOW };
     let held = openat(CWD, source, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|e| cannot(e.into()))?;
-    let folder = rustix::fs::fstat(&held).map_err(|e| cannot(e.into()))?;
-    let folder = rustix::fs::FileType::from_raw_mode(folder.st_mode) == rustix::fs::FileType::Directory;
-    if text.ends_with(b"/") && !folder {
-        return Err(Failure::Said(format!("{} is no folder", source.display())));
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&held).map_err(|e| cannot(e.into()))?.st_mode);
+    match kind {
+        FileType::Socket => {
+            return Err(Failure::Said(format!("{} is a socket, which cannot be copied", source.display())));
+        }
+        FileType::Directory => {}
+        _ if text.ends_with(b"/") => return Err(Failure::Said(format!("{} is no folder", source.display()))),
+        _ => {}
     }
     let name = name(source);
     let (pieces, fault) = upload::pieces(source.display().to_string(), move |to| {

@@ -39,6 +39,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// So long a container may be busy otherwise: starting, ending, being copied from.
 const TURN: Duration = Duration::from_secs(15);
 const PIECE: usize = 256 << 10;
+/// For a helper whose streams are closed to end by itself.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Why files were not copied.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +110,12 @@ struct Helper(Option<(Child, Held)>);
 impl Drop for Helper {
     fn drop(&mut self) {
         let Some((mut child, held)) = self.0.take() else { return };
-        // One that has ended does not mind.
-        let _ = child.start_kill();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                // Its streams are closed: it takes away what is half made, and ends.
+                if timeout(GRACE, child.wait()).await.is_err() {
+                    let _ = child.start_kill();
+                }
                 // Until then it has the container's root mounted: nobody else may.
                 let _ = child.wait().await;
                 let Held(turn, place) = held;

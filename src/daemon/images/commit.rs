@@ -55,6 +55,7 @@ impl ImageWork {
                 (Err(error), Ok(()) | Err(None)) => return Err(refused(&error)),
             };
             drop(given_up);
+            tracing::info!(container = id.short(), digest, "an image was made of a container");
             Ok(Loaded { images: vec![LoadedImage { image: name.map(|name| name.to_string()), digest }] })
         };
         Ok(Job { progress: Box::new(ImageProgress::default), outcome: outcome.boxed() })
