@@ -19,6 +19,7 @@
 //! | [`host`] | `LinuxHost`: joins the rooms' views into one, one arm per action |
 //! | [`image`] | registry client, content store, layer extraction |
 //! | [`untar`] | reads tar archives, strictly |
+//! | `tree` | trees of files as tar archives, both ways |
 //! | [`rootfs`] | overlay mounts |
 //! | [`container`] | bundle, OCI runtime spec, the link to the shim |
 //! | [`shim`] | the role that is the parent of a container |
@@ -61,5 +62,6 @@ pub mod shim;
 pub mod source;
 pub mod spec;
 pub mod store;
+mod tree;
 pub mod untar;
 pub mod volume;

@@ -24,7 +24,7 @@ use longshore::api::{Command, Limits, LogRequest, Stream, router, serve_tcp};
 use longshore::model::Timestamp;
 use longshore::reconcile::view::{Event, View};
 use serde_json::Value;
-use served::{Logs, doors, event, id, line, read_until, serve, serve_with, view, within};
+use served::{Logs, Served, doors, event, id, line, read_until, serve, serve_with, view, within};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -238,6 +238,54 @@ async fn logs_are_records_or_bytes_and_can_be_followed() {
     drop(send);
     let mut rest = Vec::new();
     within(stream.read_to_end(&mut rest)).await.unwrap();
+}
+
+/// Asks by hand; the whole answer.
+async fn asked(served: &Served, request: &str) -> String {
+    let mut connection = served.connect().await;
+    connection.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within(connection.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn files_are_a_stream_that_is_whole_or_says_why_not() {
+    let served = serve();
+    let get = |path: &str, te: &str| {
+        format!(
+            "GET /api/v1/containers/shop-web-2/archive?path={path} HTTP/1.1\r\nHost: x\r\nConnection: close{te}\r\n\r\n"
+        )
+    };
+    let whole = asked(&served, &get("/file", "")).await;
+    assert!(whole.starts_with("HTTP/1.1 200") && whole.contains("application/x-tar"), "{whole}");
+    assert!(whole.ends_with("5\r\nbytes\r\n0\r\n\r\n"), "{whole}");
+    let cut = asked(&served, &get("/broken", "")).await;
+    assert!(!cut.ends_with("0\r\n\r\n"), "not to be taken for a whole one: {cut}");
+    let told = asked(&served, &get("/broken", "\r\nTE: trailers")).await;
+    assert!(
+        told.contains("trailer: longshore-error") && told.ends_with("0\r\nlongshore-error: it ended: 100%25\r\n\r\n"),
+        "{told}"
+    );
+    for bad in ["", "%00", &"x".repeat(5000)] {
+        let refused = asked(&served, &get(bad, "")).await;
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    }
+    let put = |path: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "PUT /api/v1/containers/shop-web-2/archive?path={path}&place=true HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        )
+    };
+    // Larger than any other body may be.
+    let taken = asked(&served, &put("/file", &"x".repeat(2 << 20))).await;
+    assert!(taken.contains(r#"{"container":"shop-web-2","files":1,"bytes":2097152}"#), "{taken}");
+    let full = asked(&served, &put("/full", &"x".repeat(2 << 20))).await;
+    assert!(full.starts_with("HTTP/1.1 409") && full.contains("shop-web-2: no space is left there"), "{full}");
+    let changes = served.get("/api/v1/containers/shop-web-2/changes").await.json();
+    assert_eq!(changes, serde_json::json!([{"path": "/a", "kind": "added"}]));
+    assert_eq!(served.get("/api/v1/containers/none/changes").await.status, 404);
 }
 
 #[tokio::test]

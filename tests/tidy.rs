@@ -11,15 +11,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("source", &["model", "spec"]),
     ("reconcile", &["model", "spec", "plan", "source"]),
     ("untar", &[]),
+    ("tree", &["untar"]),
     ("image", &["model", "untar"]),
     ("rootfs", &["model"]),
     ("logs", &["model"]),
     ("network", &["model"]),
     ("volume", &["model", "untar"]),
     ("secret", &[]),
-    ("container", &["model", "rootfs", "logs"]),
+    ("container", &["model", "rootfs", "logs", "tree"]),
     ("shim", &["model", "container", "rootfs", "logs", "network"]),
-    ("runtime", &["model", "container", "volume"]),
+    ("runtime", &["model", "container", "rootfs", "tree", "volume"]),
     ("store", &["model"]),
     (
         "host",
@@ -39,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("api", &["model", "reconcile"]),
-    ("cli", &["model", "api", "secret"]),
+    ("cli", &["model", "api", "secret", "tree"]),
     ("daemon", &["*"]),
 ];
 

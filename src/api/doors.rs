@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ExecDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
+use super::{Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 
@@ -21,6 +21,8 @@ pub struct Doors {
     pub numbers: Arc<dyn Numbers>,
     /// Commands in containers.
     pub execs: Arc<dyn ExecDoor>,
+    /// Files of containers.
+    pub files: Arc<dyn FileDoor>,
     /// The images, and what can be done with them.
     pub images: Arc<dyn ImageDoor>,
     /// The volumes, and what can be done with them.

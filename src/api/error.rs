@@ -22,6 +22,8 @@ pub(super) enum ApiError {
     #[error("{name:?} could be {}", candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
     #[error("{message}")]
+    NoFile { message: String },
+    #[error("{message}")]
     BadRequest { message: String },
     #[error("the request's body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
@@ -62,6 +64,7 @@ impl ApiError {
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NoContainer { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
             Self::NoReplica { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
+            Self::NoFile { .. } => (StatusCode::NOT_FOUND, "no_such_file"),
             Self::NoNetwork { .. } => (StatusCode::NOT_FOUND, "no_such_network"),
             Self::Ambiguous { .. } => (StatusCode::CONFLICT, "ambiguous"),
             Self::BadRequest { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
@@ -104,6 +107,7 @@ impl ApiError {
             Self::Work(refusal) => refusal.hint.as_deref(),
             Self::NoReplica { .. } => Some("`longshore ps -a` lists the containers"),
             Self::Method { .. }
+            | Self::NoFile { .. }
             | Self::BadRequest { .. }
             | Self::TooLarge { .. }
             | Self::ForeignOrigin { .. }

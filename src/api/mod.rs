@@ -14,6 +14,7 @@
 //! | `error` | how every refusal looks |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
+//! | `files/` | files of containers |
 //! | `images/` | images, and long work on them |
 //! | `volumes/` | volumes, archives and copies of them |
 //! | `wire/` | the formats |
@@ -27,6 +28,7 @@ mod error;
 mod events;
 mod exec;
 mod feed;
+mod files;
 mod find;
 mod guard;
 mod health;
@@ -53,6 +55,7 @@ pub mod wire;
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
 pub use exec::{ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession};
+pub use files::{FAULT, FileAnswer, FileDoor, FileRefusal, ReadFiles, WriteFiles, WrittenFiles};
 pub use images::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 pub use metrics::{Kind as MetricKind, Metric};
 pub use numbers::Numbers;

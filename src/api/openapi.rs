@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{images, secrets, volumes, wire};
+use super::{files, images, secrets, volumes, wire};
 
 pub(super) async fn show() -> Json<Value> {
     Json(document())
@@ -102,6 +102,9 @@ fn operations() -> Vec<Operation> {
             Ask::Json(of::<wire::ExecAsk>),
             Answer::Json(of::<wire::ExecStarted>),
         ),
+    ];
+    all.extend(files::operations());
+    all.extend([
         get(
             "/api/v1/containers/{name}/stats",
             "What a container uses, or all containers of a service; with stream=true a record for each interval",
@@ -164,7 +167,7 @@ fn operations() -> Vec<Operation> {
             Ask::Json(of::<wire::LogoutAsk>),
             Answer::Json(of::<wire::LoggedOut>),
         ),
-    ];
+    ]);
     all.extend(images::operations());
     all.extend(volumes::operations());
     all.extend(secrets::operations());
@@ -178,8 +181,8 @@ pub(super) fn document() -> Value {
     let error = of::<wire::ErrorBody>(&mut generator);
     let mut paths: Map<String, Value> = Map::new();
     for op in operations() {
-        let path = paths.entry(op.path).or_insert_with(|| json!({}));
-        path[op.method] = describe(&op, &error, &mut generator);
+        let methods = paths.entry(op.path).or_insert_with(|| json!({}));
+        methods[op.method] = describe(&op, &error, &mut generator);
     }
     json!({
         "openapi": "3.1.0",

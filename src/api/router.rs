@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, health, images, logs, metrics, networks, numbers, openapi, plan,
+    Doors, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
     registries, secrets, status, system, version, volumes,
 };
 
@@ -21,6 +21,9 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/containers/{name}", get(containers::show)),
         ("/api/v1/containers/{name}/logs", get(logs::of_name)),
         ("/api/v1/containers/{name}/exec", post(exec::start)),
+        ("/api/v1/containers/{name}/archive", get(files::read).put(files::write)),
+        ("/api/v1/containers/{name}/export", get(files::export)),
+        ("/api/v1/containers/{name}/changes", get(files::changes)),
         ("/api/v1/containers/{name}/stats", get(numbers::of_name)),
         ("/api/v1/containers/{name}/top", get(numbers::top)),
         ("/api/v1/networks", get(networks::list)),
@@ -48,6 +51,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/images/save", get(images::save)),
         ("/api/v1/images/load", post(images::load)),
         ("/api/v1/images/import", post(images::import)),
+        ("/api/v1/images/commit", post(images::commit)),
         ("/api/v1/system/df", get(system::df)),
         ("/api/v1/volumes", get(volumes::list).post(volumes::create)),
         ("/api/v1/volumes/prune", post(volumes::prune)),
@@ -62,9 +66,10 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
     ]
 }
 
-/// Whether a request to this path is a stream of any size.
+/// Routes whose request is a stream of any size.
 pub(super) fn streamed(path: &str) -> bool {
-    matches!(path, "/api/v1/images/load" | "/api/v1/images/import") || volumes::streamed(path)
+    let archive = || path.strip_prefix("/api/v1/containers/").is_some_and(|rest| rest.ends_with("/archive"));
+    ["/api/v1/images/load", "/api/v1/images/import"].contains(&path) || archive() || volumes::streamed(path)
 }
 
 /// All routes on what the daemon handed in.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
+use super::image::commit::CommitArgs;
 use super::network::NetworkCommand;
 use super::secret::SecretCommand;
 use super::system::SystemCommand;
@@ -44,6 +46,14 @@ pub(super) enum Command {
     Top(TopArgs),
     /// Execute a command in a container
     Exec(ExecArgs),
+    /// Copy files between a container and this machine
+    Cp(CpArgs),
+    /// List what a container changed in its root
+    Diff(DiffArgs),
+    /// Write the root of a container as a tar
+    Export(ExportArgs),
+    /// Make an image of a container
+    Commit(CommitArgs),
     /// Show what is being done and what waits for what
     Plan(PlanArgs),
     /// Check a folder of state files, or one file, without a daemon
@@ -325,6 +335,10 @@ mod tests {
           stats    Show what containers use, again and again
           top      List the processes of containers
           exec     Execute a command in a container
+          cp       Copy files between a container and this machine
+          diff     List what a container changed in its root
+          export   Write the root of a container as a tar
+          commit   Make an image of a container
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON

@@ -10,9 +10,9 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, Limited, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, UPGRADE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, TE, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +20,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use crate::api::FAULT;
 use crate::api::wire::ErrorBody;
 use crate::api::wire::frame::PROTOCOL;
 
@@ -123,22 +124,12 @@ impl Client {
     }
 
     /// The same, to a place that takes it as its own.
-    pub(super) async fn put(
+    pub(super) async fn put_lines(
         &self,
         path: &str,
         bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<Lines, Failure> {
         Ok(self.cut(self.ask(Method::PUT, path, Outgoing::stream(bytes), PATIENCE).await?))
-    }
-
-    /// The same, for what is answered in whole.
-    pub(super) async fn put_whole<T: DeserializeOwned>(
-        &self,
-        path: &str,
-        bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-        wait: Duration,
-    ) -> Result<T, Failure> {
-        self.whole(self.ask(Method::PUT, path, Outgoing::stream(bytes), wait).await?).await
     }
 
     /// Removes what is there, and waits for it, `wait` at most.
@@ -150,6 +141,19 @@ impl Client {
     pub(super) async fn download(&self, path: &str) -> Result<Pieces, Failure> {
         let response = self.ask(Method::GET, path, Outgoing::nothing(), SILENCE).await?;
         Ok(Pieces { body: response.into_body(), from: self.socket.clone() })
+    }
+
+    /// Sends an archive as it comes, and reads the whole answer, which may come before all was sent.
+    pub(super) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (enough, answered) = tokio::sync::oneshot::channel::<()>();
+        let body = Outgoing::stream(bytes.take_until(answered));
+        let response = self.send(Method::PUT, path, body).await?;
+        drop(enough);
+        self.whole(self.checked(response).await?).await
     }
 
     /// Asks, and hands out the answer line by line as it comes.
@@ -170,7 +174,10 @@ impl Client {
         wait: Duration,
     ) -> Result<Response<Incoming>, Failure> {
         let silent = |_| Failure::Silent { path: self.socket.clone(), seconds: wait.as_secs() };
-        let response = timeout(wait, self.send(method, path, body)).await.map_err(silent)??;
+        self.checked(timeout(wait, self.send(method, path, body)).await.map_err(silent)??).await
+    }
+
+    async fn checked(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
         if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
@@ -188,7 +195,8 @@ impl Client {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // Ends with the connection; what goes wrong on it is seen by the one who reads the answer.
         tokio::spawn(connection.with_upgrades());
-        let request = Request::builder().method(method).uri(path).header(HOST, "longshore").body(body.bytes);
+        let request = Request::builder().method(method).uri(path).header(HOST, "longshore").header(TE, "trailers");
+        let request = request.body(body.bytes);
         let mut request = request.map_err(|err| self.strange(err.to_string()))?;
         request.headers_mut().extend(body.kind.map(|kind| (CONTENT_TYPE, kind)));
         if body.frames {
@@ -283,16 +291,35 @@ impl Pieces {
         loop {
             let silent = |_| Failure::Silent { path: self.from.clone(), seconds: SILENCE.as_secs() };
             match timeout(SILENCE, self.body.frame()).await.map_err(silent)? {
-                Some(frame) => {
-                    // Trailers: there are none that mean anything.
-                    if let Ok(bytes) = frame.map_err(|err| Failure::Broken { err })?.into_data() {
-                        return Ok(Some(bytes));
-                    }
-                }
+                Some(frame) => match frame.map_err(|err| Failure::Broken { err })?.into_data() {
+                    Ok(bytes) => return Ok(Some(bytes)),
+                    Err(frame) => said(frame.trailers_ref())?,
+                },
                 None => return Ok(None),
             }
         }
     }
+}
+
+/// An answer that breaks off says why in a trailer.
+fn said(trailers: Option<&HeaderMap>) -> Result<(), Failure> {
+    match trailers.and_then(|trailers| trailers.get(FAULT)) {
+        Some(fault) => Err(Failure::Said(plain(fault.as_bytes()))),
+        None => Ok(()),
+    }
+}
+
+/// Percent escapes read again.
+fn plain(text: &[u8]) -> String {
+    let (mut bytes, mut at) = (Vec::with_capacity(text.len()), 0);
+    while let Some(byte) = text.get(at) {
+        let digits = text.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| *byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(meant) => (bytes.push(meant), at += 3),
+            None => (bytes.push(*byte), at += 1),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A name as one part of a path or as a value of a query.

@@ -8,6 +8,7 @@ mod args;
 mod check;
 mod client;
 mod confirm;
+mod copy;
 mod download;
 mod events;
 mod exec;
@@ -126,6 +127,10 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Stats(args) => wait_for(stats::run(&Client::new(socket), &args, out)),
         Command::Top(args) => wait_for(top::run(&Client::new(socket), &args, out)),
         Command::Exec(args) => wait_for(exec::run(&Client::new(socket), args, out)),
+        Command::Cp(args) => wait_for(copy::run(&Client::new(socket), &args, out)),
+        Command::Diff(args) => wait_for(copy::diff(&Client::new(socket), &args, out)),
+        Command::Export(args) => wait_for(copy::export(&Client::new(socket), &args, out)),
+        Command::Commit(args) => wait_for(image::commit::run(&Client::new(socket), args, out)),
         Command::Inspect(args) => wait_for(inspect::run(&Client::new(socket), &args, out)),
         Command::Image(command) => wait_for(image::run(&Client::new(socket), command, out)),
         Command::Network(command) => wait_for(network::run(&Client::new(socket), &command, out)),

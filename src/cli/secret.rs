@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use futures_util::stream;
 use hyper::body::Bytes;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::Exit;
@@ -109,7 +110,13 @@ async fn set(client: &Client, args: &SetArgs, out: &mut Out) -> Result<Exit, Fai
     }
     let body = stream::iter([Ok(Bytes::copy_from_slice(&secret))]);
     let path = format!("/api/v1/secrets/{}", percent(&args.name));
-    let set: SecretName = client.put_whole(&path, body, PATIENCE).await?;
+    let silent = |_| {
+        said(&format!(
+            "the daemon did not answer within {} s; `longshore secret ls` says whether it was set",
+            PATIENCE.as_secs()
+        ))
+    };
+    let set: SecretName = timeout(PATIENCE, client.put(&path, body)).await.map_err(silent)??;
     out.text(&format!("the secret {} is kept\n", printable(&set.name)))?;
     Ok(Exit::Fine)
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{self, Stream};
 use hyper::body::Bytes;
-use tokio::sync::mpsc::{self, Sender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::failure::Failure;
 
@@ -59,9 +59,7 @@ type Reading = Box<dyn FnOnce(&mut Pieces) -> io::Result<()> + Send>;
 
 /// Begins to read.
 pub(super) fn open(source: Source<'_>) -> Result<(impl Stream<Item = io::Result<Bytes>> + use<>, Fault), Failure> {
-    let (send, pieces) = mpsc::channel(AHEAD);
-    let fault = Fault::default();
-    let (told, name) = (fault.clone(), name(source));
+    let name = name(source);
     let read: Reading = match source {
         Source::Stdin => Box::new(|to| copy(&mut io::stdin().lock(), to)),
         Source::File(path) => {
@@ -73,6 +71,18 @@ pub(super) fn open(source: Source<'_>) -> Result<(impl Stream<Item = io::Result<
             Box::new(move |to| pack(&path, to))
         }
     };
+    let (pieces, fault) = pieces(name, read)?;
+    Ok((stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) }), fault))
+}
+
+/// What `read` writes, as it writes it.
+pub(super) fn pieces(
+    name: String,
+    read: impl FnOnce(&mut Pieces) -> io::Result<()> + Send + 'static,
+) -> Result<(Receiver<io::Result<Bytes>>, Fault), Failure> {
+    let (send, pieces) = mpsc::channel(AHEAD);
+    let fault = Fault::default();
+    let told = fault.clone();
     let reading = move || {
         let mut to = Pieces { send, piece: Vec::with_capacity(PIECE) };
         if let Err(err) = read(&mut to).and_then(|()| to.flush()) {
@@ -84,7 +94,7 @@ pub(super) fn open(source: Source<'_>) -> Result<(impl Stream<Item = io::Result<
         }
     };
     std::thread::Builder::new().name("reader".to_owned()).spawn(reading).map_err(Failure::Runtime)?;
-    Ok((stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) }), fault))
+    Ok((pieces, fault))
 }
 
 fn name(source: Source<'_>) -> String {
@@ -105,7 +115,7 @@ fn pack(folder: &Path, to: &mut Pieces) -> io::Result<()> {
 }
 
 /// Collects bytes into pieces and sends each; waits where the daemon is slower.
-struct Pieces {
+pub(super) struct Pieces {
     send: Sender<io::Result<Bytes>>,
     piece: Vec<u8>,
 }

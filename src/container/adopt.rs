@@ -43,6 +43,9 @@ impl Containers {
                 .push(Warning(format!("container {}: its ids are not known to other daemons: {error}", id.short())));
         }
         let running = matches!(state, ContainerState::Running { .. });
+        if state.alive() {
+            self.0.let_go_if_held(&id);
+        }
         self.know(found.spec, found.stop_signal, found.attached, state);
         if running {
             self.watch(&id);

@@ -4,6 +4,7 @@
 //! emptied and removed.
 
 mod delegation;
+mod freeze;
 mod places;
 
 use std::collections::BTreeSet;

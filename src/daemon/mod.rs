@@ -8,6 +8,7 @@
 
 mod config;
 mod exec;
+mod files;
 mod images;
 mod images_settings;
 mod listen;

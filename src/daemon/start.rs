@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::config::{CgroupDriverFile, Config, DefaultCapabilities, Flags};
 use super::exec::Execs;
+use super::files::Files;
 use super::images::ImageWork;
 use super::listen::{self, ListenError};
 use super::lock::{DirectoryLock, LockError};
@@ -337,6 +338,7 @@ fn doors(
         logs: Arc::new(Output::new(Arc::clone(host))),
         numbers: Arc::new(Machine::new(Arc::clone(host))),
         execs: Arc::new(Execs::new(Arc::clone(host))),
+        files: Arc::new(Files::new(Arc::clone(host))),
         images: Arc::new(work),
         volumes: Arc::new(keeping),
         secrets: Arc::new(secrets),

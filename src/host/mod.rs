@@ -4,6 +4,7 @@
 
 mod apply;
 mod disk;
+mod files;
 mod images;
 mod mount_table;
 mod mounts;

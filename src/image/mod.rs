@@ -55,7 +55,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use crate::untar::TarError;
-pub use archive::{ArchiveError, ArchiveFormat, ImportChanges, Loaded};
+pub use archive::{ArchiveError, ArchiveFormat, CommitChanges, ImportChanges, Loaded};
 pub use config::ImageConfig;
 pub use credentials::{CredentialError, HelperError, Kept, PrivateError, read_private};
 pub use error::{LayerError, OpenError, PullError, StoreError};

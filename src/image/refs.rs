@@ -61,7 +61,7 @@ pub enum Origin {
     Pulled,
     /// From an archive.
     Loaded,
-    /// Made of a root file system.
+    /// Made here: of a root file system, or of a container.
     Imported,
     /// A further name of an image that was here.
     Tagged,

@@ -122,7 +122,7 @@ fn become_command(target: &Target, job: &Job, voice: &Voice, proc: OwnedFd) -> R
     Err(not_executed(program.replace()))
 }
 
-fn be(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
+pub(super) fn be(uid: u32, gid: u32, groups: &[u32]) -> nix::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     match setgroups(&groups.iter().map(|group| Gid::from_raw(*group)).collect::<Vec<_>>()) {
         // A user namespace may forbid further groups; its own one it has anyway.

@@ -1,5 +1,5 @@
 //! Short single-threaded helper calls that must not run in the daemon: `longshore runtime exec` enters a running container, which
-//! forks. (A container is started and followed by its [`shim`](crate::shim), and ended by descriptor and cgroup.)
+//! forks; `longshore runtime copy` reads and writes files in a container, running or not, by the container's own mounts. (A container is started and followed by its [`shim`](crate::shim), and ended by descriptor and cgroup.)
 //!
 //! ```text
 //! helper         order ─▶ the container's init, held ─▶ child ────────────────▶ streams, Started ─▶ waits, signals ─▶ Ended
@@ -16,8 +16,10 @@
 //! | `job` | what is executed, by the container's record and its runtime's configuration |
 //! | `inside` | the steps of the two who enter |
 //! | `files` | configs and secrets, swapped in a container that runs (`longshore runtime files`) |
+//! | `copy/` | files in and out: nothing of the container is executed for it |
 
 mod cgroups;
+mod copy;
 mod exec;
 mod files;
 mod inside;
@@ -32,6 +34,7 @@ pub fn main(args: &[String]) -> ExitCode {
     match args.first().map(String::as_str) {
         Some("exec") => exec::main(),
         Some("files") => files::main(),
+        Some("copy") => copy::main(),
         _ => ExitCode::FAILURE,
     }
 }

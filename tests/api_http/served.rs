@@ -11,12 +11,14 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use longshore::api::wire::{
-    ContainerUsage, CpuUsage, ExecAsk, LoggedIn, LoggedOut, PidUsage, Process, SecretEntry, SecretList, SecretName,
+    ContainerUsage, CpuUsage, ExecAsk, FileChange, FileChangeKind, LoggedIn, LoggedOut, PidUsage, Process, SecretEntry,
+    SecretList, SecretName,
 };
 use longshore::api::{
-    Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, Limits, LogLine, LogRequest,
-    LogSource, LogStream, LoginRefusal, Metric, MetricKind, Numbers, Refusal, RefusalKind, RegistryDoor, Release,
-    Secret, SecretDoor, Stream, router, serve_unix,
+    ByteStream, Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, FileAnswer, FileDoor,
+    FileRefusal, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind, Numbers,
+    ReadFiles, Refusal, RefusalKind, RegistryDoor, Release, Secret, SecretDoor, Stream, WriteFiles, WrittenFiles,
+    router, serve_unix,
 };
 use longshore::model::{
     ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
@@ -152,6 +154,32 @@ impl ExecControl for Told {
     }
     fn resize(&self, rows: u16, columns: u16) {
         self.0.send(format!("size {rows} {columns}\n")).unwrap();
+    }
+}
+
+impl FileDoor for Toy {
+    /// `/broken` breaks off in the middle; anything else is a few bytes.
+    fn read(&self, _: &ContainerId, what: ReadFiles) -> FileAnswer<ByteStream> {
+        let broken = matches!(what, ReadFiles::Path { path, .. } if path == "/broken");
+        let first = stream::once(async { Ok("bytes".into()) });
+        let last = stream::iter(broken.then(|| Err(io::Error::other("it ended: 100%"))));
+        Box::pin(std::future::ready(Ok(first.chain(last).boxed())))
+    }
+    /// Counts what comes; `/full` takes nothing.
+    fn write(&self, _: &ContainerId, how: WriteFiles, mut archive: ByteStream) -> FileAnswer<WrittenFiles> {
+        Box::pin(async move {
+            if how.path == "/full" {
+                return Err(FileRefusal::Refused("no space is left there".into()));
+            }
+            let mut bytes = 0;
+            while let Some(Ok(piece)) = archive.next().await {
+                bytes += piece.len() as u64;
+            }
+            Ok(WrittenFiles { files: 1, bytes })
+        })
+    }
+    fn changes(&self, _: &ContainerId) -> FileAnswer<Vec<FileChange>> {
+        Box::pin(std::future::ready(Ok(vec![FileChange { path: "/a".into(), kind: FileChangeKind::Added }])))
     }
 }
 
@@ -304,6 +332,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         logs,
         numbers: Arc::new(Counted),
         execs: Arc::new(Toy),
+        files: Arc::new(Toy),
         images,
         volumes: Arc::new(crate::volumes::Cellar),
         secrets: Arc::new(Toy),

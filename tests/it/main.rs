@@ -6,6 +6,7 @@
 mod collection;
 mod command_line;
 mod contents;
+mod copy;
 mod exec;
 mod files;
 mod folder;

@@ -2,8 +2,8 @@
 
 use crate::api::openapi::{Answer, Ask, Operation, get, of, post};
 use crate::api::wire::{
-    DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageStep, Loaded, PinAsk, Pinned, PruneAsk, Pruned, PullAsk,
-    Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, TagAsk, Tagged, Verified, VerifyAsk,
+    CommitAsk, DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageStep, Loaded, PinAsk, Pinned, PruneAsk, Pruned,
+    PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, TagAsk, Tagged, Verified, VerifyAsk,
 };
 
 const NAME: &[(&str, &str)] = &[("name", "a name, a digest, or at least four digits of one")];
@@ -86,6 +86,12 @@ pub(in crate::api) fn operations() -> Vec<Operation> {
                 Answer::Lines(LINES, of::<ImageStep<Loaded>>),
             )
         },
+        post(
+            "/api/v1/images/commit",
+            "Makes an image of a container: what it wrote is one more layer over its image",
+            Ask::Json(of::<CommitAsk>),
+            Answer::Lines(LINES, of::<ImageStep<Loaded>>),
+        ),
         get(
             "/api/v1/system/df",
             "What lies on disk, by kind",

@@ -7,10 +7,11 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
 use crate::api::wire::{
-    DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageFinding, ImageProgress, ImportAsk, LoadAsk, Loaded, PinAsk,
-    Pinned, PruneAsk, Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged,
-    Verified, VerifyAsk,
+    CommitAsk, DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImageFinding, ImageProgress, ImportAsk, LoadAsk,
+    Loaded, PinAsk, Pinned, PruneAsk, Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk,
+    TagAsk, Tagged, Verified, VerifyAsk,
 };
+use crate::model::ContainerId;
 
 /// An answer that takes a moment.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Refusal>>;
@@ -57,6 +58,8 @@ pub trait ImageDoor: Send + Sync {
     fn load(&self, ask: LoadAsk, archive: ByteStream) -> Result<Job<Loaded>, Refusal>;
     /// Makes an image from an archive of files.
     fn import(&self, ask: ImportAsk, archive: ByteStream) -> Result<Job<Loaded>, Refusal>;
+    /// Makes an image of a container.
+    fn commit(&self, id: &ContainerId, ask: CommitAsk) -> Result<Job<Loaded>, Refusal>;
     /// What lies on disk; each thing by itself only where that is asked for.
     fn disk_use(&self, items: bool) -> Answer<'_, DiskUse>;
 }

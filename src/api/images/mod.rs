@@ -4,6 +4,7 @@
 //! is given up when its client goes away.
 
 mod ask;
+mod commit;
 mod describe;
 mod door;
 mod job;
@@ -18,6 +19,7 @@ mod verify;
 pub use door::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 
 pub(super) use ask::json;
+pub(super) use commit::commit;
 pub(super) use describe::operations;
 pub(super) use job::{Upload, lines};
 pub(super) use load::{import, load};

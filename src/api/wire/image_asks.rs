@@ -113,3 +113,33 @@ pub struct ImportAsk {
     /// Its platform; without it, this machine's.
     pub platform: Option<String>,
 }
+
+/// Make an image of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommitAsk {
+    /// A container by name or id, or a service.
+    pub container: String,
+    /// Which replica of a service; where it is left out, the first one that runs.
+    #[serde(default)]
+    pub index: Option<u32>,
+    /// The image's name; where it is left out, it has none.
+    #[serde(default)]
+    pub image: Option<String>,
+    /// Lines of a Dockerfile that say how to run it: CMD, ENTRYPOINT, ENV, USER, WORKDIR and the like.
+    #[serde(default)]
+    pub changes: Vec<String>,
+    /// A note for its history.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// Who made it.
+    #[serde(default)]
+    pub author: Option<String>,
+    /// Hold the container still meanwhile; so it is where this is left out.
+    #[serde(default = "yes")]
+    pub pause: bool,
+}
+
+fn yes() -> bool {
+    true
+}

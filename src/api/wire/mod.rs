@@ -6,6 +6,7 @@ mod disk;
 mod error;
 mod event;
 mod exec;
+mod files;
 pub mod frame;
 mod health;
 mod image;
@@ -28,10 +29,12 @@ pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
 pub use exec::{ExecAsk, ExecExit, ExecStarted, TerminalSize};
+pub use files::{Copied, FileChange, FileChangeKind};
 pub use health::{Confirmed, Health, Looked, Version};
 pub use image::{Image, ImageState};
 pub use image_asks::{
-    ArchiveForm, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk, VerifyAsk,
+    ArchiveForm, CommitAsk, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk,
+    VerifyAsk,
 };
 pub use image_list::{HistoryEntry, ImageDetails, ImageEntry, LayerEntry};
 pub use image_steps::{

@@ -56,7 +56,7 @@ async fn send(client: &Client, path: &str, from: Source<'_>, quiet: bool, out: &
     sent.map_err(|failure| fault.or(failure))
 }
 
-fn line(loaded: &LoadedImage, quiet: bool) -> String {
+pub(super) fn line(loaded: &LoadedImage, quiet: bool) -> String {
     let digest = printable(&loaded.digest);
     match &loaded.image {
         _ if quiet => format!("{digest}\n"),

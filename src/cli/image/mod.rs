@@ -1,8 +1,9 @@
 //! `longshore image …`: one file per kind of work.
 
-mod archive;
+pub(super) mod archive;
 mod args;
 pub(super) mod bars;
+pub(super) mod commit;
 mod history;
 pub(super) mod lines;
 mod ls;

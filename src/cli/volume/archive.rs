@@ -26,7 +26,7 @@ pub(super) async fn import(client: &Client, args: &ImportArgs, out: &mut Out) ->
     let from = upload::source(args.file.as_deref().unwrap_or(Path::new("-")), "FILE")?;
     let (bytes, fault) = upload::open(from)?;
     let query = if args.replace { "?replace=true" } else { "" };
-    let sent = match client.put(&format!("{}/import{query}", path(&args.name)), bytes).await {
+    let sent = match client.put_lines(&format!("{}/import{query}", path(&args.name)), bytes).await {
         Ok(lines) => follow::<ImportedVolume>(lines, Display::new(Way::Load, true, false)).await,
         Err(failure) => Err(failure),
     };

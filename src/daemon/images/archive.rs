@@ -65,7 +65,7 @@ impl ImageWork {
     }
 }
 
-fn refused(error: &ArchiveError) -> Refusal {
+pub(super) fn refused(error: &ArchiveError) -> Refusal {
     let refusal = failed(error);
     if error.permanent() { Refusal { kind: RefusalKind::Invalid, ..refusal } } else { refusal }
 }

@@ -1,6 +1,7 @@
 //! Work on images, for the front doors: the API's trait on the host and the image room.
 
 mod archive;
+mod commit;
 mod disk;
 mod look;
 mod refuse;
@@ -14,13 +15,13 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 
 use crate::api::wire::{
-    DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned, PruneAsk, Pruned,
-    PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, Verified, VerifyAsk,
+    CommitAsk, DiskUse, HistoryEntry, ImageDetails, ImageEntry, ImportAsk, LoadAsk, Loaded, PinAsk, Pinned, PruneAsk,
+    Pruned, PullAsk, Pulled, PushAsk, Pushed, RemoveAsk, RemovedImage, SaveAsk, TagAsk, Tagged, Verified, VerifyAsk,
 };
 use crate::api::{Answer, ByteStream, Findings, ImageDoor, Job, Refusal, RefusalKind};
 use crate::host::LinuxHost;
 use crate::image::{Found, Images};
-use crate::model::{Digest, ImageReference};
+use crate::model::{ContainerId, Digest, ImageReference};
 use crate::reconcile::view::View;
 use refuse::{found, store};
 
@@ -132,6 +133,9 @@ impl ImageDoor for ImageWork {
     }
     fn import(&self, ask: ImportAsk, archive: ByteStream) -> Result<Job<Loaded>, Refusal> {
         self.import_job(ask, archive)
+    }
+    fn commit(&self, id: &ContainerId, ask: CommitAsk) -> Result<Job<Loaded>, Refusal> {
+        self.commit_job(id, ask)
     }
     fn disk_use(&self, items: bool) -> Answer<'_, DiskUse> {
         self.aside(move |this| this.measure(items)).boxed()

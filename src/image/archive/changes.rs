@@ -7,7 +7,20 @@ use crate::image::error::line;
 
 /// Puts the changes into the `config` object of an image, in order.
 pub(super) fn apply(changes: &[String]) -> Result<Map<String, Value>, ArchiveError> {
-    let mut config = Map::new();
+    over(Map::new(), changes)
+}
+
+/// The same over what is there.
+pub(super) fn over(mut config: Map<String, Value>, changes: &[String]) -> Result<Map<String, Value>, ArchiveError> {
+    let says = |word: &str| {
+        changes
+            .iter()
+            .any(|text| text.trim().split(char::is_whitespace).next().unwrap_or("").eq_ignore_ascii_case(word))
+    };
+    // A command of before is the arguments of the entrypoint of before.
+    if says("ENTRYPOINT") && !says("CMD") {
+        config.remove("Cmd");
+    }
     for text in changes {
         one(&mut config, text.trim()).map_err(|why| ArchiveError::Change { text: line(text, 200), why })?;
     }
@@ -33,7 +46,7 @@ fn one(config: &mut Map<String, Value>, text: &str) -> Result<(), String> {
         "WORKDIR" => return Err("a working directory begins with /".into()),
         "USER" => set("User", json!(rest)),
         "STOPSIGNAL" => set("StopSignal", json!(rest)),
-        "ENV" => pairs(rest)?.into_iter().for_each(|(name, value)| env(config, &name, &value)),
+        "ENV" => pairs(rest)?.into_iter().for_each(|(name, value)| env(config, &name, Some(&value))),
         "LABEL" => pairs(rest)?.into_iter().for_each(|(name, value)| put(config, "Labels", &name, json!(value))),
         "EXPOSE" => {
             for port in rest.split_whitespace() {
@@ -125,11 +138,12 @@ fn exposed(text: &str) -> Result<String, String> {
     }
 }
 
-fn env(config: &mut Map<String, Value>, name: &str, value: &str) {
+/// Sets a variable; without a value, takes it away.
+pub(super) fn env(config: &mut Map<String, Value>, name: &str, value: Option<&str>) {
     let Value::Array(all) = config.entry("Env").or_insert_with(|| json!([])) else { return };
     let prefix = format!("{name}=");
     all.retain(|one| !one.as_str().is_some_and(|one| one.starts_with(&prefix)));
-    all.push(json!(format!("{name}={value}")));
+    all.extend(value.map(|value| json!(format!("{name}={value}"))));
 }
 
 fn put(config: &mut Map<String, Value>, key: &str, name: &str, value: Value) {

@@ -10,6 +10,7 @@
 //! compared, and what it may take is bounded by [`super::Limits`] and by the free space.
 
 mod changes;
+mod commit;
 mod feed;
 mod import;
 mod layout;
@@ -22,6 +23,7 @@ mod spool;
 use std::io;
 use std::path::PathBuf;
 
+pub use commit::CommitChanges;
 pub use import::ImportChanges;
 pub use load::Loaded;
 pub use save::ArchiveFormat;

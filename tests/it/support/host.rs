@@ -69,7 +69,7 @@ pub(crate) fn own_ids() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("apart");
     let ids = tempfile::NamedTempFile::new().expect("a file");
-    std::fs::write(ids.path(), "longshore:1000000:1000000\n").expect("written");
+    fs::write(ids.path(), "longshore:1000000:1000000\n").expect("written");
     for target in ["/etc/subuid", "/etc/subgid"] {
         mount(Some(ids.path()), target, none, MsFlags::MS_BIND, none).expect("mounted");
     }
