@@ -186,3 +186,105 @@ fn a_changed_content_is_answered_as_its_file_says(config: &Value) {
     }
     lab.finish();
 }
+
+const FOREVER: &str = "[sh, -c, 'cat /run/secrets/* /f 2>/dev/null; while :; do sleep 1; done']";
+
+#[test]
+fn what_is_wrong_with_a_secret_is_told_and_what_ran_goes_on() {
+    let lab = Lab::new();
+    let text = |definition: &str| {
+        let service = with("a", FOREVER, &["secrets: [s]", "stop_signal: KILL"]);
+        format!("{}secrets: {{s: {definition}}}\n", file(&[service]))
+    };
+    lab.put("shop/key", "hunter2");
+    lab.put("shop/compose.yaml", &text("{file: ./key}"));
+    let before = lab.running("shop-a-1");
+    let warned = lab.problem("anybody on this machine may read the secret \"s\" in \"./key\"");
+    assert_eq!(warned["severity"], "warning");
+    fs::create_dir(lab.state().join("shop/folder")).unwrap();
+    lab.put("shop/large", &"x".repeat((1 << 20) + 1));
+    // Encrypted to another host.
+    let other = Lab::new();
+    let sealed = other.fed(&["secret", "encrypt"], "hunter3");
+    lab.put("shop/sealed.age", &String::from_utf8(sealed.stdout).unwrap());
+    other.finish();
+    lab.put("shop/plain.age", "hunter3");
+    let recipient = lab.cli(&["secret", "recipient"]);
+    let recipient = String::from_utf8(recipient.stdout).unwrap().trim().to_owned();
+    for (definition, said) in [
+        ("{file: ./gone}", "the secret \"s\" is not read from \"./gone\": it does not exist".to_owned()),
+        ("{file: ./folder}", "the secret \"s\" is not read from \"./folder\": it is not a regular file".to_owned()),
+        (
+            "{file: /etc/passwd}",
+            "the secret \"s\" is not read from \"/etc/passwd\": it is outside of the state folder".to_owned(),
+        ),
+        ("{file: ./large}", "the secret \"s\" is not read from \"./large\": it is larger than".to_owned()),
+        ("{file: ./sealed.age}", format!("is encrypted to another key, not to this host's; encrypt it to {recipient}")),
+        ("{file: ./plain.age}", "is not in the age format".to_owned()),
+        ("{environment: NOWHERE}", "the secret \"s\" is the variable \"NOWHERE\", which is not set".to_owned()),
+    ] {
+        lab.put("shop/compose.yaml", &text(definition));
+        let problem = lab.problem(&said);
+        println!("{definition}: {} {}", crate::support::lab::place(&problem), problem["message"]);
+        assert_eq!(problem["severity"], "error", "{definition}");
+        assert!(problem["line"].as_u64().unwrap() > 1, "{problem}");
+        lab.still("shop-a-1", &before);
+    }
+    lab.put("shop/compose.yaml", &text("{file: ./key}"));
+    lab.still("shop-a-1", &before);
+    let status = lab.status().to_string();
+    assert!(!status.contains("hunter") && !lab.log().contains("hunter"));
+    lab.finish();
+}
+
+#[test]
+fn a_secret_that_is_set_later_is_waited_for_and_a_killed_daemon_forgets_none() {
+    let mut lab = Lab::new();
+    let keys = &["secrets: [s]", "stop_signal: KILL", "restart: always", "x-longshore: {on_change: update}"];
+    let text = format!("{}secrets: {{s: {{external: true, name: db}}}}\n", file(&[with("a", FOREVER, keys)]));
+    lab.put("shop.yaml", &text);
+    let held = lab.problem("the secret \"db\" is not there yet");
+    assert_eq!(held["severity"], "held");
+    assert!(held["hint"].as_str().unwrap().contains("longshore secret set db"), "{held}");
+    assert!(lab.fed(&["secret", "set", "db"], "hunter2").status.success());
+    let before = lab.running("shop-a-1");
+    lab.says("shop-a-1", "hunter2");
+    let listed = lab.cli(&["secret", "ls"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("db") && !listed.contains("hunter2"), "{listed}");
+    // It is gone, and kept by who has it.
+    assert!(lab.cli(&["secret", "rm", "db"]).status.success());
+    lab.problem("the secret \"db\" is not there yet");
+    lab.still("shop-a-1", &before);
+    assert!(lab.fed(&["secret", "set", "db"], "hunter2").status.success());
+    lab.no_problems();
+    lab.still("shop-a-1", &before);
+    // The daemon is killed, and the file broken meanwhile: what it was is known, and with it what its secret holds.
+    lab.kill();
+    lab.put("shop.yaml", "services: [");
+    lab.start();
+    lab.still("shop-a-1", &before);
+    crate::support::host::signal(before.pid, nix::sys::signal::Signal::SIGKILL);
+    let again = lab.replaced("shop-a-1", &before);
+    assert_eq!(again.id, before.id);
+    lab.until("its second words", || (lab.output("shop-a-1").matches("hunter2").count() == 2).then_some(()));
+    // Nobody can read it without the host's key.
+    lab.kill();
+    fs::remove_file(lab.data().join("secrets/host.key")).unwrap();
+    lab.put("shop.yaml", &text);
+    lab.start_unready();
+    lab.problem("is encrypted to another key");
+    lab.still("shop-a-1", &again);
+    assert!(lab.log().contains("the host's key") && lab.log().contains("is gone"));
+    for (args, input, said) in [
+        (&["secret", "set", "../x"][..], "x", "is no name for a secret"),
+        (&["secret", "set", "x"], "", "the secret is empty"),
+        (&["secret", "rm", "nobody"], "", "there is no secret \"nobody\" here"),
+        (&["secret", "encrypt", "-r", "age1nobody"], "x", "is no age recipient"),
+    ] {
+        let out = lab.fed(args, input);
+        let words = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.code() == Some(1) && words.contains(said), "{args:?}: {words}");
+    }
+    lab.finish();
+}

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::support::host::own_ids;
 use crate::support::lab::{container, ended};
 use crate::support::{Disk, Lab, file, host, service, with, with_both_runtimes};
 
@@ -375,7 +376,7 @@ fn an_export_has_the_root_and_nothing_of_what_is_mounted() {
 
 #[test]
 fn owners_are_those_that_a_container_with_users_of_its_own_sees() {
-    crate::support::host::own_ids();
+    own_ids();
     let lab = Lab::new();
     lab.put("a.yaml", &file(&[with("a", IDLE, &["userns_mode: auto"])]));
     let a = lab.running("a-a-1");

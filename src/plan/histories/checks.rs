@@ -316,6 +316,12 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
             }
         }
     }
+    for wait in plan.waiting.iter().filter(|wait| matches!(wait.on, WaitingOn::Owner { .. })) {
+        let mut here = observed.containers.values().filter(|c| c.spec.slot == wait.slot);
+        let again =
+            here.any(|c| toy_files::changed(world, c) && wanted(world, &wait.slot).is_some_and(|s| right(world, s, c)));
+        assert!(!again, "{} stays ended although what it sees changed", wait.slot);
+    }
     let waits = |w: &Wait| matches!(w.on, WaitingOn::Held | WaitingOn::NoNetwork(_));
     for wait in plan.waiting.iter().filter(|w| waits(w)) {
         let unknown = world.desired.kept.contains(&wait.slot.project);

@@ -220,8 +220,10 @@ impl Lab {
     /// Waits for a problem whose message or hint says this; the whole problem.
     #[track_caller]
     pub(crate) fn problem(&self, text: &str) -> Value {
-        self.wait_for(&format!("a problem that says {text:?}"), |s| {
-            all_problems(s).into_iter().find(|p| p.to_string().contains(text))
+        // As JSON has it.
+        let text = text.replace('"', "\\\"");
+        self.wait_for(&format!("a problem that says {text}"), |s| {
+            all_problems(s).into_iter().find(|p| p.to_string().contains(&text))
         })
     }
 
