@@ -89,6 +89,10 @@ fn files_go_in_and_out_by_the_rules_of_docker_cp(config: &Value) {
     fs::write(&one, "11\n").unwrap();
     done(&cp(shown(&one), "a-a-1:home/other"));
     assert_eq!(inside(&lab, "cat /home/one /home/other; ls -A /home"), "1\n11\napp\none\nother\n");
+    // A link to a file means that file.
+    inside(&lab, "ln -s /home/other /tmp/alias; echo old > /home/other");
+    done(&cp(shown(&one), "a-a-1:/tmp/alias"));
+    assert_eq!(inside(&lab, "cat /home/other; readlink /tmp/alias"), "11\n/home/other\n");
     // Its own /etc/hosts is a mount, which cannot be replaced but written.
     done(&cp(shown(&one), "a-a-1:/etc/hosts"));
     assert_eq!(inside(&lab, "cat /etc/hosts"), "11\n");
@@ -332,7 +336,10 @@ fn a_container_that_does_not_run_is_copied_from_and_to() {
 #[test]
 fn what_a_container_changed_is_told_as_docker_does() {
     let lab = Lab::new();
-    lab.put("a.yaml", &file(&[with("a", IDLE, &["tmpfs: ['/made/for/tmp']"])]));
+    lab.put(
+        "a.yaml",
+        &file(&[with("a", IDLE, &["tmpfs: ['/made/for/tmp']", "init: true", "devices: ['/dev/null:/some/null']"])]),
+    );
     lab.running("a-a-1");
     assert_eq!(done(&lab.cli(&["diff", "a-a-1"])), "", "what is mounted was not made by it");
     inside(

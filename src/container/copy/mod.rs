@@ -24,6 +24,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::link::CONTAINER;
+use super::oci::INIT;
 use super::process::Process;
 use super::record::ContainerRecord;
 use super::{Containers, blocking};
@@ -272,11 +273,12 @@ impl Containers {
 
 /// Where something is mounted while a container runs, and is not there while it does not.
 pub(super) fn places_of_mounts(spec: &ContainerSpec, volumes: &[String]) -> Vec<String> {
-    let own = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    let own = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", INIT];
     let service = &spec.service;
     let given =
         service.mounts.iter().map(|mount| &mount.target).chain(service.isolation.tmpfs.iter().map(|t| &t.target));
-    own.into_iter().map(str::to_owned).chain(given.chain(volumes).cloned()).collect()
+    let devices = service.isolation.devices.iter().map(|device| &device.target);
+    own.into_iter().map(str::to_owned).chain(given.chain(devices).chain(volumes).cloned()).collect()
 }
 
 type At = (Copying, OwnedWriteHalf, ChildStdout);
