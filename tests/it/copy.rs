@@ -330,6 +330,22 @@ fn a_container_that_does_not_run_is_copied_from_and_to() {
     let listed = done(&lab.cli(&["diff", "a-a-1"]));
     assert!(listed.contains("A /made\n") && listed.contains("A /home/tree/sub/two\n"), "{listed}");
     assert!(lab.cli(&["export", "-o", shown(&lab.dir.join("e.tar")), "a-a-1"]).status.success());
+    // Nobody starts or removes it while it is copied to.
+    let mut copy = lab.client(&["cp", "-", "a-a-1:/tmp"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let helper = || host::pids_naming("runtime\0copy").into_iter().any(|pid| child_of(pid, lab.daemon_pid()));
+    lab.wait_for("the copy to begin", |_| helper().then_some(()));
+    let (mut tar, mut header) = (tar::Builder::new(Vec::new()), tar::Header::new_gnu());
+    header.set_size(4);
+    header.set_mode(0o600);
+    tar.append_data(&mut header, "late", &b"late"[..]).unwrap();
+    lab.remove("a.yaml");
+    lab.wait_for("the removal to be under way", |s| {
+        (s["under_way"].to_string().contains("a-a-1") || s.to_string().contains("remov")).then_some(())
+    });
+    assert!(container(&lab.status(), "a-a-1").is_some(), "it is still there");
+    copy.stdin.take().unwrap().write_all(&tar.into_inner().unwrap()).unwrap();
+    assert!(ended(copy).status.success());
+    lab.gone("a-a-1");
     lab.finish();
 }
 

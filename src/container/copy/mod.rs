@@ -35,8 +35,8 @@ use link::{CopyFailure, CopyOrder, CopyPlace, CopyReport};
 /// Copies at the same time, of all containers together.
 const PLACES: usize = 32;
 static ROOM: Semaphore = Semaphore::const_new(PLACES);
-/// A helper that moves nothing for so long is ended.
-const LIMIT: Duration = Duration::from_secs(60);
+/// A helper that moves nothing for so long is ended; clients wait a little longer.
+const LIMIT: Duration = Duration::from_secs(45);
 /// So long a container may be busy otherwise: starting, ending, being copied from.
 const TURN: Duration = Duration::from_secs(15);
 const PIECE: usize = 256 << 10;
