@@ -146,6 +146,15 @@ fn files_go_in_and_out_by_the_rules_of_docker_cp(config: &Value) {
     // What the kernel makes when it is read is read.
     done(&cp("a-a-1:/proc/1/status", shown(&out)));
     assert!(fs::read_to_string(out.join("status")).unwrap().contains("Uid:"));
+    done(&cp("a-a-1:/sys/class/net/lo/mtu", shown(&out)));
+    assert_eq!(fs::read_to_string(out.join("mtu")).unwrap(), "65536\n");
+    refused(&cp("a-a-1:/proc", shown(&out)), "/proc in the container is a folder of the kernel's");
+    // Of the whole, they are left out.
+    done(&cp("a-a-1:/", shown(&out.join("whole"))));
+    assert!(out.join("whole/kept/one").is_file() && out.join("whole/etc/hosts").is_file());
+    for empty in ["proc", "sys", "dev"] {
+        assert_eq!(fs::read_dir(out.join("whole").join(empty)).unwrap().count(), 0, "{empty}");
+    }
     lab.finish();
 }
 
