@@ -6,6 +6,7 @@
 //! DATA/containers/ID/   container.json  what it was made from (there from the moment it exists)
 //!                       start exit failed  how the last start went, and the last run ended
 //!                       network.json  what it was joined to at its last start
+//!                       paused    it is held still while what it wrote is read
 //!                       logs/ etc/ upper/ work/
 //! DATA/trash/           containers whose removal has begun
 //! DATA/broken/          folders of containers whose record cannot be used, set aside

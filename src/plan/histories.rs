@@ -60,7 +60,7 @@ fn history(seed: u64) {
 
 /// One thing happens.
 fn disturb(world: &mut World, chance: &mut Chance) {
-    match chance.below(28) {
+    match chance.below(32) {
         0..4 => edit(world, chance),
         4..11 => finish_one(world, chance),
         11 | 12 => exit_one(world, chance),
@@ -79,6 +79,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         21 => world.others_use = [0, 400, 700, 820, 900][chance.below(5)],
         23 => net::redefine(world, chance),
         24 | 25 => net::disturb(world, chance),
+        26..29 => content(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -137,11 +138,27 @@ fn edit(world: &mut World, chance: &mut Chance) {
             entry.services.insert(name, service);
         }
     }
-    let edited: Vec<_> = entry.services.keys().map(|name| (project.clone(), name.clone())).collect();
-    for of in edited {
+    edited(world, &project);
+}
+
+fn edited(world: &mut World, project: &ProjectName) {
+    let services = world.desired.projects.get(project).into_iter().flat_map(|project| project.services.keys());
+    for of in services.map(|name| (project.clone(), name.clone())).collect::<Vec<_>>() {
         world.memory.edited.insert(of.clone(), world.now);
         world.edited.insert(of, world.now);
     }
+}
+
+/// What a config or a secret holds is another content.
+fn content(world: &mut World, chance: &mut Chance) {
+    let names: Vec<ProjectName> = world.desired.projects.keys().cloned().collect();
+    if names.is_empty() {
+        return;
+    }
+    let project = names[chance.below(names.len())].clone();
+    let services = world.desired.projects.get_mut(&project).into_iter().flat_map(|p| p.services.values_mut());
+    services.for_each(|service| toy_files::change(service, chance));
+    edited(world, &project);
 }
 
 /// An edit of one thing that a container is given as it is.

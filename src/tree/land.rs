@@ -63,6 +63,8 @@ pub(crate) enum Reason {
     Outside,
     #[error("is on a file system of the kernel's, which takes no files")]
     Kernel,
+    #[error("is a folder of the kernel's; single files of it can be copied")]
+    Made,
     #[error("is a volume or a mount, which is there only while the container runs; start it, and copy then")]
     Absent,
     #[error("cannot be written: {0}")]

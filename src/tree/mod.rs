@@ -17,6 +17,8 @@
 mod land;
 mod pack;
 mod reach;
+#[cfg(test)]
+mod tests;
 mod unpack;
 mod write;
 

@@ -17,7 +17,8 @@ use super::write::{Head, Writer};
 /// Each level holds a descriptor; nobody nests folders deeper by accident.
 const DEEPEST: usize = 400;
 const PIECE: usize = 256 << 10;
-/// A file that says it is empty may be one that the kernel makes when it is read: so much of it is.
+/// A file that says it is empty may be one that the kernel makes when it is read: so much of it is. It may be shorter than it says, too:
+/// what is small is read before it is announced.
 const MADE: u64 = 4 << 20;
 /// Longest list or value of attributes that the kernel gives.
 const ATTRIBUTES: usize = 64 << 10;
@@ -159,9 +160,10 @@ impl<'a, W: Write> Packer<'a, W> {
         let xattrs = self.xattrs(&file).map_err(&fail)?;
         let mut head = Head { xattrs, ..Head::of(path, EntryType::Regular, stat) };
         head.size = u64::try_from(stat.st_size).unwrap_or(0);
-        if head.size == 0 {
+        if head.size <= PIECE as u64 {
+            let most = if head.size == 0 { MADE } else { head.size };
             let mut made = Vec::new();
-            file.take(MADE).read_to_end(&mut made).map_err(&fail)?;
+            file.take(most).read_to_end(&mut made).map_err(&fail)?;
             head.size = made.len() as u64;
             self.head(&head)?;
             return self.out.data(&made).and_then(|()| self.out.pad(head.size)).map_err(PackError::Write);

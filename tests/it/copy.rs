@@ -90,6 +90,10 @@ fn files_go_in_and_out_by_the_rules_of_docker_cp(config: &Value) {
     fs::write(&one, "11\n").unwrap();
     done(&cp(shown(&one), "a-a-1:home/other"));
     assert_eq!(inside(&lab, "cat /home/one /home/other; ls -A /home"), "1\n11\napp\none\nother\n");
+    // A link to a file means that file.
+    inside(&lab, "ln -s /home/other /tmp/alias; echo old > /home/other");
+    done(&cp(shown(&one), "a-a-1:/tmp/alias"));
+    assert_eq!(inside(&lab, "cat /home/other; readlink /tmp/alias"), "11\n/home/other\n");
     // Its own /etc/hosts is a mount, which cannot be replaced but written.
     done(&cp(shown(&one), "a-a-1:/etc/hosts"));
     assert_eq!(inside(&lab, "cat /etc/hosts"), "11\n");
@@ -143,6 +147,15 @@ fn files_go_in_and_out_by_the_rules_of_docker_cp(config: &Value) {
     // What the kernel makes when it is read is read.
     done(&cp("a-a-1:/proc/1/status", shown(&out)));
     assert!(fs::read_to_string(out.join("status")).unwrap().contains("Uid:"));
+    done(&cp("a-a-1:/sys/class/net/lo/mtu", shown(&out)));
+    assert_eq!(fs::read_to_string(out.join("mtu")).unwrap(), "65536\n");
+    refused(&cp("a-a-1:/proc", shown(&out)), "/proc in the container is a folder of the kernel's");
+    // Of the whole, they are left out.
+    done(&cp("a-a-1:/", shown(&out.join("whole"))));
+    assert!(out.join("whole/kept/one").is_file() && out.join("whole/etc/hosts").is_file());
+    for empty in ["proc", "sys", "dev"] {
+        assert_eq!(fs::read_dir(out.join("whole").join(empty)).unwrap().count(), 0, "{empty}");
+    }
     lab.finish();
 }
 
@@ -327,13 +340,32 @@ fn a_container_that_does_not_run_is_copied_from_and_to() {
     let listed = done(&lab.cli(&["diff", "a-a-1"]));
     assert!(listed.contains("A /made\n") && listed.contains("A /home/tree/sub/two\n"), "{listed}");
     assert!(lab.cli(&["export", "-o", shown(&lab.dir.join("e.tar")), "a-a-1"]).status.success());
+    // Nobody starts or removes it while it is copied to.
+    let mut copy = lab.client(&["cp", "-", "a-a-1:/tmp"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let helper = || host::pids_naming("runtime\0copy").into_iter().any(|pid| child_of(pid, lab.daemon_pid()));
+    lab.wait_for("the copy to begin", |_| helper().then_some(()));
+    let (mut tar, mut header) = (tar::Builder::new(Vec::new()), tar::Header::new_gnu());
+    header.set_size(4);
+    header.set_mode(0o600);
+    tar.append_data(&mut header, "late", &b"late"[..]).unwrap();
+    lab.remove("a.yaml");
+    lab.wait_for("the removal to be under way", |s| {
+        (s["under_way"].to_string().contains("a-a-1") || s.to_string().contains("remov")).then_some(())
+    });
+    assert!(container(&lab.status(), "a-a-1").is_some(), "it is still there");
+    copy.stdin.take().unwrap().write_all(&tar.into_inner().unwrap()).unwrap();
+    assert!(ended(copy).status.success());
+    lab.gone("a-a-1");
     lab.finish();
 }
 
 #[test]
 fn what_a_container_changed_is_told_as_docker_does() {
     let lab = Lab::new();
-    lab.put("a.yaml", &file(&[with("a", IDLE, &["tmpfs: ['/made/for/tmp']"])]));
+    lab.put(
+        "a.yaml",
+        &file(&[with("a", IDLE, &["tmpfs: ['/made/for/tmp']", "init: true", "devices: ['/dev/null:/some/null']"])]),
+    );
     lab.running("a-a-1");
     assert_eq!(done(&lab.cli(&["diff", "a-a-1"])), "", "what is mounted was not made by it");
     inside(

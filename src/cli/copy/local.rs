@@ -13,6 +13,7 @@ use hyper::body::Bytes;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, openat};
 use rustix::io::Errno;
 use tokio::io::AsyncWriteExt as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::client::Pieces;
 use crate::cli::failure::Failure;
@@ -37,12 +38,15 @@ pub(super) async fn unpack(mut pieces: Pieces, to: &Path, owners: bool) -> Resul
     let mut writing = tokio::net::unix::pipe::Sender::from_owned_fd(writing.into()).map_err(Failure::Runtime)?;
     let to = to.to_owned();
     let work = tokio::task::spawn_blocking(move || run(File::from(OwnedFd::from(reading)), &to, owners));
+    // Kept over all pieces: a signal that comes while one is written is heard after it.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::Runtime)?;
     let mut broken = None;
     loop {
         // A piece that is given up is not wanted any more.
         let piece = tokio::select! {
+            biased;
+            _ = interrupt.recv() => Err(Failure::Said("given up: what was copied so far is not all".to_owned())),
             piece = pieces.next() => piece,
-            _ = tokio::signal::ctrl_c() => Err(Failure::Said("given up: what was copied so far is not all".to_owned())),
         };
         match piece {
             // Who does not take it has failed, and says why.

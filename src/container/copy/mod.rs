@@ -24,6 +24,7 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::link::CONTAINER;
+use super::oci::INIT;
 use super::process::Process;
 use super::record::ContainerRecord;
 use super::{Containers, blocking};
@@ -34,8 +35,8 @@ use link::{CopyFailure, CopyOrder, CopyPlace, CopyReport};
 /// Copies at the same time, of all containers together.
 const PLACES: usize = 32;
 static ROOM: Semaphore = Semaphore::const_new(PLACES);
-/// A helper that moves nothing for so long is ended.
-const LIMIT: Duration = Duration::from_secs(60);
+/// A helper that moves nothing for so long is ended; clients wait a little longer.
+const LIMIT: Duration = Duration::from_secs(45);
 /// So long a container may be busy otherwise: starting, ending, being copied from.
 const TURN: Duration = Duration::from_secs(15);
 const PIECE: usize = 256 << 10;
@@ -272,14 +273,12 @@ impl Containers {
 
 /// Where something is mounted while a container runs, and is not there while it does not.
 pub(super) fn places_of_mounts(spec: &ContainerSpec, volumes: &[String]) -> Vec<String> {
-    let own = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+    let own = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", INIT];
     let service = &spec.service;
-    let given = service
-        .mounts
-        .iter()
-        .map(|mount| &mount.target)
-        .chain(service.isolation.tmpfs.iter().map(|t| &t.target))
-        .chain(service.files.iter().map(|file| &file.target));
+    let (mounts, tmpfs) = (&service.mounts, &service.isolation.tmpfs);
+    let given = mounts.iter().map(|mount| &mount.target).chain(tmpfs.iter().map(|tmpfs| &tmpfs.target));
+    let devices = service.isolation.devices.iter().map(|device| &device.target);
+    let given = given.chain(devices).chain(service.files.iter().map(|file| &file.target));
     own.into_iter().map(str::to_owned).chain(given.chain(volumes).cloned()).collect()
 }
 

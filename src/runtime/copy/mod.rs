@@ -89,7 +89,7 @@ fn packed(
     if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
         return Err(CopyFailure::Refused(format!("{path}{SIDE} is a socket, which cannot be copied")));
     }
-    place.readable(&held).map_err(|reason| CopyFailure::Refused(format!("{path}{SIDE} {reason}")))?;
+    place.readable(&held, &stat).map_err(|reason| CopyFailure::Refused(format!("{path}{SIDE} {reason}")))?;
     say(daemon, &CopyReport::Ready).map_err(failed("the daemon is gone"))?;
     let enter = |fd: BorrowedFd<'_>, stat: &Stat| place.worth_entering(fd, stat);
     write(place, held.as_fd(), name(path), &Packing { reach, enter: &enter, attributes: true })
@@ -99,7 +99,9 @@ fn missing(path: &str, error: Errno) -> CopyFailure {
     match error {
         Errno::NOENT => CopyFailure::NotFound(format!("{path} does not exist{SIDE}")),
         Errno::NOTDIR => CopyFailure::NotFound(format!("{path} does not exist{SIDE}: a part of it is no folder")),
-        Errno::LOOP => CopyFailure::Refused(format!("{path}{SIDE} cannot be reached: its links lead to each other")),
+        Errno::LOOP => CopyFailure::Refused(format!(
+            "{path}{SIDE} cannot be reached: its links lead in a circle, or by /proc to what processes have open"
+        )),
         error => CopyFailure::Failed(format!("{path}{SIDE} cannot be opened: {error}")),
     }
 }

@@ -107,8 +107,12 @@ impl Place {
     }
 
     /// Whether what is asked for by its own name is there.
-    pub(super) fn readable(&self, held: &OwnedFd) -> Result<(), Reason> {
-        if self.absent(held.as_fd())? { Err(Reason::Absent) } else { Ok(()) }
+    pub(super) fn readable(&self, held: &OwnedFd, stat: &Stat) -> Result<(), Reason> {
+        if self.absent(held.as_fd())? {
+            return Err(Reason::Absent);
+        }
+        let folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if folder && made_up(held.as_fd())? { Err(Reason::Made) } else { Ok(()) }
     }
 
     pub(super) fn writable(&self, fd: BorrowedFd<'_>) -> Result<(), Reason> {
