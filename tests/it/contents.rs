@@ -187,7 +187,7 @@ fn a_changed_content_is_answered_as_its_file_says(config: &Value) {
     lab.finish();
 }
 
-const FOREVER: &str = "[sh, -c, 'cat /run/secrets/* /f 2>/dev/null; while :; do sleep 1; done']";
+const FOREVER: &str = "[sh, -c, 'echo $$(cat /run/secrets/*); while :; do sleep 1; done']";
 
 #[test]
 fn what_is_wrong_with_a_secret_is_told_and_what_ran_goes_on() {
@@ -216,9 +216,9 @@ fn what_is_wrong_with_a_secret_is_told_and_what_ran_goes_on() {
         ("{file: ./folder}", "the secret \"s\" is not read from \"./folder\": it is not a regular file".to_owned()),
         (
             "{file: /etc/passwd}",
-            "the secret \"s\" is not read from \"/etc/passwd\": it is outside of the state folder".to_owned(),
+            "the secret \"s\" is not read from \"/etc/passwd\": it lies outside the state file's folder".to_owned(),
         ),
-        ("{file: ./large}", "the secret \"s\" is not read from \"./large\": it is larger than".to_owned()),
+        ("{file: ./large}", "the secret \"s\" is not read from \"./large\": it is too large".to_owned()),
         ("{file: ./sealed.age}", format!("is encrypted to another key, not to this host's; encrypt it to {recipient}")),
         ("{file: ./plain.age}", "is not in the age format".to_owned()),
         ("{environment: NOWHERE}", "the secret \"s\" is the variable \"NOWHERE\", which is not set".to_owned()),
