@@ -74,7 +74,7 @@ pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
-pub use given_mounts::{GivenMount, MountOrder, StartGiven};
+pub use given_mounts::{GivenMount, GivenSource, MountOrder, StartGiven};
 pub use held_back::held_back;
 pub use launch::StartNetwork;
 use own_exe::OwnExe;
