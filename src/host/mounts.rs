@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use super::LinuxHost;
 use super::apply::failed;
 use crate::container::{GivenMount, GivenSource};
+use crate::image::StoreError;
 use crate::model::{
     Bind, ContainerName, ContainerSpec, ImageMount, ImageReference, Mount, MountSource, Propagation, Recursive,
     VolumeMount, VolumeName, VolumeRef,
 };
-use crate::image::StoreError;
 use crate::plan::MountTable;
 use crate::reconcile::ActionError;
 use crate::volume::Ready;
@@ -149,9 +149,10 @@ impl LinuxHost {
         let gone = |source: Option<StoreError>| ImageError {
             reference: reference.clone(),
             target: mount.target.clone(),
-            needed: digest.map_or_else(|| reference.to_string(), |digest| {
-                format!("{}/{}@{digest}", reference.registry(), reference.repository())
-            }),
+            needed: digest.map_or_else(
+                || reference.to_string(),
+                |digest| format!("{}/{}@{digest}", reference.registry(), reference.repository()),
+            ),
             source,
         };
         let layers = self.images.layers(digest.ok_or_else(|| gone(None))?).map_err(|error| gone(Some(error)))?;

@@ -27,12 +27,7 @@ impl ContainerId {
     }
     /// The id of the container that besides sees the files of these images; of none, that of [`Self::derive`].
     #[must_use]
-    pub fn mounting(
-        slot: &Slot,
-        hash: &SpecHash,
-        image: &Digest,
-        mounted: &BTreeMap<ImageReference, Digest>,
-    ) -> Self {
+    pub fn mounting(slot: &Slot, hash: &SpecHash, image: &Digest, mounted: &BTreeMap<ImageReference, Digest>) -> Self {
         let bare = Self::derive(slot, hash, image);
         if mounted.is_empty() {
             return bare;

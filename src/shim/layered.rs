@@ -13,12 +13,7 @@ use crate::container::GivenMount;
 use crate::rootfs::{Mapping, Overlay, set_attributes};
 
 /// What is seen of the image, as a mount that is nowhere yet.
-pub(super) fn open(
-    number: usize,
-    mount: &GivenMount,
-    layers: &[PathBuf],
-    of: &For<'_>,
-) -> Result<OwnedFd, ShimError> {
+pub(super) fn open(number: usize, mount: &GivenMount, layers: &[PathBuf], of: &For<'_>) -> Result<OwnedFd, ShimError> {
     let place = of.place.join(format!("image-{number}"));
     let room = |name: &str| {
         let folder = place.join(name);
@@ -35,7 +30,9 @@ pub(super) fn open(
     shown.extend(if mapped.is_empty() { layers.to_vec() } else { mapped.clone() });
     let overlay = Overlay { layers: &shown, writes: None, nodev: true, context: of.context };
     match of.ids {
-        Some(range) => range.as_root(|| overlay.mount(&root)).map_err(|error| failed(mount, "mounting it", &error))??,
+        Some(range) => {
+            range.as_root(|| overlay.mount(&root)).map_err(|error| failed(mount, "mounting it", &error))??
+        }
         None => overlay.mount(&root)?,
     }
     let tree = clone(mount, &root)?;

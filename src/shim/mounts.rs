@@ -68,7 +68,8 @@ fn given(order: &Order) -> Vec<GivenMount> {
 
 fn one(number: usize, mount: &GivenMount, shared: &Shared, of: &For<'_>) -> Result<Bind, ShimError> {
     if let (Some(staging), GivenSource::Path(source)) = (&mount.fill, &mount.source) {
-        fill(mount, source, staging, of).map_err(|error| failed(mount, "filling it with what the image has", &error))?;
+        fill(mount, source, staging, of)
+            .map_err(|error| failed(mount, "filling it with what the image has", &error))?;
     }
     let opened;
     let tree = match shared.0.get(&mount.target) {

@@ -9,6 +9,7 @@ mod contents;
 mod exec;
 mod files;
 mod folder;
+mod image_volumes;
 mod images;
 mod images_cli;
 mod inside;

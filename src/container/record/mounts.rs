@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::isolation::is_default;
 use super::{RecordError, valid};
 use crate::model::{
-    Bind, ImageMount, ImageReference, Mount, MountSource, Owner, Propagation, Recursive, Relabel, ServiceName, Volume, VolumeMount, VolumeName,
-    VolumeRef,
+    Bind, ImageMount, ImageReference, Mount, MountSource, Owner, Propagation, Recursive, Relabel, ServiceName, Volume,
+    VolumeMount, VolumeName, VolumeRef,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -86,7 +86,7 @@ fn an_image_is_read_only_and_who_asks_for_more_is_told() {
     assert_eq!(told(""), "");
     assert_eq!(told(", read_only: true"), "");
     let said = told(", read_only: false");
-    assert!(said.contains("1:86 `read_only: false` has no effect: an image is mounted read-only"), "{said}");
+    assert!(said.contains("1:93: `read_only: false` has no effect: an image is mounted read-only"), "{said}");
     let said = told(", volume: {nocopy: true}");
     assert!(said.contains("`volume` has no effect on a mount of type image"), "{said}");
 }
