@@ -143,17 +143,24 @@ impl LinuxHost {
     }
 
     /// The layers of the manifest that the container was made with.
-    fn image_mount(&self, spec: &ContainerSpec, mount: &Mount, image: &ImageMount) -> Result<GivenMount, ImageError> {
+    fn image_mount(
+        &self,
+        spec: &ContainerSpec,
+        mount: &Mount,
+        image: &ImageMount,
+    ) -> Result<GivenMount, Box<ImageError>> {
         let ImageMount { reference, subpath } = image;
         let digest = spec.mounted.get(reference);
-        let gone = |source: Option<StoreError>| ImageError {
-            reference: reference.clone(),
-            target: mount.target.clone(),
-            needed: digest.map_or_else(
-                || reference.to_string(),
-                |digest| format!("{}/{}@{digest}", reference.registry(), reference.repository()),
-            ),
-            source,
+        let gone = |source: Option<StoreError>| {
+            Box::new(ImageError {
+                reference: reference.clone(),
+                target: mount.target.clone(),
+                needed: digest.map_or_else(
+                    || reference.to_string(),
+                    |digest| format!("{}/{}@{digest}", reference.registry(), reference.repository()),
+                ),
+                source,
+            })
         };
         let layers = self.images.layers(digest.ok_or_else(|| gone(None))?).map_err(|error| gone(Some(error)))?;
         Ok(GivenMount {

@@ -31,7 +31,7 @@ pub(super) fn open(number: usize, mount: &GivenMount, layers: &[PathBuf], of: &F
     let overlay = Overlay { layers: &shown, writes: None, nodev: true, context: of.context };
     match of.ids {
         Some(range) => {
-            range.as_root(|| overlay.mount(&root)).map_err(|error| failed(mount, "mounting it", &error))??
+            range.as_root(|| overlay.mount(&root)).map_err(|error| failed(mount, "mounting it", &error))??;
         }
         None => overlay.mount(&root)?,
     }

@@ -264,7 +264,7 @@ impl ServiceRecord {
         let signal = |number: u8| valid("signal", &number.to_string(), Signal::parse);
         Ok(Service {
             name: valid("service", &self.name, |t| ServiceName::parse(t).ok())?,
-            image: self.image.as_ref().map(image).transpose()?,
+            image: self.image.as_deref().map(image).transpose()?,
             platform: self.platform.clone().map(|(os, architecture, variant)| Platform { os, architecture, variant }),
             pull: match self.pull {
                 PullRecord::Missing => PullPolicy::Missing,
@@ -314,11 +314,11 @@ impl ServiceRecord {
     }
 }
 
-fn image(text: &String) -> Result<ImageReference, RecordError> {
+fn image(text: &str) -> Result<ImageReference, RecordError> {
     valid("image", text, |t| ImageReference::parse(t).ok())
 }
 
-fn digest(text: &String) -> Result<Digest, RecordError> {
+fn digest(text: &str) -> Result<Digest, RecordError> {
     valid("digest", text, |t| Digest::parse(t).ok())
 }
 
