@@ -445,4 +445,21 @@ pub(super) mod tests {
         let other = br#"{"version":2,"image":"x"}"#;
         assert!(matches!(ContainerRecord::parse(other), Err(RecordError::Version(2))), "whatever else it holds");
     }
+
+    #[test]
+    fn a_record_from_before_images_were_mounted_is_read() {
+        let mut spec = sample();
+        spec.mounted.clear();
+        spec.service.mounts.retain(|mount| mount.target != "/image");
+        let record = ContainerRecord::new(&spec, Vec::new(), ImageDefaults::default());
+        let json = serde_json::to_string(&record).expect("JSON");
+        assert!(!json.contains("mounted"), "{json}");
+        let back = ContainerRecord::parse(json.as_bytes()).expect("a record").spec.to_model().expect("valid");
+        assert_eq!(back, spec);
+        let bare = ContainerId::derive(&spec.slot, &spec.service.hash, &spec.image_digest);
+        let mounting =
+            |of: &ContainerSpec| ContainerId::mounting(&of.slot, &of.service.hash, &of.image_digest, &of.mounted);
+        assert_eq!(mounting(&spec), bare, "what it was known by");
+        assert_ne!(mounting(&sample()), bare);
+    }
 }
