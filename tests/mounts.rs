@@ -7,13 +7,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use longshore::container::{GivenMount, Runtime, StartGiven};
+use longshore::container::{GivenMount, GivenSource, Runtime, StartGiven};
 use longshore::model::{ContainerState, Owner, Propagation, Recursive, UserNamespace};
 use network_support::{LIMIT, Place, apart, spec};
 
 fn given(source: &Path, target: &str) -> GivenMount {
     GivenMount {
-        source: source.to_owned(),
+        source: GivenSource::Path(source.to_owned()),
         target: target.into(),
         read_only: false,
         propagation: Propagation::Private,

@@ -204,6 +204,7 @@ fn spec(service: Service) -> ContainerSpec {
         name: ContainerName::parse("shop-web-1").expect("a name"),
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
+        mounted: Default::default(),
         slot,
         service,
     }

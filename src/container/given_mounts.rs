@@ -1,5 +1,6 @@
 //! What of the host and of volumes a container is given for one start.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -28,8 +29,8 @@ impl From<StartNetwork> for StartGiven {
 /// A folder or a file that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GivenMount {
-    /// Where it is on the host: absolute.
-    pub source: PathBuf,
+    /// What is seen.
+    pub source: GivenSource,
     /// Where it is in the container: absolute.
     pub target: String,
     /// Whether the container may not write there.
@@ -51,10 +52,34 @@ pub struct GivenMount {
     pub in_use: bool,
 }
 
+/// What is seen at a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GivenSource {
+    /// Something of the host, by its absolute path.
+    Path(PathBuf),
+    /// What the layers of an image are together.
+    Image {
+        /// Its name, for people.
+        name: String,
+        /// Its layers, the lowest first.
+        layers: Vec<PathBuf>,
+    },
+}
+
+impl fmt::Display for GivenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Image { name, .. } => write!(f, "the image {name}"),
+        }
+    }
+}
+
 /// A [`GivenMount`] in an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountOrder {
-    source: PathBuf,
+    source: GivenSource,
     target: String,
     read_only: bool,
     propagation: PropagationRecord,

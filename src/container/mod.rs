@@ -79,7 +79,7 @@ use cgroup::{Cgroups, NotEmpty};
 pub use copy::{CopyDone, CopyError, CopyWork};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
-pub use given_mounts::{GivenMount, MountOrder, StartGiven};
+pub use given_mounts::{GivenMount, GivenSource, MountOrder, StartGiven};
 pub use held_back::held_back;
 pub use launch::StartNetwork;
 use own_exe::OwnExe;

@@ -46,13 +46,17 @@ impl LinuxHost {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<(), ActionError> {
-        let damaged = |error: StoreError| {
-            self.images.forget(&spec.image);
+        let damaged = |image: &ImageReference, error: StoreError| {
+            self.images.forget(image);
             self.changed.notify_one();
             failed(&error)
         };
-        let layers = self.images.layers(&spec.image_digest).map_err(damaged)?;
-        let config = self.images.config(&spec.image_digest).map_err(damaged)?;
+        let own = |error| damaged(&spec.image, error);
+        let layers = self.images.layers(&spec.image_digest).map_err(own)?;
+        let config = self.images.config(&spec.image_digest).map_err(own)?;
+        for (image, digest) in &spec.mounted {
+            self.images.layers(digest).map_err(|error| damaged(image, error))?;
+        }
         let defaults = ImageDefaults {
             entrypoint: config.entrypoint,
             command: config.cmd,
@@ -63,7 +67,7 @@ impl LinuxHost {
             volumes: config.volumes,
         };
         self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))?;
-        self.images.used(&spec.image_digest);
+        spec.manifests().for_each(|digest| self.images.used(digest));
         Ok(())
     }
 
@@ -74,9 +78,8 @@ impl LinuxHost {
         self.containers.remove(id).await.map_err(|e| failed(&e))?;
         self.networks.forget(id);
         self.release_volumes(&names).await;
-        if let Some(digest) = digest {
-            self.images.used(&digest);
-        }
+        let mounted = spec.iter().flat_map(|spec| spec.mounted.values());
+        digest.iter().chain(mounted).for_each(|digest| self.images.used(digest));
         Ok(())
     }
 

@@ -93,11 +93,11 @@ impl LinuxHost {
         self.pulls().get(image).map(|running| Arc::clone(&running.progress))
     }
 
-    /// The containers that are made from a manifest.
+    /// The containers that are made from a manifest, or mount it.
     #[must_use]
     pub fn users_of(&self, digest: &Digest) -> Vec<ContainerSpec> {
         let all = self.containers.observe().into_values().map(|container| container.spec);
-        all.filter(|spec| spec.image_digest == *digest).collect()
+        all.filter(|spec| spec.manifests().any(|needed| needed == digest)).collect()
     }
 
     /// Removes an image with all its names, with what only they led to; never one that a container is made from.

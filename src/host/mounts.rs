@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::LinuxHost;
 use super::apply::failed;
-use crate::container::GivenMount;
+use crate::container::{GivenMount, GivenSource};
+use crate::image::StoreError;
 use crate::model::{
-    Bind, ContainerName, ContainerSpec, Mount, MountSource, Propagation, Recursive, VolumeMount, VolumeName, VolumeRef,
+    Bind, ContainerName, ContainerSpec, ImageMount, ImageReference, Mount, MountSource, Propagation, Recursive,
+    VolumeMount, VolumeName, VolumeRef,
 };
 use crate::plan::MountTable;
 use crate::reconcile::ActionError;
@@ -35,6 +37,17 @@ enum BindError {
         #[source]
         source: io::Error,
     },
+}
+
+/// An image that a container mounts is not whole any more.
+#[derive(Debug, thiserror::Error)]
+#[error("volumes: the image {reference} at {target} is not here as the container was made with it; pull {needed}")]
+struct ImageError {
+    reference: ImageReference,
+    target: String,
+    needed: String,
+    #[source]
+    source: Option<StoreError>,
 }
 
 /// Folders of which nothing is given away.
@@ -72,6 +85,7 @@ impl LinuxHost {
                     let in_use = fill.is_some() && self.volumes_in_use().contains(&volume.volume.name(&spec.slot));
                     of_volume(mount, volume, ready.path.clone(), fill.map(|staging| (staging, in_use)))
                 }
+                MountSource::Image(image) => self.image_mount(spec, mount, image).map_err(|e| failed(&e))?,
             });
         }
         // Where they lie now is where they belong: after a boot they wait for it.
@@ -103,7 +117,7 @@ impl LinuxHost {
         let all = self.containers.observe().into_values().flat_map(|container| container.spec.service.mounts);
         let source = |mount: Mount| match mount.source {
             MountSource::Bind(bind) => Some(self.state_dir.join(bind.source)),
-            MountSource::Volume(_) => None,
+            MountSource::Volume(_) | MountSource::Image(_) => None,
         };
         all.filter_map(source).collect()
     }
@@ -115,7 +129,7 @@ impl LinuxHost {
         let looked = tokio::task::spawn_blocking(move || look(&asked, &target, create, &own, &table));
         looked.await.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
         Ok(GivenMount {
-            source,
+            source: GivenSource::Path(source),
             target: mount.target.clone(),
             read_only: mount.read_only,
             propagation: bind.propagation,
@@ -123,6 +137,41 @@ impl LinuxHost {
             label: bind.label,
             owner: mount.owner,
             subpath: None,
+            fill: None,
+            in_use: false,
+        })
+    }
+
+    /// The layers of the manifest that the container was made with.
+    fn image_mount(
+        &self,
+        spec: &ContainerSpec,
+        mount: &Mount,
+        image: &ImageMount,
+    ) -> Result<GivenMount, Box<ImageError>> {
+        let ImageMount { reference, subpath } = image;
+        let digest = spec.mounted.get(reference);
+        let gone = |source: Option<StoreError>| {
+            Box::new(ImageError {
+                reference: reference.clone(),
+                target: mount.target.clone(),
+                needed: digest.map_or_else(
+                    || reference.to_string(),
+                    |digest| format!("{}/{}@{digest}", reference.registry(), reference.repository()),
+                ),
+                source,
+            })
+        };
+        let layers = self.images.layers(digest.ok_or_else(|| gone(None))?).map_err(|error| gone(Some(error)))?;
+        Ok(GivenMount {
+            source: GivenSource::Image { name: reference.to_string(), layers },
+            target: mount.target.clone(),
+            read_only: true,
+            propagation: Propagation::Private,
+            recursive: Recursive::Disabled,
+            label: None,
+            owner: mount.owner,
+            subpath: subpath.clone(),
             fill: None,
             in_use: false,
         })
@@ -164,14 +213,14 @@ impl LinuxHost {
 fn volume(mount: &Mount) -> Option<&VolumeMount> {
     match &mount.source {
         MountSource::Volume(volume) => Some(volume),
-        MountSource::Bind(_) => None,
+        MountSource::Bind(_) | MountSource::Image(_) => None,
     }
 }
 
 fn of_volume(mount: &Mount, volume: &VolumeMount, source: PathBuf, fill: Option<(PathBuf, bool)>) -> GivenMount {
     let in_use = fill.as_ref().is_some_and(|(_, in_use)| *in_use);
     GivenMount {
-        source,
+        source: GivenSource::Path(source),
         target: mount.target.clone(),
         read_only: mount.read_only,
         propagation: Propagation::Private,

@@ -1,5 +1,6 @@
 //! A container: what it is to be, and what it is seen to be.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::hash::{hex_sha256, is_hex64};
@@ -23,6 +24,19 @@ impl ContainerId {
             hash.as_str().as_bytes(),
             image.as_str().as_bytes(),
         ]))
+    }
+    /// The id of the container that besides sees the files of these images; of none, that of [`Self::derive`].
+    #[must_use]
+    pub fn mounting(slot: &Slot, hash: &SpecHash, image: &Digest, mounted: &BTreeMap<ImageReference, Digest>) -> Self {
+        let bare = Self::derive(slot, hash, image);
+        if mounted.is_empty() {
+            return bare;
+        }
+        let mut parts = vec![b"container".to_vec(), bare.0.into_bytes()];
+        for (image, digest) in mounted {
+            parts.extend([image.to_string().into_bytes(), digest.as_str().as_bytes().to_vec()]);
+        }
+        Self(hex_sha256(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
     /// An id read back from a record or a folder name.
     #[must_use]
@@ -77,11 +91,17 @@ pub struct ContainerSpec {
     pub image: ImageReference,
     /// The image as it was resolved: the digest of the manifest for this machine's platform.
     pub image_digest: Digest,
+    /// The images whose files it sees at a place of their own, as they were resolved when it was made: it keeps these.
+    pub mounted: BTreeMap<ImageReference, Digest>,
     /// The service as the file asked for it (`service.hash` is the hash the container is known by).
     pub service: Service,
 }
 
 impl ContainerSpec {
+    /// The manifests that it needs: the one that it is made from, and those that it mounts.
+    pub fn manifests(&self) -> impl Iterator<Item = &Digest> {
+        std::iter::once(&self.image_digest).chain(self.mounted.values())
+    }
     /// As it is written down: what its configs and secrets hold is not.
     #[must_use]
     pub fn without_contents(&self) -> Self {

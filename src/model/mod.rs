@@ -46,7 +46,9 @@ pub use service::{
     Wish,
 };
 pub use settings::Settings;
-pub use volume::{Bind, Mount, MountSource, Owner, Propagation, Recursive, Relabel, Volume, VolumeMount, VolumeRef};
+pub use volume::{
+    Bind, ImageMount, Mount, MountSource, Owner, Propagation, Recursive, Relabel, Volume, VolumeMount, VolumeRef,
+};
 
 /// Milliseconds since the Unix epoch. The model is handed time, it never asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,11 +1,11 @@
 //! A service as its file asks for it, with every key that acts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, MountedFile, Names, Network,
-    NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
+    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, MountSource, MountedFile, Names,
+    Network, NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -76,6 +76,22 @@ pub struct Service {
     /// Hash of all of the above that makes a container what it is, with the content of referenced files. Comments, order of
     /// keys, `replicas`, `pull_policy`, `restart`, `labels`, `resources` and the stop settings do not change it.
     pub hash: SpecHash,
+}
+
+impl Service {
+    /// The images whose files it sees at a place of their own, beside the one that it is made from.
+    #[must_use]
+    pub fn mounted_images(&self) -> BTreeSet<&ImageReference> {
+        let each = self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Image(image) => Some(&image.reference),
+            MountSource::Bind(_) | MountSource::Volume(_) => None,
+        });
+        each.collect()
+    }
+    /// All images that it needs.
+    pub fn images(&self) -> impl Iterator<Item = &ImageReference> {
+        self.image.iter().chain(self.mounted_images())
+    }
 }
 
 /// A reason not to start a service, with the place in the file that gives it.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::hash::hex_sha256;
-use super::{ServiceName, Slot, VolumeName};
+use super::{ImageReference, ServiceName, Slot, VolumeName};
 
 /// A named volume as a file defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum MountSource {
     Bind(Bind),
     /// A volume.
     Volume(VolumeMount),
+    /// What another image holds; always read-only.
+    Image(ImageMount),
 }
 
 /// A file or folder of the host.
@@ -110,6 +112,15 @@ pub struct VolumeMount {
     pub subpath: Option<String>,
     /// Do not fill it with what the image has there.
     pub no_copy: bool,
+}
+
+/// Another image's files in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageMount {
+    /// Which.
+    pub reference: ImageReference,
+    /// A folder or a file in it.
+    pub subpath: Option<String>,
 }
 
 /// Which volume.

@@ -1,13 +1,13 @@
 //! Which image is removed when the disk is full: one at a time, the one that was not used for longest.
 //!
-//! Never one that a container is made from, or that a service names, or that a service ran before its present one; never
+//! Never one that a container is made from or mounts, or that a service names, or that a service ran before its present one; never
 //! one that is pinned, young, or under way. After each removal the disk is looked at anew, so that no more is removed than
 //! is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desired, Memory, Observed, Planner};
-use crate::model::{Action, Digest, ImageReference, Key};
+use crate::model::{Action, Digest, ImageReference, Key, Service};
 
 /// The disk fills up without an event: it is looked at this often.
 const LOOK_MS: u64 = 300_000;
@@ -72,7 +72,7 @@ impl<'a> Candidates<'a> {
         let planned = planner.plan.steps.iter().map(|step| &step.action);
         for action in facts.under_way.values().chain(planned) {
             if let Action::Create { spec } | Action::Start { spec, .. } | Action::Update { spec } = action {
-                kept.insert(&spec.image_digest);
+                kept.extend(spec.manifests());
             }
         }
         // A manifest with several names is as young as the youngest of them: removing one name would free nothing.
@@ -100,10 +100,10 @@ impl<'a> Candidates<'a> {
 #[must_use]
 pub fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) -> BTreeSet<&'a Digest> {
     let services = desired.projects.values().flat_map(|project| project.services.values());
-    let named: BTreeSet<&ImageReference> = services.filter_map(|service| service.image.as_ref()).collect();
+    let named: BTreeSet<&ImageReference> = services.flat_map(Service::images).collect();
     let by_name =
         observed.images.iter().filter(|(name, image)| image.pinned || named.contains(name)).map(|(_, i)| &i.digest);
-    let made = observed.containers.values().map(|container| &container.spec.image_digest);
+    let made = observed.containers.values().flat_map(|container| container.spec.manifests());
     made.chain(by_name).chain(memory.generations.values().flatten()).collect()
 }
 

@@ -2,6 +2,7 @@
 //! The end is as desired, **and every step is checked**: convergence alone cannot see an action that should not have been taken.
 
 mod checks;
+mod mounted;
 mod net_checks;
 mod net_tables;
 mod policies;
@@ -172,9 +173,12 @@ fn change_live(service: &mut Service, chance: &mut Chance) {
     }
 }
 
-/// One of the images that services name; the last one is pinned.
+/// One of the images that services name; one is pinned, the last one is only mounted.
 fn image(chance: &mut Chance) -> ImageReference {
-    named(chance.below(4))
+    match chance.below(5) {
+        4 => mounted::only(),
+        version => named(version),
+    }
 }
 
 fn named(version: usize) -> ImageReference {
@@ -220,7 +224,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         stop: StopPolicy { signal: None, grace_ms: [10_000, 5_000][chance.below(2)] },
         network: NetworkMode::None,
         read_only: false,
-        mounts: Vec::new(),
+        mounts: mounted::mounts(version),
         required_mounts: Vec::new(),
         files: toy_files::files(version, chance),
         names: Default::default(),
@@ -303,12 +307,13 @@ fn check_end(world: &World) {
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let here: Vec<_> = world.containers.values().filter(|c| c.spec.slot == *slot).collect();
     let image = service.image.as_ref().unwrap();
-    let never = service.pull == PullPolicy::Never && !world.images.contains_key(image);
+    let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {
         return;
     }
     assert_eq!(here.len(), 1, "slot {slot} holds {} containers", here.len());
     assert_eq!(here[0].spec.service.hash, service.hash, "slot {slot} holds an old container");
+    mounted::check_end(world, &here[0].spec);
     assert_eq!(live(&here[0].spec.service), live(service), "slot {slot} was not given what changed");
     assert!(toy_files::settled(here[0], service), "slot {slot} sees what its files held before");
     let newest = world.tag(image);

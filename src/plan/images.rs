@@ -9,6 +9,11 @@
 //!
 //! A reference with a digest cannot move: it is never asked about. A registry that does not answer stops nothing that
 //! can be had from what is here.
+//!
+//! Images that a service mounts are had in the same way, when a container is made. It keeps what their names stood for then: a
+//! name that moves replaces nothing, and is not asked about while the container is there.
+
+use std::collections::BTreeMap;
 
 use super::memory::Variant;
 use super::{Failure, ImageFacts, Planner, WaitingOn};
@@ -21,22 +26,31 @@ const SHORTEST_MS: u64 = 1_000;
 
 /// Whether the service is to run what its tag stands for now. Others keep what they were made from.
 pub(super) fn follows(service: &Service) -> bool {
-    let tag = service.image.as_ref().is_some_and(|image| image.digest().is_none());
+    service.image.as_ref().is_some_and(|image| asks(service, image))
+}
+
+/// Whether the registry is asked what the name stands for though something of that name is here.
+fn asks(service: &Service, image: &ImageReference) -> bool {
+    let tag = image.digest().is_none();
     tag && matches!(service.pull, PullPolicy::Always | PullPolicy::Every { .. })
 }
 
-/// The service's image for its platform.
+/// The image for the service's platform.
 fn variant(planner: &Planner<'_>, service: &Service, image: &ImageReference) -> Variant {
     let platform =
         service.platform.as_ref().map_or_else(|| planner.facts.observed.machine.clone(), ToString::to_string);
     (image.clone(), platform)
 }
 
-/// The service's image as it is here, if it is here for the service's platform. Where the name stands for another platform's
-/// now, because another service asked for that, it is what the name stood for before.
+/// The service's image as it is here, if it is here for the service's platform.
 pub(super) fn here<'a>(planner: &Planner<'a>, service: &Service) -> Option<&'a ImageFacts> {
+    found(planner, service, service.image.as_ref()?)
+}
+
+/// An image as it is here for the service's platform. Where the name stands for another platform's now, because another service asked
+/// for that, it is what the name stood for before.
+fn found<'a>(planner: &Planner<'a>, service: &Service, image: &ImageReference) -> Option<&'a ImageFacts> {
     let images = &planner.facts.observed.images;
-    let image = service.image.as_ref()?;
     let variant = variant(planner, service, image);
     let named = images.get(image)?;
     if named.platform == variant.1 {
@@ -63,7 +77,7 @@ pub(super) fn resolved<'a>(
     service: &Service,
     image: &ImageReference,
 ) -> Option<&'a Digest> {
-    let Some(facts) = here(planner, service) else {
+    let Some(facts) = found(planner, service, image) else {
         if service.pull == PullPolicy::Never {
             planner.wait(slot, WaitingOn::NeverPulled(image.clone()), None);
         } else {
@@ -82,6 +96,17 @@ pub(super) fn resolved<'a>(
         Due::Later | Due::No => true,
     };
     answered.then_some(&facts.digest)
+}
+
+/// The digests of the images that the service mounts, or the steps that bring what is missing, all at once.
+pub(super) fn mounted(
+    planner: &mut Planner<'_>,
+    slot: &Slot,
+    service: &Service,
+) -> Option<BTreeMap<ImageReference, Digest>> {
+    let each = service.mounted_images().into_iter().map(|image| (image, resolved(planner, slot, service, image)));
+    let all: Vec<_> = each.collect();
+    all.into_iter().map(|(image, digest)| Some((image.clone(), digest?.clone()))).collect()
 }
 
 /// Asks about the image of a container that is as the file says, where it is time to. Where the name stands for another
@@ -111,7 +136,7 @@ enum Due {
 }
 
 fn due(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageReference, making: bool) -> Due {
-    if !follows(service) {
+    if !asks(service, image) {
         return Due::No;
     }
     let memory = planner.facts.memory;

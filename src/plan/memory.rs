@@ -8,7 +8,7 @@ use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
 use super::{CollectPolicy, Desired, DiskUse, Observed, Plan};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
-    ServiceName, Slot, Timestamp,
+    Service, ServiceName, Slot, Timestamp,
 };
 
 /// The last failure of an action on a key.
@@ -137,7 +137,7 @@ impl Memory {
         let gone: Vec<_> = self.generations.keys().filter(|of| !wanted(of) && !here(of)).cloned().collect();
         self.generations.retain(|of, _| !gone.contains(of));
         let services = desired.projects.values().flat_map(|p| p.services.values());
-        let named: BTreeSet<&ImageReference> = services.filter_map(|s| s.image.as_ref()).collect();
+        let named: BTreeSet<&ImageReference> = services.flat_map(Service::images).collect();
         let known = |image: &ImageReference| observed.images.contains_key(image) || named.contains(image);
         self.asked.retain(|(image, _), _| known(image));
         self.heard.retain(|(image, _), _| known(image));

@@ -37,6 +37,7 @@ pub(super) fn missing(table: &MountTable, spec: &ContainerSpec) -> Option<Waitin
     let binds = spec.service.mounts.iter().filter_map(|mount| match &mount.source {
         MountSource::Bind(bind) => Some(table.state_dir.join(&bind.source)),
         MountSource::Volume(mount) => device(mount),
+        MountSource::Image(_) => None,
     });
     let below = binds.into_iter().find_map(|path| {
         let (point, why) = table.absent_above(&path)?;

@@ -191,7 +191,7 @@ impl World {
 
     /// Somebody removes what no container uses.
     pub(super) fn images_are_lost(&mut self) {
-        let in_use: BTreeSet<_> = self.containers.values().map(|c| c.spec.image_digest.clone()).collect();
+        let in_use: BTreeSet<_> = self.containers.values().flat_map(|c| c.spec.manifests()).cloned().collect();
         self.images.retain(|_, here| in_use.contains(&here.digest));
     }
 
@@ -305,15 +305,15 @@ impl World {
                 self.pulled(image, platform.as_ref());
             }
             Action::Create { spec } => {
-                if !self.images.values().any(|here| here.digest == spec.image_digest) {
+                if !spec.manifests().all(|digest| self.images.values().any(|here| here.digest == *digest)) {
                     return Err("the image is gone".to_owned());
                 }
                 let made = ObservedContainer { spec: recorded(spec), state: ContainerState::Created };
                 self.containers.entry(spec.id.clone()).or_insert(made);
             }
             Action::RemoveImage { image, digest } => {
-                let used = self.containers.values().any(|c| c.spec.image_digest == *digest);
-                assert!(!used, "{image} was removed while a container was made from it");
+                let used = self.containers.values().any(|c| c.spec.manifests().any(|needed| needed == digest));
+                assert!(!used, "{image} was removed while a container needed it");
                 if self.images.get(image).is_some_and(|here| here.digest == *digest) {
                     self.images.remove(image);
                 }

@@ -1,5 +1,6 @@
 //! The rules for one slot: which container belongs there, and what is the next step towards it.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::backoff::restart_delay_ms;
@@ -67,11 +68,12 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
     let stale = || containers.iter().filter(|c| current.is_none_or(|chosen| chosen.spec.id != c.spec.id));
     match current {
         None => {
-            let Some(digest) = images::resolved(planner, slot, service, image) else {
+            let digest = images::resolved(planner, slot, service, image);
+            let (Some(digest), Some(mounted)) = (digest, images::mounted(planner, slot, service)) else {
                 return keep_running(planner, slot, Some(service), containers);
             };
-            let id = ContainerId::derive(slot, &service.hash, digest);
-            let spec = Box::new(container_spec(id, slot, service, image, digest));
+            let id = ContainerId::mounting(slot, &service.hash, digest, &mounted);
+            let spec = Box::new(ContainerSpec { mounted, ..container_spec(id, slot, service, image, digest) });
             planner.step(slot, Action::Create { spec }, creation_reason(service, digest, containers));
             keep_running(planner, slot, Some(service), containers);
         }
@@ -164,6 +166,7 @@ pub(super) fn container_spec(
         slot: slot.clone(),
         image: image.clone(),
         image_digest: digest.clone(),
+        mounted: BTreeMap::new(),
         service: service.clone(),
     }
 }

@@ -268,7 +268,7 @@ impl Reconciler {
             | Action::Update { spec }
             | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
             Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
-            Action::Pull { image, .. } => wanted.image.as_ref() == Some(image),
+            Action::Pull { image, .. } => wanted.images().any(|wanted| wanted == image),
             Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
                 false
             }

@@ -10,4 +10,4 @@ mod overlay;
 pub use copy::copy_tree;
 pub use idmap::{IdRange, IdmapError, Mapping, set_attributes};
 pub use inside::{InsideError, make_dirs, read_file};
-pub use overlay::{MountError, Overlay};
+pub use overlay::{MountError, Overlay, Writes};

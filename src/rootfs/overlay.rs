@@ -1,4 +1,4 @@
-//! The overlay mount of one container.
+//! The overlay mount of one container, or of an image that it sees.
 
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -17,14 +17,21 @@ use rustix::mount::{
 pub struct Overlay<'a> {
     /// The layers, the lowest first.
     pub layers: &'a [PathBuf],
-    /// Where the container writes.
-    pub upper: &'a Path,
-    /// The overlay's own folder, on the same file system as `upper`.
-    pub work: &'a Path,
+    /// Where is written; none: nowhere, it is read-only.
+    pub writes: Option<Writes<'a>>,
     /// Whether device nodes in it cannot be opened.
     pub nodev: bool,
     /// The SELinux label of all files in it.
     pub context: Option<&'a str>,
+}
+
+/// Where the container writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Writes<'a> {
+    /// What it wrote.
+    pub upper: &'a Path,
+    /// The overlay's own folder, on the same file system.
+    pub work: &'a Path,
 }
 
 /// Why a root was not mounted.
@@ -37,7 +44,7 @@ pub enum MountError {
     #[error("the layer {} cannot be used", layer.display())]
     Layer { layer: PathBuf, source: std::io::Error },
     /// The kernel refused.
-    #[error("the container's root was not mounted on {} ({step})", at.display())]
+    #[error("the layers were not mounted on {} ({step})", at.display())]
     Mount { at: PathBuf, step: &'static str, source: Errno },
 }
 
@@ -64,8 +71,10 @@ impl Overlay<'_> {
         for layer in self.layers.iter().rev() {
             fsconfig_set_string(fs, "lowerdir+", layer).map_err(fail("lowerdir+"))?;
         }
-        fsconfig_set_string(fs, "upperdir", self.upper).map_err(fail("upperdir"))?;
-        fsconfig_set_string(fs, "workdir", self.work).map_err(fail("workdir"))?;
+        if let Some(Writes { upper, work }) = self.writes {
+            fsconfig_set_string(fs, "upperdir", upper).map_err(fail("upperdir"))?;
+            fsconfig_set_string(fs, "workdir", work).map_err(fail("workdir"))?;
+        }
         if let Some(context) = self.context {
             fsconfig_set_string(fs, "context", context).map_err(fail("context"))?;
         }
@@ -85,8 +94,10 @@ impl Overlay<'_> {
             Ok(name)
         };
         let lower: Vec<String> = self.layers.iter().rev().map(|l| name(l)).collect::<Result<_, _>>()?;
-        let (upper, work) = (name(self.upper)?, name(self.work)?);
-        let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
+        let mut options = format!("lowerdir={}", lower.join(":"));
+        if let Some(Writes { upper, work }) = self.writes {
+            options += &format!(",upperdir={},workdir={}", name(upper)?, name(work)?);
+        }
         let context = self.context.map_or_else(String::new, |context| format!(",context=\"{context}\""));
         let options = options + &context;
         let options = std::ffi::CString::new(options).map_err(|_| MountError::NoLayers)?;

@@ -22,6 +22,7 @@ mod external;
 mod files;
 mod guard;
 mod handover;
+mod layered;
 mod mounts;
 mod net;
 mod ports;

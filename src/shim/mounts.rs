@@ -1,4 +1,4 @@
-//! What of the host and of volumes the container sees: each source is opened once and cloned with its attributes, at a place of this mount
+//! What of the host, of volumes and of other images the container sees: each source is opened once and cloned with its attributes, at a place of this mount
 //! namespace that the runtime binds from. A link that is swapped later changes nothing.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use super::ShimError;
-use crate::container::GivenMount;
+use super::{ShimError, layered};
 use crate::container::cdi::Bind;
 use crate::container::link::Order;
+use crate::container::{GivenMount, GivenSource};
 use crate::model::{Owner, Propagation, Recursive};
 use crate::rootfs::{IdRange, Mapping, copy_tree, set_attributes};
 
@@ -23,7 +23,11 @@ pub(super) struct Shared(BTreeMap<String, OwnedFd>);
 impl Shared {
     pub(super) fn open(order: &Order) -> Result<Self, ShimError> {
         let shared = given(order).into_iter().filter(|mount| mount.propagation == Propagation::Shared);
-        shared.map(|mount| Ok((mount.target.clone(), clone(&mount)?))).collect::<Result<_, _>>().map(Self)
+        let opened = shared.filter_map(|mount| match &mount.source {
+            GivenSource::Path(path) => Some(clone(&mount, path).map(|tree| (mount.target.clone(), tree))),
+            GivenSource::Image { .. } => None,
+        });
+        opened.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -37,6 +41,18 @@ pub(super) struct For<'a> {
     pub(super) user: Owner,
     /// Where the clones are put.
     pub(super) place: PathBuf,
+    /// The SELinux label of the files of its images.
+    pub(super) context: Option<&'a str>,
+}
+
+impl For<'_> {
+    /// How the owners of a mount's files are shown; none: as they are.
+    pub(super) fn mapping(&self, mount: &GivenMount) -> Result<Option<Mapping>, ShimError> {
+        if mount.owner.is_none() && self.ids.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Mapping::seen(self.ids, mount.owner.map(|owner| (owner, self.user)))?))
+    }
 }
 
 /// In the order in which they are made: a later one may lie in an earlier one.
@@ -51,22 +67,26 @@ fn given(order: &Order) -> Vec<GivenMount> {
 }
 
 fn one(number: usize, mount: &GivenMount, shared: &Shared, of: &For<'_>) -> Result<Bind, ShimError> {
-    if let Some(staging) = &mount.fill {
-        fill(mount, staging, of).map_err(|error| failed(mount, "filling it with what the image has", &error))?;
+    if let (Some(staging), GivenSource::Path(source)) = (&mount.fill, &mount.source) {
+        fill(mount, source, staging, of)
+            .map_err(|error| failed(mount, "filling it with what the image has", &error))?;
     }
     let opened;
     let tree = match shared.0.get(&mount.target) {
         Some(tree) => tree,
         None => {
-            opened = clone(mount)?;
+            opened = match &mount.source {
+                GivenSource::Path(path) => clone(mount, path)?,
+                GivenSource::Image { layers, .. } => layered::open(number, mount, layers, of)?,
+            };
             &opened
         }
     };
     let recursive = mount.recursive != Recursive::Disabled;
     set_attributes(tree.as_fd(), recursive, 0, propagation(mount.propagation), None)
         .map_err(|error| failed(mount, "setting its propagation", &error))?;
-    if mount.owner.is_some() || of.ids.is_some() {
-        let mapping = Mapping::seen(of.ids, mount.owner.map(|owner| (owner, of.user)))?;
+    // An image's layers show their files with the right owners already.
+    if let (GivenSource::Path(_), Some(mapping)) = (&mount.source, of.mapping(mount)?) {
         set_attributes(tree.as_fd(), recursive, libc::MOUNT_ATTR_IDMAP, 0, Some(&mapping)).map_err(|error| {
             failed(mount, "its file system cannot show files with other owners (idmapped mounts)", &error)
         })?;
@@ -103,21 +123,26 @@ fn propagation(asked: Propagation) -> u64 {
     }
 }
 
-fn clone(mount: &GivenMount) -> Result<OwnedFd, ShimError> {
+/// `source`: what of it is seen is its subpath.
+pub(super) fn clone(mount: &GivenMount, source: &Path) -> Result<OwnedFd, ShimError> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if mount.recursive != Recursive::Disabled {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let path = OFlags::PATH | OFlags::CLOEXEC;
-    let source = openat2(CWD, &mount.source, path, Mode::empty(), ResolveFlags::empty()).map_err(|error| {
+    let source = openat2(CWD, source, path, Mode::empty(), ResolveFlags::empty()).map_err(|error| {
         failed(mount, "opening it (is it there, and does no link in it lead nowhere?)", &error.into())
     })?;
     let source = match &mount.subpath {
         None => source,
         Some(below) => {
             let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+            let hint = match &mount.source {
+                GivenSource::Path(_) => "make it first",
+                GivenSource::Image { .. } => "the image must have it",
+            };
             openat2(&source, below.as_str(), path, Mode::empty(), inside)
-                .map_err(|error| failed(mount, &format!("its subpath {below} (make it first)"), &error.into()))?
+                .map_err(|error| failed(mount, &format!("its subpath {below} ({hint})"), &error.into()))?
         }
     };
     open_tree(&source, "", flags | OpenTreeFlags::AT_EMPTY_PATH)
@@ -125,7 +150,7 @@ fn clone(mount: &GivenMount) -> Result<OwnedFd, ShimError> {
 }
 
 /// Copies what the image has there beside the empty source, and puts it in its place.
-fn fill(mount: &GivenMount, staging: &Path, of: &For<'_>) -> io::Result<()> {
+fn fill(mount: &GivenMount, source: &Path, staging: &Path, of: &For<'_>) -> io::Result<()> {
     let path = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat2(CWD, of.root, path, Mode::empty(), ResolveFlags::empty())?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -137,14 +162,14 @@ fn fill(mount: &GivenMount, staging: &Path, of: &For<'_>) -> io::Result<()> {
     };
     let done = copy_tree(&image, staging, of.ids).and_then(|()| {
         rustix::fs::syncfs(fs::File::open(staging)?)?;
-        if mount.in_use { move_into(staging, &mount.source) } else { fs::rename(staging, &mount.source) }
+        if mount.in_use { move_into(staging, source) } else { fs::rename(staging, source) }
     });
     if done.is_err() {
         // What failed is told; what is left of it is cleared again when the volumes are opened.
         let _ = fs::remove_dir_all(staging);
     }
     done?;
-    mount.source.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    source.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
 }
 
 /// Who runs with the empty source goes on seeing it: it is filled, not replaced.
@@ -166,10 +191,10 @@ fn move_into(staging: &Path, source: &Path) -> io::Result<()> {
     fs::File::open(source)?.sync_all()
 }
 
-fn failed(mount: &GivenMount, what: &str, error: &io::Error) -> ShimError {
+pub(super) fn failed(mount: &GivenMount, what: &str, error: &io::Error) -> ShimError {
     let reason = match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => "there is no space left; make room and start it again".to_owned(),
         _ => error.to_string(),
     };
-    ShimError::Runtime(format!("volumes: {} at {}: {what}: {reason}", mount.source.display(), mount.target))
+    ShimError::Runtime(format!("volumes: {} at {}: {what}: {reason}", mount.source, mount.target))
 }

@@ -24,7 +24,7 @@ use crate::container::resources::{self, Blocks};
 use crate::container::seccomp;
 use crate::container::{userns, users};
 use crate::model::{Capability, ContainerSpec, DeviceRule, Namespace, NetworkMode, Owner, Resources};
-use crate::rootfs::{IdRange, Overlay, make_dirs};
+use crate::rootfs::{IdRange, Overlay, Writes, make_dirs};
 
 /// How readily the kernel kills this process for want of memory.
 pub(super) const OOM_SCORE: &str = "/proc/self/oom_score_adj";
@@ -150,7 +150,8 @@ fn mount_root(order: &Order, layers: &[PathBuf], context: Option<&str>) -> Resul
     for folder in [&root, &upper, &work] {
         fs::create_dir_all(folder).map_err(doing("making the folders of the root"))?;
     }
-    Overlay { layers, upper: &upper, work: &work, nodev: !order.device_guard, context }.mount(&root)?;
+    let writes = Some(Writes { upper: &upper, work: &work });
+    Overlay { layers, writes, nodev: !order.device_guard, context }.mount(&root)?;
     Ok(root)
 }
 
@@ -184,7 +185,8 @@ fn write_config(
     let place = if ids.is_some() { Path::new(PLACE).join("mounts") } else { order.run.join("mounts") };
     let user = Owner { uid: who.uid, gid: who.gid };
     let mut binds = asked.edits.mounts.clone();
-    let of = mounts::For { root, ids, user, place };
+    let context = asked.labels.as_ref().map(|labels| labels.files.as_str());
+    let of = mounts::For { root, ids, user, place, context };
     binds.extend(mounts::prepare(order, shared, &of)?);
     binds.extend(files::prepare(order, contents, &of)?);
     let embedded = order.runtime.is_none();

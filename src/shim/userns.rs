@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use super::{ShimError, doing};
 use crate::container::link::Order;
-use crate::rootfs::{IdRange, Mapping, Overlay};
+use crate::rootfs::{IdRange, Mapping, Overlay, Writes};
 
 /// Where a container's root is gathered. Never removed: that would unmount it from whoever is just starting.
 pub(super) const PLACE: &str = "/run/longshore-root";
@@ -68,7 +68,8 @@ impl Gathered {
         let own = folder("own")?;
         self.mapping.bind(&order.folder, &own)?;
         let (upper, work) = (own.join("upper"), own.join("work"));
-        let overlay = Overlay { layers: &mapped, upper: &upper, work: &work, nodev: !order.device_guard, context };
+        let writes = Some(Writes { upper: &upper, work: &work });
+        let overlay = Overlay { layers: &mapped, writes, nodev: !order.device_guard, context };
         // The overlay writes as whoever mounted it, who must be somebody in the upper folder.
         range.as_root(|| overlay.mount(&root)).map_err(doing("mounting as the container's root"))??;
         for part in mapped.iter().chain([&own]) {

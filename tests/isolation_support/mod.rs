@@ -163,6 +163,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         name: ContainerName::parse("iso-probe-1").expect("a name"),
         image: ImageReference::parse("probe").expect("a reference"),
         image_digest: digest,
+        mounted: Default::default(),
         slot,
         service,
     }

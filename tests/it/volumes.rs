@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 
 use crate::support::lab::{container, service as service_status};
+use crate::support::registry::image;
 use crate::support::{Lab, file, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
@@ -50,7 +51,7 @@ fn every_form_of_volumes_is_seen_from_inside(config: &Value) {
     fs::write(outside.path().join("one"), "one\n").unwrap();
     let absolute = |rest: &str| format!("- '{out}{rest}'");
     let long = |text: &str| format!("- {{{text}}}");
-    let cat = "cat /m/hello; ";
+    let (cat, image) = ("cat /m/hello; ", image());
     let table: &[(String, String, &str)] = &[
         // Short.
         ("- /m".into(), TRIED.into(), "rw"),
@@ -84,6 +85,16 @@ fn every_form_of_volumes_is_seen_from_inside(config: &Value) {
             "2048\n700",
         ),
         (long("type: bind, source: ./files, target: /m, consistency: cached"), TRIED.into(), "rw"),
+        (
+            long(&format!("type: image, source: '{image}', target: /m")),
+            format!("ls /m/bin/work; {TRIED}"),
+            "/m/bin/work\nro",
+        ),
+        (
+            long(&format!("type: image, source: '{image}', target: /m, image: {{subpath: bin}}")),
+            format!("ls /m/work; {TRIED}"),
+            "/m/work\nro",
+        ),
     ];
     for (volumes, script, expected) in table {
         let said = seen(&lab, &[volumes], script);

@@ -167,6 +167,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         name: ContainerName::parse(&format!("shop-{name}-1")).expect("a name"),
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
+        mounted: Default::default(),
         slot,
         service,
     }

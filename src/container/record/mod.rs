@@ -105,6 +105,9 @@ pub struct SpecRecord {
     number: u32,
     image: String,
     image_digest: String,
+    /// Images that it mounts, with their digests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    mounted: BTreeMap<String, String>,
     service: ServiceRecord,
 }
 
@@ -179,6 +182,7 @@ impl From<&ContainerSpec> for SpecRecord {
             number: spec.slot.number,
             image: spec.image.to_string(),
             image_digest: spec.image_digest.to_string(),
+            mounted: spec.mounted.iter().map(|(image, digest)| (image.to_string(), digest.to_string())).collect(),
             service: ServiceRecord::from(&spec.service),
         }
     }
@@ -245,8 +249,9 @@ impl SpecRecord {
                 service: service.name.clone(),
                 number: self.number,
             },
-            image: valid("image", &self.image, |t| ImageReference::parse(t).ok())?,
-            image_digest: valid("digest", &self.image_digest, |t| Digest::parse(t).ok())?,
+            image: image(&self.image)?,
+            image_digest: digest(&self.image_digest)?,
+            mounted: self.mounted.iter().map(|(name, of)| Ok((image(name)?, digest(of)?))).collect::<Result<_, _>>()?,
             service,
         })
     }
@@ -255,12 +260,11 @@ impl SpecRecord {
 impl ServiceRecord {
     fn to_model(&self) -> Result<Service, RecordError> {
         let process = &self.process;
-        let image = |text: &String| valid("image", text, |t| ImageReference::parse(t).ok());
         let name = |text: &String| valid("container name", text, |t| ContainerName::parse(t).ok());
         let signal = |number: u8| valid("signal", &number.to_string(), Signal::parse);
         Ok(Service {
             name: valid("service", &self.name, |t| ServiceName::parse(t).ok())?,
-            image: self.image.as_ref().map(image).transpose()?,
+            image: self.image.as_deref().map(image).transpose()?,
             platform: self.platform.clone().map(|(os, architecture, variant)| Platform { os, architecture, variant }),
             pull: match self.pull {
                 PullRecord::Missing => PullPolicy::Missing,
@@ -310,6 +314,14 @@ impl ServiceRecord {
     }
 }
 
+fn image(text: &str) -> Result<ImageReference, RecordError> {
+    valid("image", text, |t| ImageReference::parse(t).ok())
+}
+
+fn digest(text: &str) -> Result<Digest, RecordError> {
+    valid("digest", text, |t| Digest::parse(t).ok())
+}
+
 fn valid<T>(what: &'static str, text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, RecordError> {
     parse(text).ok_or_else(|| RecordError::Value { what, value: text.to_owned() })
 }
@@ -333,6 +345,10 @@ pub(super) mod tests {
             name: ContainerName::parse("shop-web-2").expect("a name"),
             slot,
             image: ImageReference::parse("localhost:5000/web:1").expect("a reference"),
+            mounted: BTreeMap::from([(
+                ImageReference::parse("localhost:5000/assets:1").expect("a reference"),
+                digest.clone(),
+            )]),
             image_digest: digest,
             service: Service {
                 name,
@@ -428,5 +444,22 @@ pub(super) mod tests {
         assert!(matches!(ContainerRecord::parse(later.as_bytes()), Err(RecordError::Version(9))));
         let other = br#"{"version":2,"image":"x"}"#;
         assert!(matches!(ContainerRecord::parse(other), Err(RecordError::Version(2))), "whatever else it holds");
+    }
+
+    #[test]
+    fn a_record_from_before_images_were_mounted_is_read() {
+        let mut spec = sample();
+        spec.mounted.clear();
+        spec.service.mounts.retain(|mount| mount.target != "/image");
+        let record = ContainerRecord::new(&spec, Vec::new(), ImageDefaults::default());
+        let json = serde_json::to_string(&record).expect("JSON");
+        assert!(!json.contains("mounted"), "{json}");
+        let back = ContainerRecord::parse(json.as_bytes()).expect("a record").spec.to_model().expect("valid");
+        assert_eq!(back, spec);
+        let bare = ContainerId::derive(&spec.slot, &spec.service.hash, &spec.image_digest);
+        let mounting =
+            |of: &ContainerSpec| ContainerId::mounting(&of.slot, &of.service.hash, &of.image_digest, &of.mounted);
+        assert_eq!(mounting(&spec), bare, "what it was known by");
+        assert_ne!(mounting(&sample()), bare);
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::isolation::is_default;
 use super::{RecordError, valid};
 use crate::model::{
-    Bind, Mount, MountSource, Owner, Propagation, Recursive, Relabel, ServiceName, Volume, VolumeMount, VolumeName,
-    VolumeRef,
+    Bind, ImageMount, ImageReference, Mount, MountSource, Owner, Propagation, Recursive, Relabel, ServiceName, Volume,
+    VolumeMount, VolumeName, VolumeRef,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,11 @@ enum SourceRecord {
         subpath: Option<String>,
         #[serde(default, skip_serializing_if = "is_default")]
         no_copy: bool,
+    },
+    Image {
+        reference: String,
+        #[serde(default, skip_serializing_if = "is_default")]
+        subpath: Option<String>,
     },
 }
 
@@ -148,6 +153,9 @@ impl From<&MountSource> for SourceRecord {
             MountSource::Volume(VolumeMount { volume, subpath, no_copy }) => {
                 Self::Volume { volume: volume.into(), subpath, no_copy }
             }
+            MountSource::Image(ImageMount { reference, subpath }) => {
+                Self::Image { reference: reference.to_string(), subpath }
+            }
         }
     }
 }
@@ -177,6 +185,10 @@ impl MountRecord {
             SourceRecord::Volume { volume, subpath, no_copy } => {
                 MountSource::Volume(VolumeMount { volume: volume.into_model()?, subpath, no_copy })
             }
+            SourceRecord::Image { reference, subpath } => MountSource::Image(ImageMount {
+                reference: valid("image", &reference, |t| ImageReference::parse(t).ok())?,
+                subpath,
+            }),
         };
         Ok(Mount {
             target: self.target.clone(),
@@ -225,10 +237,13 @@ pub(super) mod tests {
         let anonymous = VolumeRef::Anonymous { of, target: "/cache".into(), labels };
         let volume = |volume| MountSource::Volume(VolumeMount { volume, subpath: Some("a/b".into()), no_copy: true });
         let owner = Some(Owner { uid: 1000, gid: 100 });
+        let reference = ImageReference::parse("localhost:5000/assets:1").expect("a reference");
+        let image = MountSource::Image(ImageMount { reference, subpath: Some("usr/share".into()) });
         vec![
             Mount { target: "/data".into(), source: bind, read_only: true, owner },
             Mount { target: "/named".into(), source: volume(named), read_only: false, owner: None },
             Mount { target: "/cache".into(), source: volume(anonymous), read_only: false, owner: None },
+            Mount { target: "/image".into(), source: image, read_only: true, owner: None },
         ]
     }
 }

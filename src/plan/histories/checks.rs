@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, net_checks, toy_files, wanted};
+use super::{held, live, mounted, net_checks, toy_files, wanted};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
@@ -57,6 +57,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             assert_eq!(spec.service.hash, service.hash, "a container is made from an old specification");
             let here = world.stands_for(&spec.image, &platform(service.platform.as_ref()));
             assert_eq!(Some(&spec.image_digest), here, "made without its image");
+            mounted::create(world, spec);
             assert!(!observed.containers.contains_key(&spec.id), "made a second time");
         }
         Action::MakeNetwork { network } => net_checks::make(world, observed, plan, network),
@@ -109,7 +110,7 @@ pub(super) fn right(world: &World, service: &Service, container: &ObservedContai
     container.spec.service.hash == service.hash && (same || !follows(service))
 }
 
-fn platform(platform: Option<&Platform>) -> String {
+pub(super) fn platform(platform: Option<&Platform>) -> String {
     platform.map_or_else(String::new, ToString::to_string)
 }
 
@@ -137,13 +138,17 @@ fn may_ask(world: &World, observed: &Observed, slot: &Slot, service: &Service) -
 
 fn check_pull(world: &World, observed: &Observed, image: &ImageReference, of: Option<&Platform>) {
     let users = || users(world, image).filter(|(_, s)| s.platform.as_ref() == of);
-    assert!(users().any(|(_, s)| s.pull != PullPolicy::Never), "{image} is pulled for nobody");
+    let mounting = || mounted::users(world, image).filter(|(_, s)| s.platform.as_ref() == of);
+    let mut all = users().chain(mounting());
+    assert!(all.any(|(_, s)| s.pull != PullPolicy::Never), "{image} is pulled for nobody");
     if observed.images.get(image).is_none_or(|facts| facts.platform != platform(of)) {
         return;
     }
     assert!(image.digest().is_none(), "{image} is pinned, here, and asked about");
-    let allowed = users().filter_map(|(slot, s)| may_ask(world, observed, &slot, s)).min();
-    let allowed = allowed.expect("the registry is asked about an image that nobody wants the newest of");
+    let own = users().filter_map(|(slot, s)| may_ask(world, observed, &slot, s));
+    let mounting = mounting().filter_map(|(slot, s)| mounted::may_ask(world, observed, image, &slot, s));
+    let allowed =
+        own.chain(mounting).min().expect("the registry is asked about an image that nobody wants the newest of");
     assert!(allowed <= world.now, "{image} is asked about {} ms too early", allowed.since(world.now));
 }
 
@@ -172,15 +177,14 @@ fn collectable(world: &World, observed: &Observed, plan: &Plan, digest: &Digest)
     let named = |image: &ImageReference| observed.images.get(image).is_some_and(|facts| facts.digest == *digest);
     let mut services = world.desired.projects.values().flat_map(|p| p.services.values());
     let names = || observed.images.values().filter(|facts| facts.digest == *digest);
-    let making =
-        |a: &Action| matches!(a, Action::Create { spec } | Action::Start { spec, .. } if spec.image_digest == *digest);
-    if world.containers.values().any(|c| c.spec.image_digest == *digest) {
-        return Err("a container is made from it");
+    let making = |a: &Action| matches!(a, Action::Create { spec } | Action::Start { spec, .. } if spec.manifests().any(|d| d == digest));
+    if world.containers.values().any(|c| c.spec.manifests().any(|needed| needed == digest)) {
+        return Err("a container needs it");
     }
     if world.under_way.values().any(making) || plan.steps.iter().any(|s| making(&s.action)) {
         return Err("a container is about to be made from it");
     }
-    if services.any(|s| s.image.as_ref().is_some_and(named)) {
+    if services.any(|s| s.images().any(named)) {
         return Err("a service names it");
     }
     if world.ran.values().any(|ran| ran.contains(digest)) {

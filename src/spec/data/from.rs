@@ -24,7 +24,7 @@ pub(in crate::spec) fn finish(
         if places.require_sources {
             let sources = service.mounts.iter().filter_map(|mount| match &mount.source {
                 MountSource::Bind(bind) => Some(bind.source.clone()),
-                MountSource::Volume(_) => None,
+                MountSource::Volume(_) | MountSource::Image(_) => None,
             });
             service.required_mounts = sources.collect::<BTreeSet<_>>().into_iter().collect();
         }

@@ -7,9 +7,9 @@ use super::super::size;
 use super::super::source_text::Span;
 use super::short::propagation;
 use super::{Fault, KEY, What, Written, ours, place};
-use crate::model::{Propagation, Recursive, Relabel};
+use crate::model::{ImageReference, Propagation, Recursive, Relabel};
 
-const TYPES: &str = "it may be bind, volume or tmpfs";
+const TYPES: &str = "it may be bind, volume, tmpfs or image";
 
 /// `key`: the whole path of the entry.
 pub(super) fn read<'s>(node: &'s Node, key: &str, scope: &mut Scope<'s, '_, '_>) -> Option<Written<'s>> {
@@ -18,13 +18,13 @@ pub(super) fn read<'s>(node: &'s Node, key: &str, scope: &mut Scope<'s, '_, '_>)
         "bind" => bind(node, scope),
         "volume" => volume(node, scope),
         "tmpfs" => tmpfs(node, scope),
+        "image" => image(node, scope),
         "" => {
             scope.error(node.at, KEY, "the mount has no type", TYPES);
             None
         }
         other => {
             let why = match other {
-                "image" => "files of another image cannot be mounted, and the service would run without them",
                 "npipe" => "it is a pipe of Windows, and the service would run without it",
                 _ => "volumes of a cluster are for more than one host, and the service would run without its data",
             };
@@ -42,7 +42,7 @@ pub(super) fn read<'s>(node: &'s Node, key: &str, scope: &mut Scope<'s, '_, '_>)
     if kind == "tmpfs" && owner.is_some() {
         scope.error(node.at, KEY, "a folder in memory has no owners on the host (idmap)", "remove `idmap`");
     }
-    let read_only = node.given("read_only").and_then(Node::truth).unwrap_or(false);
+    let read_only = kind == "image" || flag(node, "read_only");
     Some(Written { at: node.at, target, read_only, owner, what: what? })
 }
 
@@ -119,14 +119,7 @@ fn volume<'s>(node: &'s Node, scope: &mut Scope<'s, '_, '_>) -> Option<What<'s>>
     let Some(more) = node.given("volume") else {
         return Some(What::Volume { source, subpath: None, no_copy: false, labels: Default::default() });
     };
-    let subpath = match word(more, "subpath").map(|(text, at)| (place::subpath(text), at)) {
-        None => None,
-        Some((Ok(subpath), _)) => subpath,
-        Some((Err((message, hint)), at)) => {
-            scope.error(at, KEY, message, &hint);
-            return None;
-        }
-    };
+    let subpath = subpath(more, "a volume", scope)?;
     let labels = environment::labels(more, "labels");
     if source.is_some() && !labels.is_empty() {
         let at = more.entry("labels").map_or(more.at, |(key, _)| key.at);
@@ -134,6 +127,44 @@ fn volume<'s>(node: &'s Node, scope: &mut Scope<'s, '_, '_>) -> Option<What<'s>>
         scope.warn(at, KEY, message, "write them below `volumes:` of the file");
     }
     Some(What::Volume { source, subpath, no_copy: flag(more, "nocopy"), labels })
+}
+
+/// Of none, nothing; where it is wrong, that is told.
+fn subpath(more: &Node, of: &str, scope: &mut Scope<'_, '_, '_>) -> Option<Option<String>> {
+    let Some((text, at)) = word(more, "subpath") else { return Some(None) };
+    match place::subpath(text, of) {
+        Ok(subpath) => Some(subpath),
+        Err((message, hint)) => {
+            scope.error(at, KEY, message, &hint);
+            None
+        }
+    }
+}
+
+/// Another image's files, which nobody may write to.
+fn image<'s>(node: &'s Node, scope: &mut Scope<'s, '_, '_>) -> Option<What<'s>> {
+    if let Some((key, value)) = node.entry("read_only")
+        && value.truth() == Some(false)
+    {
+        let message = "`read_only: false` has no effect: an image is mounted read-only";
+        scope.warn(key.at, KEY, message, "remove it, or use a volume: an empty one takes what its image has there");
+    }
+    let Some((source, at)) = word(node, "source") else {
+        scope.error(node.at, KEY, "the mount of an image has no source", "write which image it is, as `image` does");
+        return None;
+    };
+    let reference = match ImageReference::parse_in(source, scope.reader.default_registry) {
+        Ok(reference) => reference,
+        Err(error) => {
+            scope.error(at, KEY, error.to_string(), "write the image as `image` does, such as registry/name:tag");
+            return None;
+        }
+    };
+    let subpath = match node.given("image") {
+        Some(more) => subpath(more, "an image", scope)?,
+        None => None,
+    };
+    Some(What::Image { reference, subpath })
 }
 
 fn tmpfs<'s>(node: &'s Node, scope: &mut Scope<'s, '_, '_>) -> Option<What<'s>> {

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::source_text::Span;
-use crate::model::{Mount, Owner, Propagation, Recursive, Relabel, ServiceName, Tmpfs};
+use crate::model::{ImageReference, Mount, Owner, Propagation, Recursive, Relabel, ServiceName, Tmpfs};
 
 const KEY: &str = "volumes";
 const FROM: &str = "volumes_from";
@@ -88,6 +88,10 @@ enum What<'s> {
         labels: BTreeMap<String, String>,
     },
     Tmpfs(Vec<String>),
+    Image {
+        reference: ImageReference,
+        subpath: Option<String>,
+    },
 }
 
 /// What is wrong, and what to do.

@@ -7,7 +7,7 @@ use super::super::scope::Scope;
 use super::super::source_text::Span;
 use super::ours::{self, Require};
 use super::{Data, Definitions, FROM, Fault, From, KEY, Places, What, Written, long, place, short, wide};
-use crate::model::{Bind, Mount, MountSource, Owner, ServiceName, Tmpfs, VolumeMount, VolumeRef};
+use crate::model::{Bind, ImageMount, Mount, MountSource, Owner, ServiceName, Tmpfs, VolumeMount, VolumeRef};
 
 /// What is read while the list is.
 struct Found {
@@ -92,6 +92,7 @@ fn one(
             };
             MountSource::Volume(VolumeMount { volume, subpath, no_copy })
         }
+        What::Image { reference, subpath } => MountSource::Image(ImageMount { reference, subpath }),
     };
     let mount = Mount { target, source, read_only: written.read_only, owner: written.owner.or(owner) };
     spend(&mount, scope.reader)?;
@@ -137,6 +138,7 @@ pub(super) fn spend(mount: &Mount, reader: &mut super::super::project::Reader<'_
             VolumeRef::Named(volume) => volume.name.as_str().len() + texts(&volume.options) + texts(&volume.labels),
             VolumeRef::Anonymous { target, labels, .. } => target.len() + texts(labels),
         },
+        MountSource::Image(image) => image.reference.to_string().len() + image.subpath.as_ref().map_or(0, String::len),
     };
     if reader.spend_mount(400 + mount.target.len() + source) {
         return Ok(());

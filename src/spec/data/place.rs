@@ -71,13 +71,13 @@ fn clean(path: &Path) -> Option<PathBuf> {
     Some(clean)
 }
 
-/// A folder or a file in a volume. Empty: the volume as a whole.
-pub(super) fn subpath(text: &str) -> Result<Option<String>, Fault> {
+/// A folder or a file in a volume or an image. Empty: as a whole.
+pub(super) fn subpath(text: &str, of: &str) -> Result<Option<String>, Fault> {
     let path = Path::new(text);
     match clean(path).filter(|_| !path.is_absolute() && !text.contains('\0')) {
         Some(clean) => Ok(clean.to_str().filter(|clean| !clean.is_empty()).map(str::to_owned)),
         None => {
-            let message = format!("{text:?} is not a path in a volume");
+            let message = format!("{text:?} is not a path in {of}");
             Err((message, "write it relative and without a way up, such as a/b".to_owned()))
         }
     }
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn parts_of_a_volume_stay_in_it() {
         for (text, expected) in [("a/b", Some("a/b")), ("./a/../b/", Some("b"))] {
-            assert_eq!(subpath(text).unwrap().as_deref(), expected, "{text}");
+            assert_eq!(subpath(text, "a volume").unwrap().as_deref(), expected, "{text}");
         }
-        assert_eq!(subpath("."), Ok(None));
+        assert_eq!(subpath(".", "a volume"), Ok(None));
         for bad in ["/a", "..", "a/../..", "a\0"] {
-            assert!(subpath(bad).is_err(), "{bad}");
+            assert!(subpath(bad, "an image").is_err(), "{bad}");
         }
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn said(mount: &Mount, state_file: &Path) -> Vec<String> {
             }
             VolumeRef::Anonymous { .. } => return Vec::new(),
         },
+        MountSource::Image(_) => return Vec::new(),
     };
     let mut said = Vec::new();
     let is = |place: &&str| source == Path::new(place);

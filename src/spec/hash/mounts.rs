@@ -2,7 +2,9 @@
 //! is made to say here how it is written.
 
 use super::Canonical;
-use crate::model::{Bind, Mount, MountSource, Propagation, Recursive, Relabel, ServiceName, VolumeMount, VolumeRef};
+use crate::model::{
+    Bind, ImageMount, Mount, MountSource, Propagation, Recursive, Relabel, ServiceName, VolumeMount, VolumeRef,
+};
 
 /// Mounts are in the order of their targets. What a service waits for before it is started makes no other container.
 pub(super) fn mounts(of: &ServiceName, mounts: &[Mount], text: &mut Canonical) {
@@ -11,6 +13,7 @@ pub(super) fn mounts(of: &ServiceName, mounts: &[Mount], text: &mut Canonical) {
         match source {
             MountSource::Bind(one) => bind(one, &mut values),
             MountSource::Volume(one) => volume(of, one, &mut values),
+            MountSource::Image(one) => image(one, &mut values),
         }
         if *read_only {
             values.push("ro".to_owned());
@@ -56,4 +59,11 @@ fn volume(of: &ServiceName, mount: &VolumeMount, values: &mut Vec<String>) {
     }
     values.extend(subpath.iter().map(|subpath| format!("subpath={subpath}")));
     values.extend(no_copy.then(|| "nocopy".to_owned()));
+}
+
+/// By its name: what it stands for is looked up when a container is made.
+fn image(mount: &ImageMount, values: &mut Vec<String>) {
+    let ImageMount { reference, subpath } = mount;
+    values.extend(["image".to_owned(), reference.to_string()]);
+    values.extend(subpath.iter().map(|subpath| format!("subpath={subpath}")));
 }

@@ -166,7 +166,7 @@ fn names_that_lead_elsewhere_are_refused() {
 #[test]
 fn keys_that_cannot_be_honoured_hold_their_service_alone() {
     for (line, key) in [
-        ("volumes: [{type: image, source: b, target: /b}]", "volumes"),
+        ("volumes: [{type: npipe, source: b, target: /b}]", "volumes"),
         ("volumes_from: ['container:b']", "volumes_from"),
         ("use_api_socket: true", "use_api_socket"),
         ("credential_spec: {file: a.json}", "credential_spec"),

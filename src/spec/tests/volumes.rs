@@ -22,6 +22,7 @@ fn told(volumes: &str) -> String {
             VolumeRef::Named(volume) => volume.name.to_string(),
             VolumeRef::Anonymous { of, target, .. } => format!("{of} {target}"),
         },
+        MountSource::Image(image) => format!("{} {}", image.reference, image.subpath.as_deref().unwrap_or("-")),
     };
     format!("{source} {}{}", one.target, if one.read_only { " ro" } else { "" })
 }
@@ -39,6 +40,8 @@ fn every_form_is_read() {
         ("{type: bind, source: /d, target: /m, bind: {create_host_path: true}}", "/d create=true /m"),
         ("{type: volume, source: v, target: /m, read_only: true}", "shop_v /m ro"),
         ("{type: volume, target: /m}", "a /m /m"),
+        ("{type: image, source: w, target: /m}", "docker.io/library/w:latest - /m ro"),
+        ("{type: image, source: 'r:5000/w:1', target: /m, image: {subpath: ./a//b}}", "r:5000/w:1 a/b /m ro"),
     ] {
         assert_eq!(told(volumes), expected, "{volumes}");
     }
@@ -58,11 +61,43 @@ fn what_is_wrong_is_told() {
         ("'v:m'", "\"m\" is not a place for a mount: it is not an absolute path"),
         ("'v:/m:rx'", "\"rx\" is not an option of a mount"),
         ("{target: /m}", "the mount has no type"),
+        ("{type: image, target: /m}", "the mount of an image has no source"),
+        (
+            "{type: image, source: A, target: /m}",
+            "\"library/A\" is not a repository name; use lower-case letters, digits and single separators '.', '_', '__', '-', parts joined by '/'",
+        ),
+        ("{type: image, source: w, target: /m, image: {subpath: ../x}}", "\"../x\" is not a path in an image"),
+        ("{type: image, source: w, target: /m, image: {subpath: /x}}", "\"/x\" is not a path in an image"),
     ] {
         let problems = read_with(&text(volumes), &[]).expect_err(volumes);
         assert_eq!(problems[0].message, expected, "{}", shown(&problems));
         assert!(problems[0].hint.is_some(), "{volumes}");
     }
+}
+
+#[test]
+fn an_image_is_read_only_and_who_asks_for_more_is_told() {
+    let told = |more: &str| {
+        let text = text(&format!("{{type: image, source: w, target: /m{more}}}"));
+        let read = good(&text);
+        assert!(read.project.services.values().all(|service| service.mounts[0].read_only), "{more}");
+        shown(&read.warnings)
+    };
+    assert_eq!(told(""), "");
+    assert_eq!(told(", read_only: true"), "");
+    let said = told(", read_only: false");
+    assert!(said.contains("1:93: `read_only: false` has no effect: an image is mounted read-only"), "{said}");
+    let said = told(", volume: {nocopy: true}");
+    assert!(said.contains("`volume` has no effect on a mount of type image"), "{said}");
+}
+
+#[test]
+fn another_image_or_another_part_of_it_makes_another_container() {
+    let of = |image: &str| hash(&text(&format!("{{type: image, target: /m, {image}}}")));
+    let all = ["source: w", "source: 'w:1'", "source: w, image: {subpath: a}", "source: w, image: {subpath: b}"];
+    let hashes: std::collections::BTreeSet<_> = all.iter().map(|image| of(image).to_string()).collect();
+    assert_eq!(hashes.len(), all.len());
+    assert_eq!(of("source: w"), of("source: docker.io/library/w:latest"));
 }
 
 #[test]

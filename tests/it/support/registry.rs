@@ -36,10 +36,17 @@ impl Registry {
 
     /// Pushes the test root with this `config`; returns the reference.
     pub(crate) fn push(&self, repository: &str, tag: &str, root: &Path, config: &str) -> String {
+        self.push_layers(repository, tag, config, &[root])
+    }
+
+    /// Pushes an image with a layer from each folder, the lowest first.
+    pub(crate) fn push_layers(&self, repository: &str, tag: &str, config: &str, layers: &[&Path]) -> String {
+        let (lowest, others) = layers.split_first().expect("a layer");
         let pushed = Command::new(tool("push-image.sh"))
             .args([self.host.as_str(), repository, tag])
-            .arg(root)
+            .arg(lowest)
             .arg(config)
+            .args(others)
             .output()
             .expect("the script is there");
         assert!(pushed.status.success(), "{}", String::from_utf8_lossy(&pushed.stderr));
