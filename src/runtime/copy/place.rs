@@ -15,7 +15,7 @@ use super::{failed, open_in};
 use crate::container::copy::link::{CopyFailure, CopyPlace};
 use crate::container::exec::link::ExecFailure;
 use crate::container::link::LOGS;
-use crate::rootfs::Overlay;
+use crate::rootfs::{Overlay, Writes};
 use crate::runtime::inside::be;
 use crate::runtime::target::Target;
 use crate::tree::{Reason, mount_of};
@@ -85,10 +85,12 @@ impl Place {
         // Any folder would do: nobody else sees it.
         let at = folder.join(LOGS);
         let (upper, work) = (folder.join("upper"), folder.join("work"));
-        Overlay { layers, upper: &upper, work: &work, nodev: true, context: None }.mount(&at).map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            CopyFailure::Failed(format!("{error}{cause}"))
-        })?;
+        Overlay { layers, writes: Some(Writes { upper: &upper, work: &work }), nodev: true, context: None }
+            .mount(&at)
+            .map_err(|error| {
+                let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                CopyFailure::Failed(format!("{error}{cause}"))
+            })?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(CWD, &at, flags, Mode::empty()).map_err(failed("the container's root cannot be opened"))?;
         let absent = if alone { Vec::new() } else { stand_ins(&root, folder, mounts)? };
