@@ -8,9 +8,9 @@ snapshot  `longshore volume snapshot`.
 restore   `longshore volume restore`, of two snapshots in turn.
 
 A round waits until the draft is on the disk, and strikes at a random moment of the time that the work takes undisturbed; one that came
-too late is looked at like the others, and another one follows. What is on the
-disk is looked at before the daemon starts again; after that, what it lists, and what a container sees in the volume. Contents are told
-apart by names, types, modes, owners, sizes and SHA-256 of all that is in a folder.
+too late is looked at like the others, and another one follows. What is on the disk is looked at before the daemon starts again; after
+that, what it lists, and what a container sees in the volume. Contents are told apart by names, types, modes, owners, sizes and SHA-256
+of all that is in a folder.
 """
 import argparse, glob, json, os, random, re, signal, subprocess, time
 from collections import Counter
