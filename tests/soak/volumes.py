@@ -7,10 +7,10 @@ fill      the first start with a new volume, which takes what the image has ther
 snapshot  `longshore volume snapshot`.
 restore   `longshore volume restore`, of two snapshots in turn.
 
-A round waits until the draft is on the disk, and strikes at a random moment of the time that the work takes undisturbed; one that came
-too late is looked at like the others, and another one follows. What is on the disk is looked at before the daemon starts again; after
-that, what it lists, and what a container sees in the volume. Contents are told apart by names, types, modes, owners, sizes and SHA-256
-of all that is in a folder.
+A round waits until the draft is on the disk, and strikes at a random moment of the time that the work takes undisturbed, or soon after
+that; one that came too late is looked at like the others, and another one follows. What is on the disk is looked at before the daemon
+starts again; after that, what it lists, and what a container sees in the volume. Contents are told apart by names, types, modes,
+owners, sizes and SHA-256 of all that is in a folder.
 """
 import argparse, glob, json, os, random, re, signal, subprocess, time
 from collections import Counter
@@ -242,7 +242,10 @@ def by_shim(work, dice):
 
 
 def by_power(work, dice):
-    hit = size(work.draft()) if work.draft() else None
+    draft = work.draft()
+    hit = size(draft) if draft else None
+    hit = hit if draft and os.path.isdir(draft) else None
+    work.host.stop_disk()
     work.host.cut()
     work.host.boot()
     failures = work.down()
@@ -278,7 +281,7 @@ def rounds(work, way, count, dice):
         work.prepare()
         work.begin()
         wait_for('the draft', 60, work.draft, 0.0005)
-        until = time.monotonic() + dice.uniform(0, took)
+        until = time.monotonic() + dice.uniform(0, 1.2 * took)
         begun = time.monotonic()
         if way == 'shim':
             work.shims = [pid for pid, comm in work.host.processes() if comm.startswith('longshore')]
@@ -306,7 +309,8 @@ def rounds(work, way, count, dice):
     row = (work.kind, way, sum(outcomes.values()), '%.0f ms' % (took * 1000), len(shares),
            '%.0f-%.0f ms' % (min(moments) * 1000, max(moments) * 1000) if moments else '-',
            '%d%%-%d%%' % (min(shares) * 100, max(shares) * 100) if shares else '-',
-           sum(share < 0.999 for share in shares), sum(share >= 0.999 for share in shares), removing, said, ', '.join('%s %d' % o for o in sorted(outcomes.items())), len(failures))
+           sum(share < 0.999 for share in shares), sum(share >= 0.999 for share in shares), removing, said,
+           ', '.join('%s %d' % o for o in sorted(outcomes.items())), len(failures))
     say(ROW % row)
     if len(shares) < count // 2:
         failures.append('%s, %s: only %d of %d rounds hit the work' % (work.kind, way, len(shares), sum(outcomes.values())))
