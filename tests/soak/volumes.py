@@ -88,6 +88,10 @@ class Work:
     def draft(self):
         return next(iter(glob.glob(self.host.data + self.DRAFT)), None)
 
+    def over(self):
+        """Whether the draft has become what it is for."""
+        return not self.draft()
+
     def cli(self, *args):
         code, text = self.host.cli('volume', *args)
         if code:
@@ -192,7 +196,12 @@ class Restore(Work):
         self.new = {'a': 'b', 'b': 'a'}[self.old]
 
     def begin(self):
+        self.replaced = os.stat(self.folder()).st_ino
         self.send('restore', '-q', 'keep', self.new)
+
+    def over(self):
+        # The two change places; what was there is removed then, under the draft's name.
+        return os.stat(self.folder()).st_ino != self.replaced or not self.draft()
 
     def folder(self):
         return self.host.data + '/volumes/keep/_data'
@@ -265,9 +274,9 @@ def undisturbed(work):
     work.begin()
     wait_for('the draft', 60, work.draft, 0.001)
     begun = time.monotonic()
-    wait_for('the draft is done with', 120, lambda: not work.draft(), 0.001)
+    wait_for('the draft is done with', 120, work.over, 0.001)
     took = time.monotonic() - begun
-    wait_for('the work is done', 60, work.done)
+    wait_for('the work is done', 120, work.done)
     failures = work.down() + work.up()[1]
     if failures:
         raise Failed('undisturbed: %s' % failures)
@@ -286,7 +295,7 @@ def rounds(work, way, count, dice):
         wait_for('the draft', 60, work.draft, 0.0005)
         begun = time.monotonic()
         if number % 4 == 3:
-            wait_for('the draft is done with', 120, lambda: not work.draft(), 0.0005)
+            wait_for('the draft is done with', 120, work.over, 0.0005)
             until = time.monotonic() + dice.uniform(0, 0.05)
         else:
             until = begun + dice.uniform(0, took)
