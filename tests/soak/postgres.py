@@ -208,7 +208,10 @@ class Shop:
     def goes_on(self):
         """Waits until every client was told of a new row."""
         since = time.monotonic()
-        wait_for('every client goes on', 120, lambda: all(client.latest > since for client in self.clients))
+        try:
+            wait_for('every client goes on', 120, lambda: all(client.latest > since for client in self.clients))
+        except Failed as error:
+            raise Failed('%s; clients were told %s' % (error, sum((client.lost for client in self.clients), Counter()).most_common(5)))
 
     def pid(self):
         """The container that runs, and its first process."""
