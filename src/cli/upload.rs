@@ -110,6 +110,8 @@ fn copy(from: &mut impl Read, to: &mut Pieces) -> io::Result<()> {
 
 fn pack(folder: &Path, to: &mut Pieces) -> io::Result<()> {
     let mut archive = tar::Builder::new(to);
+    // A link is sent as a link: what it leads to is not the folder's, and need not be there.
+    archive.follow_symlinks(false);
     archive.append_dir_all(".", folder)?;
     archive.finish()
 }
@@ -156,6 +158,21 @@ mod tests {
         let mut archive = tar::Archive::new(io::Cursor::new(all.concat()));
         let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
         assert!(names.iter().any(|n| n.ends_with("a")), "{names:?}");
+    }
+
+    #[tokio::test]
+    async fn a_link_in_a_folder_is_sent_as_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("outside")).unwrap();
+        let (bytes, _) = open(Source::Folder(dir.path())).unwrap();
+        let all: Vec<Bytes> = bytes.map(Result::unwrap).collect().await;
+        let mut archive = tar::Archive::new(io::Cursor::new(all.concat()));
+        let targets =
+            archive.entries().unwrap().filter_map(|e| e.unwrap().link_name().unwrap().map(|n| n.into_owned()));
+        let mut targets: Vec<_> = targets.collect();
+        targets.sort();
+        assert_eq!(targets, [Path::new("/etc"), Path::new("nowhere")]);
     }
 
     #[test]

@@ -162,9 +162,20 @@ class Lab:
                            [{'mediaType': 'application/vnd.oci.image.layer.v1.tar+gzip', 'digest': digest, 'size': size} for _, digest, size in layers])
         return '%s/%s:%s' % (self.registry(), name, tag), sum.hexdigest(), total
 
-    def push_manifest(self, name, tag, diff_ids, layers):
+    def image_of(self, name, root, tag='latest', config=None):
+        """An image of one plain layer: a folder as it is, with its owners. Gives its reference."""
+        layer = self.path('layer.tar')
+        with tarfile.open(layer, 'w') as tar:
+            tar.add(root, '.')
+        blob = open(layer, 'rb').read()
+        os.unlink(layer)
+        digest = self.push_blob(name, blob)
+        self.push_manifest(name, tag, [digest], [{'mediaType': 'application/vnd.oci.image.layer.v1.tar', 'digest': digest, 'size': len(blob)}], config)
+        return '%s/%s:%s' % (self.registry(), name, tag)
+
+    def push_manifest(self, name, tag, diff_ids, layers, config=None):
         config = json.dumps({'architecture': 'amd64' if os.uname().machine == 'x86_64' else 'arm64', 'os': 'linux',
-                             'config': {'Env': ['PATH=/bin']}, 'rootfs': {'type': 'layers', 'diff_ids': diff_ids}}).encode()
+                             'config': config or {'Env': ['PATH=/bin']}, 'rootfs': {'type': 'layers', 'diff_ids': diff_ids}}).encode()
         manifest = {'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.manifest.v1+json',
                     'config': {'mediaType': 'application/vnd.oci.image.config.v1+json', 'digest': self.push_blob(name, config), 'size': len(config)},
                     'layers': layers}

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Makes a root folder that holds programs of Debian packages and the shared libraries that they need, and nothing else. Packages are
-# only downloaded and unpacked: nothing is installed or started on this machine. As root, on Debian.
-#   usage: debian-root.sh DIR PACKAGE... -- PROGRAM...
+# only downloaded and unpacked: nothing is installed or started on this machine. As root, on Debian. A folder is taken as it is.
+#   usage: debian-root.sh DIR PACKAGE... -- PROGRAM-OR-FOLDER...
 #   such as: debian-root.sh root redis-server redis-tools -- /usr/bin/redis-server /usr/bin/redis-cli
 set -eu
 dir=$1
 shift
 packages=""
 while [ $# -gt 0 ] && [ "$1" != -- ]; do packages="$packages $1" && shift; done
-[ $# -gt 1 ] || { echo "usage: debian-root.sh DIR PACKAGE... -- PROGRAM..." >&2; exit 2; }
+[ $# -gt 1 ] || { echo "usage: debian-root.sh DIR PACKAGE... -- PROGRAM-OR-FOLDER..." >&2; exit 2; }
 shift
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -36,6 +36,7 @@ printf 'root:x:0:0:root:/root:/bin/sh\n' > "$dir/etc/passwd"
 printf 'root:x:0:\n' > "$dir/etc/group"
 loader=$(cd "$work/whole" && echo lib*/ld-linux*.so.*)
 for program in "$@"; do
+  [ ! -d "$work/whole$program" ] || { mkdir -p "$dir$program" && cp -aL "$work/whole$program/." "$dir$program" && continue; }
   # The loader of that root says what the program needs there; a library that is not there fails it.
   needs=$(chroot "$work/whole" "/$loader" --list "$program") || { echo "$needs" >&2; exit 1; }
   case $needs in *"not found"*) echo "$needs" >&2; exit 1;; esac
