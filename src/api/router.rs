@@ -36,8 +36,6 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/look", post(commands::look)),
         ("/api/v1/registries/login", post(registries::login)),
         ("/api/v1/registries/logout", post(registries::logout)),
-        ("/api/v1/secrets", get(secrets::list)),
-        ("/api/v1/secrets/{name}", put(secrets::set).delete(secrets::remove)),
         ("/api/v1/images", get(images::list)),
         ("/api/v1/images/inspect", get(images::inspect)),
         ("/api/v1/images/history", get(images::history)),
@@ -62,6 +60,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/volumes/{name}/snapshots/{snapshot}", delete(volumes::remove_snapshot)),
         ("/api/v1/volumes/{name}/restore", post(volumes::restore)),
         ("/api/v1/snapshots", get(volumes::all_snapshots)),
+        ("/api/v1/secrets", get(secrets::list)),
+        ("/api/v1/secrets/{name}", put(secrets::set).delete(secrets::remove)),
         ("/api/v1/openapi.json", get(openapi::show)),
     ]
 }
