@@ -8,8 +8,9 @@ lie on it. Each project has one service whose container_name carries the version
 version it calls applied. After each boot the daemon starts without a registry: every project must run at least the version that
 was called applied; then the registry comes back, and everything must match the folder.
 """
-import argparse, json, os, random, re, subprocess, threading, time
-from lab import LONGSHORE, TOOLS, Daemon, Failed, Lab, close_with, half_layers, median, say, wait_for
+import argparse, json, os, random, re, threading, time
+from lab import Failed, Lab, close_with, half_layers, median, say, wait_for
+from machine import Machine
 
 FILE = '''name: %(project)s
 services:
@@ -21,60 +22,14 @@ services:
     stop_grace_period: 1s
     command: [work, tick, "200"]
 '''
-POCKET = os.path.join(TOOLS, 'pocket')
 
 
-class Machine(Daemon):
-    """A daemon in a pocket."""
+class Projects(Machine):
+    """A machine whose projects carry versions."""
 
     def __init__(self, lab):
-        self.name, self.lab, self.arguments, self.child, self.up = 'soak%d' % os.getpid(), lab, [], None, False
+        super().__init__(lab)
         self.removed = {}  # {project: the last version that its removal speaks of}
-        self.environment = {**os.environ, 'POCKET_DIR': lab.path('pockets')}
-        self.dir = lab.path('pocket')
-        os.makedirs(self.dir)
-        self.log = os.path.join(self.dir, 'log')
-        self.pocket('make', '3000')
-
-    def pocket(self, verb, *args):
-        done = subprocess.run([POCKET, verb, self.name, *args], env=self.environment, capture_output=True, text=True)
-        if done.returncode:
-            raise Failed('pocket %s: %s' % (verb, done.stdout + done.stderr))
-
-    def boot(self):
-        self.pocket('boot', 'true')
-        self.up = True
-        root = '/proc/%s/root' % open(self.lab.path('pockets', self.name, 'pid')).read().strip()
-        self.root, self.state, self.data = root, root + '/pocket/state', root + '/pocket/data'
-        self.socket = root + '/run/longshore/longshore.sock'
-        os.makedirs(self.state, exist_ok=True)
-
-    def inside(self, *command, log):
-        with open(log, 'a') as out:
-            return subprocess.Popen([POCKET, 'in', self.name, *command], env=self.environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
-
-    def start(self):
-        self.started = time.monotonic()
-        self.child = self.inside(LONGSHORE, 'daemon', '--state-dir', '/pocket/state', '--data-dir', '/pocket/data', '--run-dir', '/run/longshore', log=self.log)
-        return self
-
-    def registry(self, port):
-        self.inside(os.path.join(TOOLS, 'registry.sh'), str(port), self.lab.path('registry'), log=self.lab.path('registry.log'))
-
-    def cut(self):
-        self.up = False
-        self.pocket('cut')
-        if self.child:
-            self.child.wait(20)
-        self.child = None
-
-    def destroy(self):
-        if self.up:
-            self.cut()
-        self.pocket('rm')
-
-    def confirm(self):
-        subprocess.run([POCKET, 'in', self.name, LONGSHORE, '--socket', '/run/longshore/longshore.sock', 'confirm'], env=self.environment, capture_output=True)
 
     def versions(self):
         """{project: version} of the processes that run, as the status names them and the kernel shows them."""
@@ -147,7 +102,7 @@ def main():
         late = [lab.large_image('soak/large', 'v%d' % i, 40, ['work.c'], '%d' % i) for i in range(max(1, options.cuts // 2))]
         port = int(lab.address.split(':')[1])
         lab.stop_registry()
-        machine = Machine(lab)
+        machine = Projects(lab)
         lab.daemons.append(machine)
         machine.boot()
         applied, ids, same, kept = {}, {}, 0, 0
