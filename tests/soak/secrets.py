@@ -269,7 +269,7 @@ def until_set(host, writer, pid, dice):
 def until_swap(host, writer, pid, dice):
     """While the helper runs."""
     wait_for_helper(pid)
-    time.sleep(dice.uniform(0, 0.02))
+    time.sleep(dice.uniform(0, 0.008))
 
 
 def until_record(host, writer, pid, dice):
