@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// One hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +105,11 @@ impl<'a> Mount<'a> {
         controllers.split(',').all(|name| self.options.split(',').any(|option| option == name))
     }
 
+    /// None: it lies elsewhere, or above what this mount shows, where nobody can be followed.
     fn folder(&self, path: &Path) -> Option<PathBuf> {
-        Some(Path::new(self.at).join(path.strip_prefix(self.root).ok()?))
+        let below = path.strip_prefix(self.root).ok()?;
+        let above = below.components().any(|part| part == Component::ParentDir);
+        (!above).then(|| Path::new(self.at).join(below))
     }
 }
 
@@ -141,6 +144,10 @@ mod tests {
         // The host's mounts are still there, below those of a machine made of namespaces.
         let both = format!("21 20 0:33 /.. /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n{MOUNTS}");
         assert_eq!(places(file, &both, Path::new("/longshore/i/x")), found);
+        // A process may be outside of it in a hierarchy that is not the container's.
+        let outside = file.replace("systemd:/\n", "systemd:/..\n");
+        let within: Vec<Place> = found.iter().filter(|place| place.container.is_some()).cloned().collect();
+        assert_eq!(places(&outside, &both, Path::new("/longshore/i/x")), within);
         // The beginning of a name is not the cgroup above it.
         assert!(!inside(&places("0::/longshore/i/xy\n0::/\n", MOUNTS, Path::new("/longshore/i/x"))));
     }

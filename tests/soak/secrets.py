@@ -28,7 +28,7 @@ services:
     image: %(image)s
     network_mode: none
     restart: always
-    command: [watch, "5", /run/secrets/kept, /run/secrets/sealed, /run/secrets/plain, /conf]
+    command: [witness, "5", /run/secrets/kept, /run/secrets/sealed, /run/secrets/plain, /conf]
     secrets:
       - kept
       - {source: sealed, x-longshore: {on_change: {signal: HUP}}}
@@ -38,13 +38,13 @@ services:
     image: %(image)s
     network_mode: none
     restart: always
-    command: [watch, "5", /run/secrets/other]
+    command: [witness, "5", /run/secrets/other]
     secrets: [{source: other, x-longshore: {on_change: restart}}]
   anew:
     image: %(image)s
     network_mode: none
     restart: always
-    command: [watch, "5", /second]
+    command: [witness, "5", /second]
     configs: [{source: second, x-longshore: {on_change: recreate}}]
 secrets:
   kept: {external: true}
@@ -512,7 +512,7 @@ def main():
     dice, rows, counts, failures, told, begun = random.Random(options.seed), Rows(), collections.Counter(), [], [], time.monotonic()
     with Lab() as lab:
         say('making an image')
-        image = lab.image('soak/watch', ['watch.c'])
+        image = lab.image('soak/witness', ['witness.c'])
         if options.kills:
             told += kills(lab, image, options, dice, rows, counts, failures)
         if options.cuts:
