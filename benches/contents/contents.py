@@ -11,7 +11,7 @@ Longshore sees the rename by itself. To the others somebody has to say what to d
 or `kill -s HUP`; with podman `rm` and `run`, `restart` or `kill -s HUP`. They know configs as bind mounts: a signal is of use there only
 if the file is written over in place, so that a reader can find half of it; and nothing sees a renamed file without another start.
 """
-import argparse, json, os, re, subprocess, sys, time, zlib
+import argparse, json, os, re, shutil, subprocess, sys, time, zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'networks'))
@@ -227,8 +227,8 @@ def main():
     table('until the process sees the new content, ms', ['', 'what happens', 'how', 'median', 'p90', 'most', 'rounds'], rows)
     for name in absent:
         say('\n%s: missing here, or failed twice (see above)' % name)
-    if subprocess.run(['docker', 'compose', 'version'], capture_output=True).returncode != 0 if any(os.access(at + '/docker', os.X_OK) for at in os.environ['PATH'].split(':')) else True:
-        say('\n`docker compose` (version 2, the plugin) is missing here; docker-compose is version 1')
+    if not shutil.which('docker') or subprocess.run(['docker', 'compose', 'version'], capture_output=True).returncode:
+        say('\n`docker compose` (version 2) is missing here; docker-compose is version 1')
     return 0
 
 

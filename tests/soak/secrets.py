@@ -16,7 +16,7 @@ The words are looked for in the data directory, the run directory, the whole dis
 daemon's log, all that the commands say, and what /proc shows of our processes: in clear, hex, base64, lists of numbers, UTF-16. The state folder lies
 elsewhere: it holds the plain ones.
 """
-import argparse, collections, glob, json, os, random, re, signal, subprocess, threading, time, zlib
+import argparse, collections, fcntl, glob, json, os, random, re, signal, struct, subprocess, threading, time, zlib
 from lab import LONGSHORE, Failed, Lab, close_with, median, run, say, start_times, wait_for
 from machine import Machine
 from traces import Onlooker, Search, forms, word
@@ -150,7 +150,8 @@ class Host:
             bad.append('the signal for the encrypted secret did not come')
         return '; '.join(bad) or None
 
-    signalled = False
+    # Whether the signal must have come; and who looks at processes.
+    signalled, onlooker = False, None
 
     def mounts(self):
         """{(container, path): ids of its mounts} of the files."""
@@ -255,26 +256,32 @@ def helpers(daemon_pid):
     return found
 
 
-def wait_for_helper(pid):
-    return wait_for('a helper that swaps files', 30, lambda: helpers(pid), 0)
+def wait_for_helper(host, pid):
+    (one, *_) = wait_for('a helper that swaps files', 30, lambda: helpers(pid), 0)
+    if host.onlooker:
+        host.onlooker.look(one)
+    return one
 
 
 def until_set(host, writer, pid, dice):
-    """Somewhere in a `secret set`."""
-    kept = host.contents
-    wait_for('a `secret set`', 30, lambda: kept.tried['kept'] > kept.kept['kept'], 0)
-    time.sleep(dice.uniform(0, 0.06))
+    """Somewhere in a `secret set`: of the command, of writing the file, or between its rename and the answer."""
+    kept, folder = host.contents, host.daemon.data + '/secrets'
+    inode = lambda: os.stat(folder + '/kept.age').st_ino
+    before = inode()
+    sign, longest = dice.choice(((lambda: kept.tried['kept'] > kept.kept['kept'], 0.06), (lambda: os.path.exists(folder + '/.draft'), 0.004), (lambda: inode() != before, 0.002)))
+    wait_for('a `secret set`', 30, sign, 0)
+    time.sleep(dice.uniform(0, longest))
 
 
 def until_swap(host, writer, pid, dice):
     """While the helper runs."""
-    wait_for_helper(pid)
+    wait_for_helper(host, pid)
     time.sleep(dice.uniform(0, 0.008))
 
 
 def until_record(host, writer, pid, dice):
     """Just after the helper."""
-    (one, *_) = wait_for_helper(pid)
+    one = wait_for_helper(host, pid)
     wait_for('its end', 30, lambda: one not in helpers(pid), 0)
     time.sleep(dice.uniform(0, 0.004))
 
@@ -286,8 +293,8 @@ def until_any(host, writer, pid, dice):
 def until_helper(host, writer, pid, dice):
     """The helper itself is killed, several times; then, half of the time at once, the daemon."""
     for _ in range(5):
-        (one, *_) = wait_for_helper(pid)
-        time.sleep(dice.uniform(0, 0.015))
+        one = wait_for_helper(host, pid)
+        time.sleep(dice.uniform(0, 0.006))
         try:
             # By its descriptor: what has ended meanwhile is nobody else.
             handle = os.pidfd_open(one)
@@ -389,6 +396,7 @@ def kills(lab, image, options, dice, rows, counts, failures):
     daemon, contents = lab.daemon(), Contents(dice)
     search, looked = Search(contents.words), collections.Counter()
     onlooker, host = Onlooker(search), Host(daemon, contents)
+    host.onlooker = onlooker
     onlooker.start()
     daemon.start().ready()
     followers = Followers(daemon, lab.path('followers'))
@@ -441,6 +449,9 @@ def kills(lab, image, options, dice, rows, counts, failures):
 PLANTED = (16 << 20) - 5
 
 
+FS_IOC_SHUTDOWN, WITHOUT_FLUSH = (2 << 30) | (4 << 16) | (ord('X') << 8) | 125, 2
+
+
 class Elsewhere(Machine):
     """Its state folder is on the machine's own disk, which loses nothing and is not searched."""
 
@@ -453,6 +464,14 @@ class Elsewhere(Machine):
         self.started = time.monotonic()
         self.child = self.inside(LONGSHORE, 'daemon', '--state-dir', self.state, '--data-dir', '/pocket/data', '--run-dir', '/run/longshore', log=self.log)
         return self
+
+    def cut(self):
+        if self.up:
+            # The disk stops now; all the rest of what a cut does takes a moment.
+            disk = os.open(self.root + '/pocket', os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.ioctl(disk, FS_IOC_SHUTDOWN, struct.pack('I', WITHOUT_FLUSH))
+            os.close(disk)
+        super().cut()
 
     def image(self):
         return self.lab.path('pockets', self.name, 'disk.img')

@@ -85,12 +85,12 @@ class Search:
 
 
 class Onlooker(threading.Thread):
-    """Reads, all the time, what everybody may see of our program's processes: command lines, names, environments."""
+    """Reads, all the time, what /proc shows of our program's processes: command lines, names, environments."""
 
     def __init__(self, search):
         super().__init__(daemon=True)
         self.search, self.found, self.looks, self.kinds, self.stop = search, [], 0, collections.Counter(), False
-        self.known, self.others = {}, set()
+        self.known, self.others = set(), set()
 
     def run(self):
         while not self.stop:
@@ -104,23 +104,25 @@ class Onlooker(threading.Thread):
     def look(self, pid):
         at = '/proc/%d/' % pid
         try:
-            # A process that is about to become another program is looked at again; what is an old process of others is not.
-            if os.readlink(at + 'exe').split(' (deleted)')[0] != LONGSHORE:
-                if time.time() - os.stat(at).st_mtime > 2:
-                    self.others.add(pid)
-                return
             shown = {part: open(at + part, 'rb').read() for part in ('cmdline', 'environ', 'comm')}
+            ours = shown['comm'].startswith(b'longshore') or os.readlink(at + 'exe').split(' (deleted)')[0] == LONGSHORE
+            # A process that is about to become another program is looked at again; what is an old process of others is not.
+            if not ours and time.time() - os.stat(at).st_mtime > 2:
+                self.others.add(pid)
         except OSError:
+            return
+        if not ours:
             return
         key = (pid, shown['cmdline'])
         if key not in self.known:
-            self.known[key] = True
-            self.kinds[kind(shown['cmdline'].split(b'\0'))] += 1
+            self.known.add(key)
+            self.kinds[kind(shown['cmdline'])] += 1
         for part, data in shown.items():
             self.found += ['process %d, %s: %s' % (pid, part, what) for what in self.search.among(data)]
 
 
-def kind(words):
+def kind(cmdline):
     """`daemon`, `shim`, `runtime files`, `secret set` and so on."""
-    words = [word.decode(errors='replace') for word in words[1:3]]
-    return ' '.join(words if words[:1] in (['runtime'], ['secret']) else words[:1]) or '-'
+    words = [word.decode(errors='replace') for word in cmdline.split(b'\0')[1:]]
+    words = words[2:] if words[:1] == ['--socket'] else words
+    return ' '.join(words[:2 if words[:1] in (['runtime'], ['secret']) else 1]) or '-'
