@@ -395,7 +395,7 @@ def newest(host, failures, way):
 def kills(lab, image, options, dice, rows, counts, failures):
     daemon, contents = lab.daemon(), Contents(dice)
     search, looked = Search(contents.words), collections.Counter()
-    onlooker, host = Onlooker(search), Host(daemon, contents)
+    onlooker, host = Onlooker(search, lab.dir), Host(daemon, contents)
     host.onlooker = onlooker
     onlooker.start()
     daemon.start().ready()

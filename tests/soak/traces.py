@@ -87,8 +87,11 @@ class Search:
 class Onlooker(threading.Thread):
     """Reads, all the time, what /proc shows of our program's processes: command lines, names, environments."""
 
-    def __init__(self, search):
+    def __init__(self, search, dir):
         super().__init__(daemon=True)
+        # Shims and helpers run a clone of the program that has no path; followers are a program of their own, in the run's folder.
+        program = os.stat(LONGSHORE)
+        self.program, self.dir = (program.st_dev, program.st_ino), dir
         self.search, self.found, self.looks, self.kinds, self.stop = search, [], 0, collections.Counter(), False
         self.known, self.others = set(), set()
 
@@ -105,7 +108,8 @@ class Onlooker(threading.Thread):
         at = '/proc/%d/' % pid
         try:
             shown = {part: open(at + part, 'rb').read() for part in ('cmdline', 'environ', 'comm')}
-            ours = shown['comm'].startswith(b'longshore') or os.readlink(at + 'exe').split(' (deleted)')[0] == LONGSHORE
+            program = os.stat(at + 'exe')
+            ours = (program.st_dev, program.st_ino) == self.program or os.readlink(at + 'exe').startswith(self.dir + '/')
             # A process that is about to become another program is looked at again; what is an old process of others is not.
             if not ours and time.time() - os.stat(at).st_mtime > 2:
                 self.others.add(pid)
@@ -123,6 +127,8 @@ class Onlooker(threading.Thread):
 
 def kind(cmdline):
     """`daemon`, `shim`, `runtime files`, `secret set` and so on."""
-    words = [word.decode(errors='replace') for word in cmdline.split(b'\0')[1:]]
+    first, *words = [word.decode(errors='replace') for word in cmdline.split(b'\0')]
+    if first.endswith('follower'):
+        return 'follower'
     words = words[2:] if words[:1] == ['--socket'] else words
     return ' '.join(words[:2 if words[:1] in (['runtime'], ['secret']) else 1]) or '-'
