@@ -8,8 +8,8 @@ folder (.age), a plain secret file and a config. A service `live` sees them all 
 signal); `again` is restarted for another secret kept by name, `anew` is made again for another config. A program in each container
 tells a checksum of every content that it sees. Every content holds a word that is nowhere else, hundreds of times.
 
-The moments: at random, during `secret set`, while the helper that swaps files runs, just after it (the record is being written), and
-kill -9 of that helper itself. After each of them the daemon starts again and everything must come to rest: each file whole, none older than what
+The moments: at random, during `secret set`, while the helper that swaps files runs, just after it (the record is being written),
+kill -9 of that helper itself, and `back`: just after it too, and the file is as it was before when the daemon comes back. After each of them the daemon starts again and everything must come to rest: each file whole, none older than what
 was acknowledged or had been seen, and what is not to be restarted never was.
 
 The words are looked for in the data directory, the run directory, the whole disk of the machine that loses power after each cut, the
@@ -87,6 +87,8 @@ class Host:
     def __init__(self, daemon, contents, root=''):
         self.daemon, self.contents, self.root = daemon, contents, root
         self.seen, self.halves, self.told, self.saw = {}, set(), 0, {}
+        # The content that was replaced, with its number; and what is to be seen though it is not the newest.
+        self.before, self.exact, self.conf = None, {}, 0
 
     def rotate(self, name):
         """One change, which is acknowledged or not."""
@@ -103,11 +105,24 @@ class Host:
                 out.write(content)
             os.rename(beside, path)
             kept = True
+            self.conf = number if name == 'conf' else self.conf
         if kept:
             self.contents.kept[name] = number
         else:
             self.contents.broken.add(name)
         return kept
+
+    def back(self):
+        """Remembers the config, to be put back by the next call."""
+        path = os.path.join(self.daemon.state, 'conf')
+        if not self.before:
+            self.before = (open(path, 'rb').read(), self.conf)
+            return
+        (content, number), self.before = self.before, None
+        with open(path + '.new', 'wb') as out:
+            out.write(content)
+        os.rename(path + '.new', path)
+        self.exact['conf'] = self.conf = number
 
     def begin(self, image):
         self.recipient = run(LONGSHORE, '--socket', self.daemon.socket, 'secret', 'recipient')
@@ -142,8 +157,9 @@ class Host:
         if not status:
             return 'it is not settled'
         seen = self.read()
-        bad = ['%s: seen %s, at least %d and at most %d' % (name, seen.get(name), least[name], self.contents.tried[name]) for name in SEEN
-               if not least[name] <= seen.get(name, 0) <= self.contents.tried[name]]
+        between = {name: (self.exact.get(name, least[name]), self.exact.get(name, self.contents.tried[name])) for name in SEEN}
+        bad = ['%s: seen %s, at least %d and at most %d' % (name, seen.get(name), *between[name]) for name in SEEN
+               if not between[name][0] <= seen.get(name, 0) <= between[name][1]]
         if len(self.daemon.pids()) != 3:
             bad.append('running: %s' % sorted(self.daemon.pids()))
         if self.told + 20e6 < self.saw.get('sealed', 0) and self.signalled:
@@ -206,7 +222,7 @@ class Writer(threading.Thread):
         self.host, self.dice, self.names, self.stop, self.count = host, dice, names, False, collections.Counter()
 
     def run(self):
-        while not self.stop:
+        while not self.stop and self.names:
             name = self.dice.choice(self.names)
             kept = self.host.rotate(name)
             self.count[name, kept] += 1
@@ -256,8 +272,8 @@ def helpers(daemon_pid):
     return found
 
 
-def wait_for_helper(host, pid):
-    (one, *_) = wait_for('a helper that swaps files', 30, lambda: helpers(pid), 0)
+def wait_for_helper(host, pid, seconds=30):
+    (one, *_) = wait_for('a helper that swaps files', seconds, lambda: helpers(pid), 0)
     if host.onlooker:
         host.onlooker.look(one)
     return one
@@ -280,14 +296,15 @@ def until_swap(host, writer, pid, dice):
 
 
 def until_record(host, writer, pid, dice):
-    """Just after the helper."""
-    one = wait_for_helper(host, pid)
-    wait_for('its end', 30, lambda: one not in helpers(pid), 0)
-    time.sleep(dice.uniform(0, 0.004))
+    """Just after the helper, or once the record's draft is there."""
+    one, draft = wait_for_helper(host, pid), lambda: glob.glob(host.daemon.data + '/containers/*/.container.json.new')
+    sign = dice.choice((draft, lambda: one not in helpers(pid)))
+    wait_for('its end', 30, sign, 0)
+    time.sleep(dice.uniform(0, 0.002))
 
 
 def until_any(host, writer, pid, dice):
-    time.sleep(dice.uniform(0.05, 0.8))
+    time.sleep(dice.uniform(0.05, 1.5))
 
 
 def until_helper(host, writer, pid, dice):
@@ -307,7 +324,28 @@ def until_helper(host, writer, pid, dice):
     time.sleep(dice.choice((0, 0, 0.3)))
 
 
-MOMENTS = {'secret set': until_set, 'swap': until_swap, 'record': until_record, 'helper': until_helper, 'any': until_any}
+def until_back(host, writer, pid, dice):
+    """The config alone is changed; it is put back when the daemon is gone."""
+    one = None
+    while not one:
+        host.before = None
+        host.back()
+        host.rotate('conf')
+        writer.count['conf', True] += 1
+        try:
+            one = wait_for_helper(host, pid, 2)
+        except Failed:
+            # It was too quick for us.
+            continue
+    wait_for('its end', 30, lambda: one not in helpers(pid), 0)
+    time.sleep(dice.uniform(0, 0.001))
+
+
+MOMENTS = {'secret set': until_set, 'swap': until_swap, 'record': until_record, 'helper': until_helper, 'back': until_back, 'any': until_any}
+
+
+# After a cut no container runs, nor is there a helper that could have gone alone.
+CUT = [name for name in MOMENTS if name not in ('helper', 'back')]
 
 
 class Rows:
@@ -320,10 +358,10 @@ class Rows:
         for key, value in values.items():
             self.rows[way, moment][key].append(value)
 
-    HEAD = ('by', 'moment', 'times', 'helper ran', 'set under way: old stayed', 'new stayed', 'acknowledged', 'ready, ms', 'at rest, s (most)', 'stacked', 'wrong')
+    HEAD = ('by', 'moment', 'times', 'helper ran', 'set under way: old stayed', 'new stayed', 'none under way', 'ready, ms', 'at rest, s (most)', 'stacked', 'wrong')
 
     def print(self):
-        form = '%-6s %-11s %6s %11s %26s %11s %13s %10s %18s %8s %6s'
+        form = '%-6s %-11s %6s %11s %26s %11s %15s %10s %18s %8s %6s'
         say('\n' + form % self.HEAD)
         for (way, moment), row in self.rows.items():
             say(form % (way, moment, len(row['ready']), sum(row['helper']), row['set'].count('old'), row['set'].count('new'), row['set'].count('none'),
@@ -333,12 +371,12 @@ class Rows:
 def least_of(host):
     """No file may be older than this from now on."""
     kept, seen = host.contents.kept, host.read()
-    return {name: max(kept[name], seen.get(name, 0)) for name in SEEN}
+    return {name: host.exact.get(name, max(kept[name], seen.get(name, 0))) for name in SEEN}
 
 
 def disturb(host, daemon, moment, dice, end):
     """Changes, the moment, the end; gives what was under way."""
-    writer = Writer(host, dice, ('kept', 'sealed', 'plain', 'conf') if moment in ('swap', 'record', 'helper') else ('kept',) if moment == 'secret set' else OFTEN)
+    writer = Writer(host, dice, ('kept', 'sealed', 'plain', 'conf') if moment in ('swap', 'record', 'helper') else () if moment == 'back' else ('kept',) if moment == 'secret set' else OFTEN)
     writer.start()
     pid = daemon_pid(daemon)
     try:
@@ -377,6 +415,10 @@ def after(host, rows, way, moment, number, ready, ran, same, failures):
     for name in BY_NAME:
         host.contents.kept[name] = max(host.contents.kept[name], host.seen.get(name, 0))
     host.contents.broken.clear()
+    # What was put back is the newest by now.
+    for name, number in host.exact.items():
+        host.contents.kept[name] = number
+    host.exact.clear()
 
 
 def newest(host, failures, way):
@@ -404,7 +446,8 @@ def kills(lab, image, options, dice, rows, counts, failures):
     host.rest(dict(contents.tried))
     said = []
     for number in range(1, options.kills + 1):
-        moment = list(MOMENTS)[number % len(MOMENTS)]
+        moments = options.moments.split(',') if options.moments else list(MOMENTS)
+        moment = moments[number % len(moments)]
         followers.start()
         same = {name: one for name, one in start_times(daemon.pids()).items() if name == 's-live-1'}
         try:
@@ -412,8 +455,10 @@ def kills(lab, image, options, dice, rows, counts, failures):
         finally:
             followers.stop()
         counts.update(count)
+        if host.before:
+            host.back()
         # Some changes come while nobody is there to see them.
-        for name in dice.sample(('sealed', 'plain', 'conf', 'second'), dice.choice((0, 0, 2))):
+        for name in () if host.exact else dice.sample(('sealed', 'plain', 'conf', 'second'), dice.choice((0, 0, 2))):
             host.rotate(name)
         daemon.start()
         ready = daemon.ready()
@@ -491,7 +536,7 @@ def cuts(lab, image, options, dice, rows, counts, failures):
     host.rest(dict(contents.tried))
     found = []
     for number in range(1, options.cuts + 1):
-        moment = [name for name in MOMENTS if name != 'helper'][number % (len(MOMENTS) - 1)]
+        moment = CUT[number % len(CUT)]
         ran, count = disturb(host, machine, moment, dice, machine.cut)
         counts.update(count)
         found += ['cut %d, the disk: %s' % (number, what) for what in search.image(machine.image())]
@@ -526,6 +571,7 @@ def main():
     options = argparse.ArgumentParser(description='kills and power cuts while configs and secrets change')
     options.add_argument('--kills', type=int, default=20)
     options.add_argument('--cuts', type=int, default=20)
+    options.add_argument('--moments', help='only these, after kills')
     options.add_argument('--seed', type=int, default=1)
     options = options.parse_args()
     dice, rows, counts, failures, told, begun = random.Random(options.seed), Rows(), collections.Counter(), [], [], time.monotonic()
