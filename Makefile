@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint soak evil-images bench-pull bench-networks test-vm
+.PHONY: demo build test lint soak evil-images bench-pull bench-networks bench-contents test-vm
 
 TOOLS = tests/tools/install.sh
 
@@ -19,7 +19,7 @@ lint:
 # The long and hostile runs; `make test` does not do them. LONGSHORE names another program than the release build.
 soak: build
 	$(TOOLS) gcc busybox-static docker-registry curl python3 runc crun podman conmon e2fsprogs iproute2 util-linux openssl
-	for run in kill adopt store power volumes postgres evil ends start pull space registries; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
+	for run in kill adopt store power volumes postgres secrets evil ends start pull space registries; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
 
 # Hostile images and a hostile registry, by a kit that is not part of this project. It calls the adapter with its `exec:` protocol.
 # usage: make evil-images KIT=path/to/evil_images.py [CASES="layers-125 @path"]
@@ -48,6 +48,12 @@ bench-networks: build
 	$(TOOLS) gcc curl python3 iproute2 util-linux busybox-static docker-registry nftables iperf3
 	-$(TOOLS) podman crun conmon netavark aardvark-dns docker.io docker-compose dnsmasq-base
 	for run in $(or $(NETWORKS),many throughput names back idle); do PYTHONDONTWRITEBYTECODE=1 python3 benches/networks/$$run.py $(ROUNDS) || exit 1; done
+
+# From a changed config or secret until the process sees it, beside other engines. usage: make bench-contents [ROUNDS="--rounds 20"]
+bench-contents: build
+	$(TOOLS) gcc curl python3 iproute2 util-linux busybox-static docker-registry
+	-$(TOOLS) podman crun conmon docker.io docker-compose
+	PYTHONDONTWRITEBYTECODE=1 python3 benches/contents/contents.py $(ROUNDS)
 
 test:
 	$(TOOLS) gcc busybox-static docker-registry curl runc python3 strace skopeo openssl e2fsprogs util-linux nftables iproute2

@@ -8,7 +8,7 @@ use super::process::Process;
 use super::resources::{ResourceError, write};
 use super::swap::{SwapError, swap};
 use super::{Containers, Inner};
-use crate::model::{ContainerSpec, ContainerState, MountedFile, OnChange, ProcessId};
+use crate::model::{ContainerSpec, ContainerState, Fingerprint, MountedFile, OnChange, ProcessId};
 
 /// Why a container was not given what changed. It goes on as it was.
 #[derive(Debug, thiserror::Error)]
@@ -39,21 +39,26 @@ impl Containers {
         if let ContainerState::Running { init, .. } = known.state {
             self.swap(init, &known.spec, spec).await?;
         }
-        let (inner, new) = (Arc::clone(&self.0), spec.without_contents());
-        let updated = tokio::task::spawn_blocking(move || {
-            let runs = known.state.alive();
-            update(&inner, runs.then_some(&known.spec), &new)
-        });
-        updated.await.map_err(|error| UpdateError::Record(io::Error::other(error)))??;
-        if let Some(known) = self.known().get_mut(&spec.id) {
-            known.observed.spec = spec.without_contents();
-        }
+        let runs = known.state.alive();
+        self.record(runs.then_some(known.spec), spec.without_contents()).await?;
         self.notify();
         Ok(())
     }
 
+    /// Writes the record; `running`: what one that runs was made from, whose limits change with it.
+    async fn record(&self, running: Option<ContainerSpec>, new: ContainerSpec) -> Result<(), UpdateError> {
+        let (inner, recorded) = (Arc::clone(&self.0), new.clone());
+        let updated = tokio::task::spawn_blocking(move || update(&inner, running.as_ref(), &recorded));
+        updated.await.map_err(|error| UpdateError::Record(io::Error::other(error)))??;
+        if let Some(known) = self.known().get_mut(&new.id) {
+            known.observed.spec = new;
+        }
+        Ok(())
+    }
+
     /// The files that hold something else by now; then each signal that one of them asks for, once. It is recorded after that: what is
-    /// not is done again.
+    /// not is done again. What they hold is in doubt meanwhile, and recorded so before: it would not be done again otherwise if the
+    /// state file said once more what it had said before.
     async fn swap(&self, init: ProcessId, made: &ContainerSpec, new: &ContainerSpec) -> Result<(), UpdateError> {
         let changed = |file: &&MountedFile| {
             let same = |made: &MountedFile| made.target == file.target && made.fingerprint == file.fingerprint;
@@ -62,6 +67,10 @@ impl Containers {
         let files: Vec<MountedFile> = new.service.files.iter().filter(changed).cloned().collect();
         if files.is_empty() {
             return Ok(());
+        }
+        let doubted = in_doubt(made, &files);
+        if doubted != *made {
+            self.record(None, doubted).await?;
         }
         swap(&self.0, &new.id, init, &files).await?;
         let signals: BTreeSet<i32> = files
@@ -76,6 +85,16 @@ impl Containers {
         }
         Ok(())
     }
+}
+
+/// A container of which nobody knows what it sees in some files.
+fn in_doubt(made: &ContainerSpec, files: &[MountedFile]) -> ContainerSpec {
+    let mut made = made.without_contents();
+    let doubted = |made: &&mut MountedFile| files.iter().any(|file| file.target == made.target);
+    for file in made.service.files.iter_mut().filter(doubted) {
+        file.fingerprint = Fingerprint::unknown();
+    }
+    made
 }
 
 /// `running`: what one that runs was made from.

@@ -89,6 +89,11 @@ impl Fingerprint {
         let bytes = mac.finalize().into_bytes();
         Self(bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
     }
+    /// Of a content that nobody knows: no content has it.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self("0".repeat(32))
+    }
     /// As it was written down: 32 digits of base 16.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -148,6 +153,7 @@ mod tests {
         assert_ne!(print, Fingerprint::of(&other, b"hunter2"));
         assert_eq!(Fingerprint::parse(print.as_str()), Some(print));
         assert_eq!(Fingerprint::parse("x"), None);
+        assert_eq!(Fingerprint::parse(Fingerprint::unknown().as_str()), Some(Fingerprint::unknown()));
         assert_eq!(format!("{:?} {one:?}", Content::new(b"hunter2".to_vec())), "… …");
     }
 }

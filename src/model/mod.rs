@@ -9,6 +9,7 @@ mod capability;
 mod container;
 mod file;
 mod hash;
+mod health;
 mod image;
 mod isolation;
 mod name;
@@ -28,6 +29,7 @@ pub use container::{
 };
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
+pub use health::Health;
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,

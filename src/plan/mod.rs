@@ -45,7 +45,7 @@ pub use networks::unjoined;
 pub use unmet::unmet;
 
 use crate::model::{
-    Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, FileKind, ImageReference, Key,
+    Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, FileKind, Health, ImageReference, Key,
     NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
 };
 
@@ -71,6 +71,8 @@ pub struct Observed {
     pub lacks: BTreeMap<Ability, String>,
     /// Containers that we made.
     pub containers: BTreeMap<ContainerId, ObservedContainer>,
+    /// How those are that run and have a health check.
+    pub health: BTreeMap<ContainerId, Health>,
     /// What they were joined to when they were started last.
     pub attached: BTreeMap<ContainerId, Attached>,
     /// Containers that run and lack a link, and what is wrong.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// One hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,12 +15,11 @@ pub(super) struct Place {
 
 /// The places of a process, by its `cgroup` file and our `mountinfo`.
 pub(super) fn places(cgroup_file: &str, mountinfo: &str, container: &Path) -> Vec<Place> {
-    let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+    let mounts = visible(mountinfo);
     let place = |line: &str| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let mount = mounts.iter().find(|mount| mount.carries(controllers))?;
-        let process = mount.folder(Path::new(path))?;
+        let (mount, process) = found(&mounts, controllers, Path::new(path))?;
         // Its own or one below it.
         let container = Path::new(path).starts_with(container).then(|| mount.folder(container))?;
         Some(Place { container, process })
@@ -29,10 +28,26 @@ pub(super) fn places(cgroup_file: &str, mountinfo: &str, container: &Path) -> Ve
     let elsewhere = |line: &str| {
         let mut fields = line.splitn(3, ':');
         let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let mount = mounts.iter().find(|mount| mount.carries(controllers))?;
-        Some(Place { container: None, process: mount.folder(Path::new(path))? })
+        let (_, process) = found(&mounts, controllers, Path::new(path))?;
+        Some(Place { container: None, process })
     };
     cgroup_file.lines().filter_map(|line| place(line).or_else(|| elsewhere(line))).collect()
+}
+
+/// The mounts of cgroups, without those that others were mounted on: a machine made of namespaces has both.
+fn visible(mountinfo: &str) -> Vec<Mount<'_>> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    for mount in mountinfo.lines().filter_map(Mount::parse) {
+        mounts.retain(|covered| covered.at != mount.at);
+        mounts.push(mount);
+    }
+    mounts
+}
+
+/// Where a path of a hierarchy is seen, and by which mount.
+fn found<'m, 'a>(mounts: &'m [Mount<'a>], controllers: &str, path: &Path) -> Option<(&'m Mount<'a>, PathBuf)> {
+    let mut carrying = mounts.iter().filter(|mount| mount.carries(controllers));
+    carrying.find_map(|mount| Some((mount, mount.folder(path)?)))
 }
 
 /// Whether the process is in the container's cgroup: in at least one hierarchy, since not all are each runtime's.
@@ -90,8 +105,11 @@ impl<'a> Mount<'a> {
         controllers.split(',').all(|name| self.options.split(',').any(|option| option == name))
     }
 
+    /// None: it lies elsewhere, or above what this mount shows, where nobody can be followed.
     fn folder(&self, path: &Path) -> Option<PathBuf> {
-        Some(Path::new(self.at).join(path.strip_prefix(self.root).ok()?))
+        let below = path.strip_prefix(self.root).ok()?;
+        let above = below.components().any(|part| part == Component::ParentDir);
+        (!above).then(|| Path::new(self.at).join(below))
     }
 }
 
@@ -123,6 +141,13 @@ mod tests {
             ]
         );
         assert!(inside(&found));
+        // The host's mounts are still there, below those of a machine made of namespaces.
+        let both = format!("21 20 0:33 /.. /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n{MOUNTS}");
+        assert_eq!(places(file, &both, Path::new("/longshore/i/x")), found);
+        // A process may be outside of it in a hierarchy that is not the container's.
+        let outside = file.replace("systemd:/\n", "systemd:/..\n");
+        let within: Vec<Place> = found.iter().filter(|place| place.container.is_some()).cloned().collect();
+        assert_eq!(places(&outside, &both, Path::new("/longshore/i/x")), within);
         // The beginning of a name is not the cgroup above it.
         assert!(!inside(&places("0::/longshore/i/xy\n0::/\n", MOUNTS, Path::new("/longshore/i/x"))));
     }

@@ -13,6 +13,7 @@ use crate::support::{Lab, file, with, with_both_runtimes};
 with_both_runtimes! {
     every_form_of_configs_and_secrets_is_seen_from_inside,
     a_changed_content_is_answered_as_its_file_says,
+    a_swap_that_is_not_recorded_is_not_forgotten,
 }
 
 const DEFINED: &str = "\
@@ -286,5 +287,40 @@ fn a_secret_that_is_set_later_is_waited_for_and_a_killed_daemon_forgets_none() {
         let words = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(out.status.code() == Some(1) && words.contains(said), "{args:?}: {words}");
     }
+    lab.finish();
+}
+
+/// A swap was done, its record not written, and the file said again what it had said before: the container kept the other content.
+fn a_swap_that_is_not_recorded_is_not_forgotten(config: &Value) {
+    own_ids();
+    let mut lab = Lab::with(config);
+    let keys = ["configs: [c]", "x-longshore: {on_change: update}", "stop_signal: KILL"];
+    lab.put("p/c", "one");
+    let service = with("a", "[sleep, '1000']", &keys);
+    lab.put("p/compose.yaml", &format!("{}configs: {{c: {{file: ./c}}}}\n", file(&[service])));
+    let before = lab.running("p-a-1");
+    let record = lab.data().join("containers").join(&before.id);
+    let inside =
+        |lab: &Lab| String::from_utf8_lossy(&lab.cli(&["exec", "p-a-1", "cat", "/c"]).stdout).trim().to_owned();
+    // Nothing can be recorded while a folder lies where the draft should.
+    let blocked = record.join(".container.json.new");
+    fs::create_dir(&blocked).unwrap();
+    lab.put("p/c", "two");
+    lab.until("it cannot be recorded", || lab.status().to_string().contains("was not written").then_some(()));
+    lab.put("p/c", "one");
+    fs::remove_dir(&blocked).unwrap();
+    lab.still("p-a-1", &before);
+    lab.until("the content that the file has", || (inside(&lab) == "one").then_some(()));
+    // As a daemon leaves it that is killed between the swap and its record: what the container sees is in doubt.
+    lab.kill();
+    let text = fs::read_to_string(record.join("container.json")).unwrap();
+    let at = text.find("\"fingerprint\":\"").unwrap() + 15;
+    let doubted = format!("{}{}{}", &text[..at], "0".repeat(32), &text[at + 32..]);
+    fs::write(record.join("container.json"), doubted).unwrap();
+    lab.start();
+    lab.still("p-a-1", &before);
+    lab.until("no doubt", || (fs::read_to_string(record.join("container.json")).unwrap() == text).then_some(()));
+    assert_eq!(inside(&lab), "one");
+    lab.still("p-a-1", &before);
     lab.finish();
 }

@@ -74,9 +74,12 @@ class Lab:
     def __exit__(self, kind, error, trace):
         try:
             for daemon in self.daemons:
-                if kind is not None and kind is not SystemExit:
-                    say('--- the last lines of the daemon\'s log'), say(daemon.log_text()[-3000:])
-                daemon.destroy()
+                try:
+                    if kind is not None and kind is not SystemExit:
+                        say('--- the last lines of the daemon\'s log'), say(daemon.log_text()[-3000:])
+                finally:
+                    # Also where nobody reads any more what is said.
+                    daemon.destroy()
         finally:
             for child in self.children:
                 child.kill()
