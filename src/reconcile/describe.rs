@@ -79,6 +79,7 @@ impl Reconciler {
             notes: around.gauges.notes.clone(),
             networks: self.network_views(),
             volumes: self.volumes_view(),
+            secrets: self.secrets_view(),
         }
     }
 

@@ -15,6 +15,7 @@ mod ledger;
 mod networks;
 mod reconciler;
 mod run;
+mod secrets;
 #[cfg(test)]
 mod tests;
 pub mod view;

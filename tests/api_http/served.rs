@@ -223,7 +223,7 @@ impl ExecDoor for Toy {
 
 impl SecretDoor for Toy {
     fn list(&self) -> BoxFuture<'_, Result<SecretList, Refusal>> {
-        let secrets = vec![SecretEntry { name: "db".into(), set: Timestamp(0).into() }];
+        let secrets = vec![SecretEntry { name: "db".into(), set: Timestamp(0).into(), used_by: Vec::new() }];
         Box::pin(std::future::ready(Ok(SecretList { recipient: "age1toy".into(), secrets })))
     }
 
