@@ -14,6 +14,7 @@ mod image;
 mod isolation;
 mod name;
 mod network;
+mod pace;
 mod problem;
 mod resources;
 mod sentence;
@@ -40,6 +41,7 @@ pub use network::{
     AddressPool, Cidr, Driver, Exposed, IpvlanMode, Join, Mac, MacvlanMode, Membership, Network, NetworkId, Port,
     Protocol, ServiceLink,
 };
+pub use pace::RestartPace;
 pub use problem::{Location, Problem, Severity};
 pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};
 pub use sentence::sentence;

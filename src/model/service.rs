@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::{
     Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, MountSource, MountedFile, Names,
-    Network, NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
+    Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace, ServiceName, SpecHash, Volume,
+    VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -48,6 +49,8 @@ pub struct Service {
     pub annotations: BTreeMap<String, String>,
     /// `restart`, or `deploy.restart_policy`.
     pub restart: RestartPolicy,
+    /// How restarts are spaced (`deploy.restart_policy`, `x-longshore: restart`).
+    pub pace: RestartPace,
     /// `stop_signal`, `stop_grace_period`.
     pub stop: StopPolicy,
     /// `network_mode`, `networks`, `ports` and the like.

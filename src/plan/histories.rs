@@ -22,8 +22,8 @@ use toy_net as net;
 use super::sim::{Chance, Outcome, World};
 use crate::model::{
     Ability, ContainerId, ContainerState, ExitStatus, Hold, ImageReference, Key, Location, Loosening, NetworkMode,
-    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Severity, Slot,
-    SpecHash, StopPolicy, Wish,
+    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPace, RestartPolicy, Service, ServiceName,
+    Severity, Slot, SpecHash, StopPolicy, Wish,
 };
 
 fn histories() -> u64 {
@@ -135,6 +135,7 @@ fn edit(world: &mut World, chance: &mut Chance) {
         None => {
             let version = chance.below(4);
             let mut service = service(name.clone(), version, chance);
+            service.pace = pace(chance);
             net::join(&mut service, &project, version, chance);
             entry.services.insert(name, service);
         }
@@ -167,10 +168,16 @@ fn change_live(service: &mut Service, chance: &mut Chance) {
     match chance.below(7) {
         4.. => toy_files::change(service, chance),
         0 => service.resources.memory = [None, Some(64 << 20), Some(128 << 20)][chance.below(3)],
+        1 if chance.one_in(2) => service.pace = pace(chance),
         1 => service.labels = (0..chance.below(3)).map(|n| (format!("l{n}"), String::new())).collect(),
         2 => service.stop.grace_ms = [1_000, 10_000][chance.below(2)],
         _ => service.restart = [RestartPolicy::Always, RestartPolicy::No][chance.below(2)],
     }
+}
+
+fn pace(chance: &mut Chance) -> RestartPace {
+    let slow = RestartPace { first_ms: 3_000, factor_percent: 100, longest_ms: 3_000, reset_ms: 50_000 };
+    [RestartPace::default(), RestartPace::default(), slow][chance.below(3)]
 }
 
 /// One of the images that services name; one is pinned, the last one is only mounted.
@@ -225,6 +232,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         network: NetworkMode::None,
         read_only: false,
         mounts: mounted::mounts(version),
+        pace: RestartPace::default(),
         required_mounts: Vec::new(),
         files: toy_files::files(version, chance),
         names: Default::default(),
@@ -275,7 +283,8 @@ fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
 /// What a container was given, or is to be given, without being made again.
 fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
     let files: Vec<_> = service.files.iter().map(|file| (&file.target, &file.name, file.on_change)).collect();
-    (&service.resources, &service.labels, service.restart, service.stop, service.pull, files)
+    let policy = (service.restart, service.pace, service.stop, service.pull);
+    (&service.resources, &service.labels, policy, files)
 }
 
 /// Whether the file's word counts for this slot now.

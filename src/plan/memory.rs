@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
+use super::backoff::failure_delay_ms;
 use super::{CollectPolicy, Desired, DiskUse, Observed, Plan};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
@@ -171,7 +171,8 @@ impl Memory {
                     && !moved
                 {
                     let restarts = self.restarts.entry(spec.id.clone()).or_default();
-                    restarts.streak = streak(*restarts, at.since(*started)).saturating_add(1);
+                    let streak = spec.service.pace.streak(restarts.streak, at.since(*started));
+                    restarts.streak = streak.saturating_add(1);
                     restarts.total = restarts.total.saturating_add(1);
                 }
                 self.ends.remove(&spec.id);
@@ -239,9 +240,4 @@ impl Memory {
         self.updates.clear();
         self.connects.clear();
     }
-}
-
-/// How many quick ends in a row there were, given how long the last run took.
-pub(super) fn streak(restarts: Restarts, ran_ms: u64) -> u32 {
-    if ran_ms >= RESTART_RESET_MS { 0 } else { restarts.streak }
 }

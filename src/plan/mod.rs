@@ -36,7 +36,7 @@ mod unmet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-pub use backoff::{failure_delay_ms, restart_delay_ms};
+pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use memory::{Failure, Memory, Restarts, Variant};

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::backoff::restart_delay_ms;
-use super::memory::streak;
 use super::networks::{Standing, standing};
 use super::{Blocked, Planner, WaitingOn, files, images, joins, live, may_run, mounts};
 use crate::model::{
@@ -302,7 +300,8 @@ fn restart(
         | ExitStatus::AfterOom(_)
         | ExitStatus::ShimLost => {
             let ended = planner.facts.memory.ends.get(&container.spec.id).copied().unwrap_or(planner.facts.now);
-            ended.plus_ms(restart_delay_ms(streak(restarts, ran_ms)))
+            let pace = container.spec.service.pace;
+            ended.plus_ms(pace.delay_ms(pace.streak(restarts.streak, ran_ms)))
         }
     };
     if due > planner.facts.now {

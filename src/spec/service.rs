@@ -58,6 +58,7 @@ pub(super) fn read(
         labels: environment::labels(body, "labels"),
         annotations: environment::labels(body, "annotations"),
         restart: policy::restart(body, key, reader),
+        pace: policy::pace(body, key, reader),
         stop: policy::stop(body, key, reader),
         network,
         read_only: flag(body, "read_only"),

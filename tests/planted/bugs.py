@@ -25,7 +25,7 @@ BUGS = [
     ("follows the policy of yesterday", SLOT, "            None => supervise(planner, slot, container, service.restart),", "            None => supervise(planner, slot, container, container.spec.service.restart),"),
     ("restarts what succeeded", SLOT, "RestartPolicy::OnFailure { .. } if status.success() =>", "RestartPolicy::OnFailure { .. } if status.code() == 77 =>"),
     ("one attempt too many", SLOT, "if restarts >= max =>", "if restarts > max =>"),
-    ("does not double the back-off", SLOT, "restart_delay_ms(streak(restarts, ran_ms))", "restart_delay_ms(streak(restarts, ran_ms).min(0))"),
+    ("does not double the back-off", SLOT, "pace.delay_ms(pace.streak(restarts.streak, ran_ms))", "pace.delay_ms(pace.streak(restarts.streak, ran_ms).min(0))"),
     ("never doubles because it does not count", MEM, "restarts.total = restarts.total.saturating_add(1);", ""),
     ("pulls although it must never", IMAGES, "if service.pull == PullPolicy::Never {", "if service.replicas > 1_000 {"),
     ("asks the registry for ever", IMAGES, "(making || !memory.heard(slot, &variant), FRESH_MS)", "(making || !memory.heard(slot, &variant), 0)"),

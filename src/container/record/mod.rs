@@ -5,9 +5,11 @@ mod isolation;
 mod membership;
 pub mod mounts;
 pub mod network;
+mod pace;
 mod resources;
 
 use files::FileRecord;
+use pace::PaceRecord;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -124,6 +126,8 @@ struct ServiceRecord {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     restart: RestartRecord,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pace: PaceRecord,
     stop_signal: Option<u8>,
     stop_grace_ms: u64,
     network: NetworkRecord,
@@ -216,6 +220,7 @@ impl From<&Service> for ServiceRecord {
             hostname: service.hostname.clone(),
             labels: service.labels.clone(),
             annotations: service.annotations.clone(),
+            pace: service.pace.into(),
             restart: match service.restart {
                 RestartPolicy::No => RestartRecord::No,
                 RestartPolicy::Always => RestartRecord::Always,
@@ -291,6 +296,7 @@ impl ServiceRecord {
             hostname: self.hostname.clone(),
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
+            pace: self.pace.into(),
             restart: match self.restart {
                 RestartRecord::No => RestartPolicy::No,
                 RestartRecord::Always => RestartPolicy::Always,
@@ -378,6 +384,7 @@ pub(super) mod tests {
                 labels: BTreeMap::from([("a".into(), "b".into())]),
                 annotations: BTreeMap::from([("c".into(), "d".into())]),
                 restart: RestartPolicy::OnFailure { max: Some(3) },
+                pace: crate::model::RestartPace { first_ms: 1, factor_percent: 150, longest_ms: 7, reset_ms: 9 },
                 stop: StopPolicy { signal: Some(Signal::KILL), grace_ms: 7 },
                 network: NetworkMode::Host,
                 read_only: true,

@@ -8,7 +8,7 @@ use crate::model::{
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
 };
 use crate::plan::sim::World;
-use crate::plan::{Observed, Plan, Wait, WaitingOn, backoff};
+use crate::plan::{Observed, Plan, Wait, WaitingOn};
 
 pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Plan) {
     let mut keys = BTreeSet::new();
@@ -270,10 +270,11 @@ fn check_restart(world: &World, id: &ContainerId, policy: RestartPolicy, status:
         RestartPolicy::Always | RestartPolicy::UnlessStopped => {}
     }
     if status != ExitStatus::MachineStopped {
-        let streak = if ran >= 10_000 { 0 } else { restarts.streak };
+        let pace = world.containers[id].spec.service.pace;
+        let streak = if ran >= pace.reset_ms { 0 } else { restarts.streak };
         let ended = world.memory.ends[id];
         let waited = world.now.since(ended);
-        assert!(waited >= backoff::restart_delay_ms(streak), "started again after {waited} ms, streak {streak}");
+        assert!(waited >= pace.delay_ms(streak), "started again after {waited} ms, streak {streak}");
     }
 }
 

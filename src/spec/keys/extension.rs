@@ -21,6 +21,16 @@ pub(super) const ON_CHANGE: Shape =
 
 static ON_CHANGE_SIGNAL: Table = Table { name: "on_change", rules: &[part("signal", Shape::Text)] };
 
+static RESTART_PACE: Table = Table {
+    name: "restart",
+    rules: &[
+        part("delay", Shape::Duration),
+        part("factor", Shape::Number),
+        part("max_delay", Shape::Duration),
+        part("reset_after", Shape::Duration),
+    ],
+};
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
@@ -48,7 +58,12 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
         ),
         later("on_unhealthy", "its health is not checked", "What is done when it is unhealthy."),
         later("probe", "its health is not checked", "A health check without a program in the image."),
-        later("restart", "the delay grows from 100 ms to 60 s", "How restarts are spaced."),
+        rule(
+            "restart",
+            Shape::Object(&RESTART_PACE),
+            Acts,
+            "How restarts are spaced: `{delay: 100ms, factor: 2, max_delay: 60s, reset_after: 10s}` as without it; before `deploy.restart_policy`.",
+        ),
         later("update", "new images are found by `pull_policy` only", "Which new images are taken, and when."),
     ],
 };
