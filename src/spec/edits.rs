@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::dotenv::{self, Format};
-use super::node::{Key, Node, Value};
+use super::node::{Key, Node, Scalar, Value};
 use super::source_text::Source;
 use super::tree;
 use crate::model::{Edit, EditChange, Project, Service, ServiceName};
@@ -46,14 +46,16 @@ pub fn edits(path: &Path, before: Version<'_>, now: Version<'_>) -> BTreeMap<Ser
         if let (Some(was), Some(is)) = (place(old.as_ref(), name).0, is) {
             found.compare("", line, was, is);
         }
-        if acts(old_service) != acts(service) {
+        let other = acts(old_service) != acts(service);
+        found.edits.extend(around.iter().filter(|edit| is.is_some_and(|is| concerns(edit, is, other))).cloned());
+        if other {
             let (was, is) = (&old_service.image, &service.image);
             if was != is && !found.edits.iter().any(|edit| edit.key == "image") {
                 let told = |image: &Option<_>| image.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
                 let line = is_at(new.as_ref(), name, "image").unwrap_or(line);
                 found.add(line, "image", EditChange::Changed { values: Some((told(was), told(is))) });
             }
-            found.edits.extend(around.iter().chain(&referred).cloned());
+            found.edits.extend(referred.iter().cloned());
             if found.edits.is_empty() {
                 found.add(line, "what it refers to", EditChange::Changed { values: None });
             }
@@ -96,6 +98,25 @@ fn place<'n>(tree: Option<&'n Node>, name: &ServiceName) -> (Option<&'n Node>, u
     found.map_or((None, 0), |(key, node)| (Some(node), key.at.line))
 }
 
+/// Whether a change beside the services is about this one: a definition that it names, or anything else where it acts otherwise.
+fn concerns(edit: &Edit, service: &Node, other: bool) -> bool {
+    let mut parts = edit.key.split('.');
+    match (parts.next().unwrap_or_default(), parts.next()) {
+        ("networks", Some("default")) if service.given("networks").is_none() => service.given("network_mode").is_none(),
+        ("networks" | "volumes" | "configs" | "secrets", Some(name)) => mentions(service, name),
+        _ => other,
+    }
+}
+
+fn mentions(node: &Node, name: &str) -> bool {
+    let named = |text: &str| text.split(':').next() == Some(name);
+    match &node.value {
+        Value::Scalar(scalar) => named(&scalar.text),
+        Value::List(items) => items.iter().any(|item| mentions(item, name)),
+        Value::Map(entries) => entries.iter().any(|(key, node)| named(&key.text) || mentions(node, name)),
+    }
+}
+
 fn is_at(tree: Option<&Node>, name: &ServiceName, key: &str) -> Option<u32> {
     place(tree, name).0?.entry(key).map(|(key, _)| key.at.line)
 }
@@ -108,10 +129,10 @@ fn around(path: &Path, old: Option<&Node>, new: Option<&Node>) -> Vec<Edit> {
     found.edits
 }
 
-fn without_services(node: &Node) -> Vec<(Key, &Node)> {
+fn without_services(node: &Node) -> Vec<(Key, Node)> {
     // Extensions act only where an anchor brings them into a service.
     let other = |(key, _): &&(Key, Node)| key.text != "services" && !key.text.starts_with("x-");
-    node.entries().iter().filter(other).map(|(key, node)| (key.clone(), node)).collect()
+    node.entries().iter().filter(other).cloned().collect()
 }
 
 /// Files that hold something else than before; of an environment's file the names of what changed in it.
@@ -204,13 +225,13 @@ impl Found<'_> {
         }
     }
 
-    fn maps(&mut self, above: &str, line: u32, old: &[(Key, &Node)], new: &[(Key, &Node)]) {
+    fn maps(&mut self, above: &str, line: u32, old: &[(Key, Node)], new: &[(Key, Node)]) {
         let below = |key: &Key| if above.is_empty() { key.text.clone() } else { format!("{above}.{}", key.text) };
-        let find = |all: &[(Key, &Node)], key: &Key| all.iter().position(|(other, _)| other.text == key.text);
+        let find = |all: &[(Key, Node)], key: &Key| all.iter().position(|(other, _)| other.text == key.text);
         for (key, is) in new {
             let name = below(key);
             match find(old, key) {
-                Some(at) => self.compare(&name, key.at.line, old[at].1, is),
+                Some(at) => self.compare(&name, key.at.line, &old[at].1, is),
                 None => {
                     let value = told(is);
                     self.add(key.at.line, &name, EditChange::Added(Some(value).filter(|value| shown(&name, value))));
@@ -229,15 +250,19 @@ fn by_name(key: &str) -> bool {
     ["environment", "labels", "annotations", "args"].contains(&key.rsplit('.').next().unwrap_or(key))
 }
 
-fn entries(node: &Node, named: bool) -> Option<Vec<(Key, &Node)>> {
+fn entries(node: &Node, named: bool) -> Option<Vec<(Key, Node)>> {
     match &node.value {
-        Value::Map(entries) => Some(entries.iter().map(|(key, node)| (key.clone(), node)).collect()),
-        Value::List(items) if named => {
-            let key = |item: &Node| item.text().map(|text| text.split('=').next().unwrap_or(text).to_owned());
-            items.iter().map(|item| Some((Key { at: item.at, text: key(item)? }, item))).collect()
-        }
+        Value::Map(entries) => Some(entries.clone()),
+        Value::List(items) if named => items.iter().map(pair).collect(),
         Value::List(_) | Value::Scalar(_) => None,
     }
+}
+
+/// `NAME=value` as an entry of a map; a name alone has no value.
+fn pair(item: &Node) -> Option<(Key, Node)> {
+    let (name, value) = item.text().map(|text| text.split_once('=').unwrap_or((text, "")))?;
+    let key = Key { at: item.at, text: name.to_owned() };
+    Some((key, Node { at: item.at, value: Value::Scalar(Scalar::quoted(value.to_owned())) }))
 }
 
 /// What is there, whole, to be compared.
@@ -308,7 +333,14 @@ mod tests {
     fn keys_are_told_with_their_lines_and_what_was_there() {
         let old = "services:\n  web:\n    image: busybox:1.36\n    command: [httpd, -f]\n    restart: always\n    labels: {a: x}\n  db:\n    image: busybox\n";
         let new = "# one line more\nservices:\n  web:\n    image: busybox:1.37\n    command: [httpd, -f, -v]\n    labels:\n      - a=y\n    tty: true\n  db:\n    image: busybox\n  new:\n    image: busybox\n";
-        insta::assert_snapshot!(told_of((old, &[]), (new, &[])), @"");
+        insta::assert_snapshot!(told_of((old, &[]), (new, &[])), @r"
+        new  shop.yaml:11:service added
+        web  shop.yaml:4:image busybox:1.36 → busybox:1.37
+        web  shop.yaml:5:command [httpd, -f] → [httpd, -f, -v]
+        web  shop.yaml:7:labels.a x → y
+        web  shop.yaml:8:tty added: true
+        web  shop.yaml:3:restart removed: always
+        ");
     }
 
     #[test]
