@@ -137,6 +137,12 @@ fn operations() -> Vec<Operation> {
             Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
         ),
         get(
+            "/api/v1/services/{project}/{service}/why",
+            "What happened to a service, the newest last, and why",
+            &[],
+            Answer::Json(of::<wire::Why>),
+        ),
+        get(
             "/api/v1/events",
             "What happens, as server-sent events; Last-Event-ID is honoured",
             &[("since", "an event's id, a time in RFC 3339, how long ago (10m), or 0 for all that is kept")],

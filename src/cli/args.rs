@@ -40,6 +40,8 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Print the output of containers
     Logs(LogsArgs),
+    /// Tell what happened to a service, and why
+    Why(WhyArgs),
     /// Show what containers use, again and again
     Stats(StatsArgs),
     /// List the processes of containers
@@ -153,6 +155,16 @@ pub(super) struct LogsArgs {
     /// Containers, services as project/service, or unique service names
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WhyArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A service as project/service or by its unique name, or a container
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
 }
 
 /// As `docker exec` has it.
