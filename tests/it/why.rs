@@ -1,0 +1,131 @@
+//! What happened to a service, and why: edits, crash loops, images that do not come; kept over recreation and daemons that are killed.
+
+use serde_json::Value;
+
+use crate::support::{Lab, file, service, with};
+
+const IDLE: &str = "[work, graceful, '0']";
+
+#[track_caller]
+fn why(lab: &Lab, name: &str) -> Value {
+    let output = lab.cli(&["why", "--json", name]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn told(lab: &Lab, name: &str) -> String {
+    let output = lab.cli(&["why", name]);
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+fn causes(why: &Value) -> Vec<&Value> {
+    why["causes"].as_array().unwrap().iter().collect()
+}
+
+/// The edits of the last cause that has some.
+fn edits(why: &Value) -> Vec<String> {
+    let last = causes(why).into_iter().rev().find(|cause| cause["edits"].as_array().is_some_and(|e| !e.is_empty()));
+    let edits = last.map(|cause| cause["edits"].as_array().unwrap().clone()).unwrap_or_default();
+    edits.iter().map(|edit| edit["text"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_edit_is_told_by_its_keys_and_what_followed_also_after_a_kill() {
+    let mut lab = Lab::new();
+    let text = |tty: &str, word: &str| {
+        file(&[with("a", IDLE, &[&format!("tty: {tty}"), "environment:", &format!("  WORD: {word}")])])
+    };
+    lab.put("a.yaml", &text("false", "hunter1"));
+    let before = lab.running("a-a-1");
+    lab.put("a.yaml", &text("true", "hunter2"));
+    lab.replaced("a-a-1", &before);
+    let seen = why(&lab, "a");
+    assert_eq!(edits(&seen), ["a.yaml:6:tty false → true", "a.yaml:8:environment.WORD changed"]);
+    let words: Vec<String> = causes(&seen)
+        .iter()
+        .map(|cause| format!("{} {}", cause["kind"].as_str().unwrap(), cause["message"].as_str().unwrap()))
+        .collect();
+    let place =
+        |text: &str| words.iter().rposition(|word| word.contains(text)).unwrap_or_else(|| panic!("{text}: {words:#?}"));
+    // The new one is made before the old one is stopped.
+    let order =
+        ["edited the file was edited", "done created from image", "done stopped", "done removed", "done started"];
+    assert!(order.map(place).is_sorted(), "{words:#?}");
+    assert!(words.iter().any(|word| word.starts_with("ended exit code 0, as it was stopped")), "{words:#?}");
+    for name in ["a/a", "a-a-1", "a"] {
+        let text = told(&lab, name);
+        assert!(text.contains("a.yaml:6:tty false → true") && !text.contains("hunter"), "{text}");
+        assert!(text.trim_end().ends_with("a/a is applied"), "{text}");
+    }
+    lab.wait_for("everything on disk", |s| (s["settled"] == true).then_some(()));
+    lab.kill();
+    lab.start();
+    assert_eq!(causes(&why(&lab, "a")), causes(&seen));
+    // What is gone is told of by its full name.
+    lab.remove("a.yaml");
+    lab.gone("a-a-1");
+    let text = lab.until("it to be gone", || Some(told(&lab, "a/a")).filter(|text| text.contains("a/a is gone")));
+    assert!(text.contains("a.yaml: the file is gone") && text.contains("a-a-1: removed"), "{text}");
+    assert!(told(&lab, "a").contains("no container or service is called"));
+    assert!(told(&lab, "a/b").contains("no container or service is called"));
+    lab.finish();
+}
+
+#[test]
+fn a_crash_loop_is_one_cause_with_how_often_and_what_comes_next() {
+    let mut lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("a", "[work, exit, '3']", &["restart: always"]), service("b", IDLE)]));
+    let loops = |lab: &Lab, times: u64| {
+        lab.until("a crash loop", || {
+            let seen = why(lab, "a/a");
+            let found = seen["crash_loops"][0].clone();
+            (found["times"].as_u64().unwrap_or(0) >= times && !found["next_attempt"].is_null()).then_some(seen)
+        })
+    };
+    let seen = loops(&lab, 3);
+    let crash = &seen["crash_loops"][0];
+    assert_eq!((&crash["container"], &crash["cause"]), (&"a-a-1".into(), &"exit code 3".into()));
+    let ends = causes(&seen).iter().filter(|cause| cause["kind"] == "ended").count();
+    assert_eq!((ends, causes(&seen)[0]["message"].as_str()), (1, Some("the file came into force")));
+    let text = told(&lab, "a/a");
+    assert!(
+        text.contains("a-a-1 is in a crash loop: it ended ") && text.contains("with: exit code 3; it is started again"),
+        "{text}"
+    );
+    let times = crash["times"].as_u64().unwrap();
+    lab.kill();
+    lab.start();
+    loops(&lab, times + 1);
+    assert!(why(&lab, "a/b")["crash_loops"].as_array().unwrap().is_empty());
+    lab.finish();
+}
+
+#[test]
+fn an_image_that_does_not_come_and_a_program_that_is_not_there_are_told_with_the_error_and_the_next_attempt() {
+    let lab = Lab::new();
+    let image = crate::support::registry::image();
+    let missing = format!("{}/none/such:1", image.split('/').next().unwrap());
+    let text = file(&[service("a", IDLE), service("b", "[nosuch]")]);
+    lab.put("a.yaml", &text);
+    let running = |s: &Value| s["projects"][0]["services"][0]["running"] == 1;
+    lab.wait_for("a to run", |s| running(s).then_some(()));
+    lab.put("a.yaml", &text.replacen(&image, &missing, 1));
+    let failed = |name: &str, times: u64| {
+        lab.until("a failure", || {
+            let seen = why(&lab, name);
+            let last = causes(&seen).last().copied()?.clone();
+            (last["kind"] == "failed" && last["times"].as_u64()? >= times && !last["next_attempt"].is_null())
+                .then_some(last)
+        })
+    };
+    let last = failed("a/a", 1);
+    assert!(last["subject"].as_str().unwrap().contains("none/such:1"), "{last}");
+    assert!(last["message"].as_str().unwrap().starts_with("pull failed: "), "{last}");
+    let seen = why(&lab, "a/a");
+    assert_eq!(edits(&seen), [format!("a.yaml:3:image {image} → {missing}")]);
+    let last = failed("a/b", 2);
+    assert!(last["message"].as_str().unwrap().contains("start failed: "), "{last}");
+    assert!(told(&lab, "a/b").contains("times since"));
+    lab.finish();
+}
