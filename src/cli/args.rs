@@ -143,6 +143,9 @@ pub(super) struct LogsArgs {
     /// Go on with what is written later
     #[arg(short, long)]
     pub(super) follow: bool,
+    /// What the container said that was there before the present one
+    #[arg(short, long, conflicts_with = "follow")]
+    pub(super) previous: bool,
     /// Leave out what is older: 10m, 2h30m, 3d, or a time in RFC 3339
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,

@@ -300,6 +300,7 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
         defaults: Defaults { capabilities, no_new_privileges: config.file.no_new_privileges },
         log_bytes: logs.max_size,
         log_files: logs.max_files.into(),
+        kept_logs: container::KeptLogLimits { containers: logs.previous, bytes: logs.previous_size },
         ..defaults
     })
 }

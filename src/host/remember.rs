@@ -13,6 +13,7 @@ impl LinuxHost {
     pub(super) async fn save(&self, changes: Vec<Change>) -> Result<(), String> {
         let store = Arc::clone(&self.store);
         let state_dir = self.state_dir.clone();
+        let containers = self.containers.clone();
         let saved = tokio::task::spawn_blocking(move || {
             // A panic inside a commit leaves its changes noted; the next commit tries them again.
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -20,6 +21,11 @@ impl LinuxHost {
                 if let Change::Good { .. } = change {
                     let settings = Settings { state_dir: state_dir.clone() };
                     store.put(RecordKey::Settings, Record::Settings(settings));
+                }
+                if let Change::Causes { project, service, causes } = &change
+                    && causes.is_empty()
+                {
+                    containers.forget_logs(project.as_str(), service.as_str());
                 }
                 note(&mut store, change);
             }

@@ -54,6 +54,9 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
         let message = "max-size is at least 65536, max-files 1 to 100";
         said.wrong(&["container-logs"], message, "10485760 and 5 are the defaults");
     }
+    if logs.previous > 100 {
+        said.wrong(&["container-logs", "previous"], "previous is 0 to 100", "3 is the default");
+    }
     let Concurrency { pulls, containers } = file.concurrency;
     if !(1..=100).contains(&pulls) || !(1..=1000).contains(&containers) {
         let message = "pulls is 1 to 100, containers 1 to 1000";

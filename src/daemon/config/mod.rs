@@ -133,11 +133,16 @@ pub struct ContainerLogs {
     /// How many log files. Default: 5
     #[schemars(range(min = 1, max = 100))]
     pub max_files: u32,
+    /// Of how many containers that are gone the output is kept for each replica (`longshore logs --previous`). Default: 3
+    #[schemars(range(max = 100))]
+    pub previous: u32,
+    /// Bytes of all output that is kept of containers that are gone. Default: 268435456
+    pub previous_size: u64,
 }
 
 impl Default for ContainerLogs {
     fn default() -> Self {
-        Self { max_size: 10 << 20, max_files: 5 }
+        Self { max_size: 10 << 20, max_files: 5, previous: 3, previous_size: 256 << 20 }
     }
 }
 
