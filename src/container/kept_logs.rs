@@ -71,7 +71,12 @@ impl KeptLogs {
 
     fn try_keep(&self, folder: &Path, spec: &ContainerSpec) -> io::Result<()> {
         let logs = folder.join(LOGS);
-        let said = fs::read_dir(&logs)?.flatten().any(|entry| entry.metadata().is_ok_and(|meta| meta.len() > 0));
+        // Kept already, by a removal that was cut off.
+        let entries = match fs::read_dir(&logs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        let said = entries.flatten().any(|entry| entry.metadata().is_ok_and(|meta| meta.len() > 0));
         if self.limits.containers == 0 || !said {
             return Ok(());
         }
@@ -81,7 +86,10 @@ impl KeptLogs {
         DirBuilder::new().recursive(true).mode(0o700).create(&slot)?;
         let before = list(&slot);
         let next = before.last().map_or(1, |last| last.0 + 1);
-        fs::write(logs.join(NAME), spec.name.as_str())?;
+        // On a full disk the output is worth more than the name, which the slot tells too.
+        if let Err(error) = fs::write(logs.join(NAME), spec.name.as_str()) {
+            tracing::debug!(%error, "whose output it was is not noted");
+        }
         let bytes = walk::bytes(&logs);
         fs::rename(&logs, slot.join(format!("{next:010}-{}", spec.id)))?;
         let mut sum = total.unwrap_or_else(|| walk::bytes(&self.dir).saturating_sub(bytes)) + bytes;

@@ -1,7 +1,10 @@
 //! What happened to a service, and why: edits, crash loops, images that do not come; kept over recreation and daemons that are killed.
 
-use serde_json::Value;
+use std::fs;
 
+use serde_json::{Value, json};
+
+use crate::support::lab::container;
 use crate::support::{Lab, file, service, with};
 
 const IDLE: &str = "[work, graceful, '0']";
@@ -49,9 +52,8 @@ fn an_edit_is_told_by_its_keys_and_what_followed_also_after_a_kill() {
     let place =
         |text: &str| words.iter().rposition(|word| word.contains(text)).unwrap_or_else(|| panic!("{text}: {words:#?}"));
     // The new one is made before the old one is stopped.
-    let order =
-        ["edited the file was edited", "done created from image", "done stopped", "done removed", "done started"];
-    assert!(order.map(place).is_sorted(), "{words:#?}");
+    let order = ["edited the file was edited", "done created from image", "done stopped", "done started"];
+    assert!(order.map(place).is_sorted() && place("done removed") > place("done stopped"), "{words:#?}");
     assert!(words.iter().any(|word| word.starts_with("ended exit code 0, as it was stopped")), "{words:#?}");
     for name in ["a/a", "a-a-1", "a"] {
         let text = told(&lab, name);
@@ -127,5 +129,47 @@ fn an_image_that_does_not_come_and_a_program_that_is_not_there_are_told_with_the
     let last = failed("a/b", 2);
     assert!(last["message"].as_str().unwrap().contains("start failed: "), "{last}");
     assert!(told(&lab, "a/b").contains("times since"));
+    lab.finish();
+}
+
+#[test]
+fn what_a_container_said_is_kept_when_it_is_gone_also_when_the_daemon_was_killed_while_it_was_removed() {
+    let mut lab = Lab::with(&json!({"container-logs": {"previous": 2}}));
+    let say = |lab: &Lab, word: &str| {
+        lab.put("a.yaml", &file(&[service("a", &format!("[sh, -c, \"echo {word}; exit 4\"]"))]));
+        lab.says("a-a-1", word);
+        assert_eq!(lab.exited("a-a-1"), 4);
+    };
+    let previous = |lab: &Lab, name: &str| {
+        let output = lab.cli(&["logs", "--previous", name]);
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    say(&lab, "first");
+    assert!(previous(&lab, "a").contains("nothing is kept of what a container of \"a\" said before the present one"));
+    say(&lab, "second");
+    for name in ["a", "a/a", "a-a-1"] {
+        assert_eq!(previous(&lab, name), "first\n", "{name}");
+    }
+    let id = container(&lab.status(), "a-a-1").unwrap()["id"].as_str().unwrap().to_owned();
+    lab.kill();
+    // As it is between the two halves of a removal.
+    fs::rename(lab.data().join("containers").join(&id), lab.data().join("trash").join(&id)).unwrap();
+    lab.start();
+    lab.until("the removal to be finished", || (previous(&lab, "a/a") == "second\n").then_some(()));
+    say(&lab, "third");
+    say(&lab, "fourth");
+    assert_eq!(previous(&lab, "a"), "third\n");
+    let slot = lab.data().join("logs/a/a/1");
+    assert_eq!(fs::read_dir(&slot).unwrap().count(), 2, "no more than the configuration says");
+    let df = lab.cli(&["system", "df", "--json", "-v"]);
+    let df: Value = serde_json::from_slice(&df.stdout).unwrap();
+    let logs = df["rows"].as_array().unwrap().iter().find(|row| row["kind"] == "logs").unwrap().clone();
+    let names: Vec<&str> =
+        logs["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a-a-1", "a-a-1 (gone)", "a-a-1 (gone)"], "{logs}");
+    lab.remove("a.yaml");
+    lab.gone("a-a-1");
+    assert_eq!(previous(&lab, "a/a"), "fourth\n");
+    assert!(previous(&lab, "../a").contains("no container or service is called"));
     lab.finish();
 }
