@@ -1,6 +1,10 @@
 //! What happened to a service, and why: edits, crash loops, images that do not come; kept over recreation and daemons that are killed.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::mpsc;
 
 use serde_json::{Value, json};
 
@@ -172,4 +176,88 @@ fn what_a_container_said_is_kept_when_it_is_gone_also_when_the_daemon_was_killed
     assert_eq!(previous(&lab, "a/a"), "fourth\n");
     assert!(previous(&lab, "../a").contains("no container or service is called"));
     lab.finish();
+}
+
+/// Answers these codes one after the other, then 200; what it was sent goes into the channel.
+fn receiver(codes: Vec<u16>) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut codes = codes.into_iter();
+        // Ends with the test: nobody connects any more, and the process goes.
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let (mut text, mut length) = (String::new(), 0);
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) == 0 || line == "\r\n" {
+                    break;
+                }
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                text.push_str(&line);
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            text.push_str(&String::from_utf8(body).unwrap());
+            let code = codes.next().unwrap_or(200);
+            let mut stream = reader.into_inner();
+            let more = if code == 302 { "Location: http://127.0.0.1:1/\r\n" } else { "" };
+            write!(stream, "HTTP/1.1 {code} X\r\n{more}Content-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+            if send.send(format!("{code} {text}")).is_err() {
+                return;
+            }
+        }
+    });
+    (address, receive)
+}
+
+#[test]
+fn notices_are_sent_again_until_they_are_taken_and_what_fails_is_a_note() {
+    let (address, received) = receiver(vec![500, 302]);
+    let headers = tempfile::NamedTempFile::new().unwrap();
+    fs::write(headers.path(), "# a comment\nAuthorization: Bearer hunter2\n").unwrap();
+    let hook = json!({"url": format!("http://{address}/hunter3"), "events": ["container.failed", "container.exited"], "headers-file": headers.path()});
+    let lab = Lab::with(&json!({"notices": [hook]}));
+    lab.put("a.yaml", &file(&[service("a", "[work, exit, '3']")]));
+    let next = || received.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+    let first = next();
+    let note = lab.wait_for("a note", |s| {
+        s["notes"]
+            .as_array()?
+            .iter()
+            .find_map(|note| note.as_str().filter(|n| n.contains("do not arrive")).map(str::to_owned))
+    });
+    assert!(note.starts_with(&format!("notices to http://{address} do not arrive: it answered ")), "{note}");
+    let (second, third) = (next(), next());
+    let codes = [&first, &second, &third].map(|text| text[..3].to_owned());
+    assert_eq!(codes, ["500", "302", "200"], "a redirect is not followed");
+    for text in [&first, &second, &third] {
+        let body: Value = serde_json::from_str(text.split('\n').next_back().unwrap()).unwrap();
+        assert_eq!((&body["kind"], &body["what"]), (&"container.exited".into(), &"a-a-1".into()), "{text}");
+        assert!(text.contains("POST /hunter3 ") && text.contains("authorization: Bearer hunter2"), "{text}");
+        assert!(text.contains("longshore-event: container.exited"), "{text}");
+    }
+    lab.wait_for("no note", |s| (!s["notes"].to_string().contains("notices")).then_some(()));
+    assert!(!lab.log().contains("hunter"), "{}", lab.log());
+    lab.finish();
+}
+
+#[test]
+fn a_notice_whose_headers_others_may_read_is_refused() {
+    let headers = tempfile::NamedTempFile::new().unwrap();
+    fs::write(headers.path(), "A: b\n").unwrap();
+    fs::set_permissions(headers.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let hook =
+        |url: &str| json!({"notices": [{"url": url, "events": ["container.*"], "headers-file": headers.path()}]});
+    for (url, words) in
+        [("http://127.0.0.1:1/", "0644"), ("ftp://hunter2/", "it does not begin with https:// or http://")]
+    {
+        let lab = Lab::stopped(&hook(url));
+        let output = lab.daemon_command(&lab.data()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(words) && !text.contains("hunter"), "{text}");
+    }
 }

@@ -6,6 +6,7 @@ mod check;
 mod images;
 mod keys;
 mod networks;
+mod notices;
 mod place;
 mod registries;
 
@@ -21,6 +22,7 @@ use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(in crate::daemon) use networks::ExposeFile;
 pub(in crate::daemon) use networks::NetworksFile;
+pub use notices::NoticeFile;
 pub(super) use registries::host_and_prefix;
 pub use registries::{ProxyFile, RegistryFile};
 
@@ -84,6 +86,8 @@ pub struct ConfigFile {
     pub images: ImagesFile,
     /// How much of a container's output is kept.
     pub container_logs: ContainerLogs,
+    /// Where events are sent to as they happen, each as a POST with JSON. Default: nowhere
+    pub notices: Vec<NoticeFile>,
     /// How much is done at once.
     pub concurrency: Concurrency,
 }
