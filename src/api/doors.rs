@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
-use crate::model::Timestamp;
+use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
 use crate::reconcile::view::View;
 
 /// Everything that the routes can reach. Cloned for each request; every part is a handle.
@@ -65,6 +65,15 @@ pub enum Command {
     Confirm {
         /// The answer; `Err` says why there is nothing to confirm.
         reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Tell what happened to a service.
+    Why {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// The answer, the newest last; none where nothing is known of it.
+        reply: oneshot::Sender<Option<Vec<Cause>>>,
     },
     /// Look at the folder now.
     Look {

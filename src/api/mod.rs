@@ -14,6 +14,7 @@
 //! | `error` | how every refusal looks |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
+//! | `why` | what happened to a service |
 //! | `files/` | files of containers |
 //! | `images/` | images, and long work on them |
 //! | `volumes/` | volumes, archives and copies of them |
@@ -50,6 +51,7 @@ mod status;
 mod system;
 mod version;
 mod volumes;
+mod why;
 pub mod wire;
 
 pub use doors::{Command, Doors, Release};

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ContainerId, Digest, ProjectName, ServiceName};
+use crate::model::{Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Limits, Memory, Observed, Restarts};
-use crate::reconcile::{Ledger, Reconciler};
+use crate::reconcile::{Chronicle, Ledger, Reconciler};
 use crate::source::{GoodFile, Remembered, Secrets, read_again};
-use crate::store::{Good, Record, RecordKey};
+use crate::store::{CauseRecord, EditRecord, Good, Record, RecordKey};
 
 pub(super) fn reconciler(
     records: &BTreeMap<RecordKey, Record>,
@@ -21,6 +21,7 @@ pub(super) fn reconciler(
     let mut memory = Memory::default();
     let mut reasons = BTreeMap::new();
     let mut moved_from = None;
+    let mut causes = BTreeMap::new();
     for (key, record) in records {
         match (key, record) {
             (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry, secrets)),
@@ -39,6 +40,11 @@ pub(super) fn reconciler(
                 let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
                 memory.generations.insert((project, service), digests);
             }
+            (RecordKey::Causes(project, service), Record::Causes(record)) => {
+                if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
+                    causes.insert((project, service), record.causes.iter().filter_map(cause).collect());
+                }
+            }
             (RecordKey::Settings, Record::Settings(settings)) => {
                 moved_from = (settings.state_dir != state_dir).then(|| settings.state_dir.clone());
             }
@@ -47,6 +53,7 @@ pub(super) fn reconciler(
     }
     let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
     Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
+        .remembering(Chronicle::remembered(causes))
 }
 
 fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {
@@ -60,4 +67,28 @@ fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secret
             None
         }
     }
+}
+
+/// None where a newer version of Longshore wrote it and this one does not know the kind.
+fn cause(record: &CauseRecord) -> Option<Cause> {
+    Some(Cause {
+        at: Timestamp(record.at),
+        last: Timestamp(record.last),
+        times: record.times,
+        kind: CauseKind::parse(&record.what)?,
+        subject: record.subject.clone(),
+        text: record.text.clone(),
+        reason: record.reason.clone(),
+        next: record.next.map(Timestamp),
+        edits: record.edits.iter().map(edit).collect(),
+    })
+}
+
+fn edit(record: &EditRecord) -> Edit {
+    let change = match record.change.as_str() {
+        "added" => EditChange::Added(record.now.clone()),
+        "removed" => EditChange::Removed(record.before.clone()),
+        _ => EditChange::Changed { values: record.before.clone().zip(record.now.clone()) },
+    };
+    Edit { file: record.file.clone(), line: record.line, key: record.key.clone(), change }
 }

@@ -6,6 +6,7 @@
 mod action;
 mod attached;
 mod capability;
+mod cause;
 mod container;
 mod file;
 mod hash;
@@ -25,6 +26,7 @@ mod volume;
 pub use action::{Action, Key};
 pub use attached::{Attached, Attachment, Exposure, Link, NetworkPlace, ObservedNetwork, Published};
 pub use capability::{Capability, CapabilitySet};
+pub use cause::{Cause, CauseKind, Edit, EditChange};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };

@@ -8,6 +8,7 @@
 //! host.observe() ─▶ Observed ┴▶ plan ─▶ steps ─▶ host.apply() ─▶ finished ─▶ look again
 //! ```
 
+mod chronicle;
 mod describe;
 mod host;
 mod images;
@@ -21,6 +22,7 @@ mod tests;
 pub mod view;
 mod volumes;
 
+pub use chronicle::Chronicle;
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};
 pub use reconciler::{Noted, Reconciler};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::chronicle::Chronicle;
 use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
@@ -23,6 +24,14 @@ pub(super) struct UnderWay {
     before: Option<ContainerState>,
     /// What it is about, by the name that it had when it began.
     pub(super) what: String,
+    /// Whose container it is about.
+    pub(super) slot: Option<Slot>,
+}
+
+impl UnderWay {
+    pub(super) const fn before(&self) -> Option<&ContainerState> {
+        self.before.as_ref()
+    }
 }
 
 /// What follows from something that was noted.
@@ -61,6 +70,7 @@ pub struct Reconciler {
     /// When the progress of a pull was told last.
     pub(super) progress_told: BTreeMap<ImageReference, Timestamp>,
     pub(super) host_seen: bool,
+    pub(super) chronicle: Chronicle,
     limits: Limits,
     collect: CollectPolicy,
     crowded_told: bool,
@@ -90,6 +100,7 @@ impl Reconciler {
             transfers: Default::default(),
             progress_told: BTreeMap::new(),
             host_seen: false,
+            chronicle: Chronicle::default(),
             limits,
             collect: CollectPolicy::default(),
             crowded_told: false,
@@ -132,6 +143,7 @@ impl Reconciler {
         }
         self.desired = self.ledger.desired();
         self.unjoined = plan::unjoined(&self.desired);
+        self.note_edits(&changes, now);
         self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
         self.ready = true;
@@ -239,6 +251,7 @@ impl Reconciler {
         }
         self.plan = plan;
         self.note_waits(now);
+        self.note_waits_of_ends();
         self.tell_crowded(now, &mut noted);
         (steps, noted)
     }
@@ -253,13 +266,14 @@ impl Reconciler {
             Key::Image(_) | Key::Network(_) | Key::Firewall => None,
         };
         let (action, reason) = (step.action.clone(), step.reason.clone());
-        let what = self.name_of(&action);
-        self.under_way.insert(key, UnderWay { action, reason, since: now, before, what });
+        let (what, slot) = (self.name_of(&action), self.slot_of(&action));
+        self.under_way.insert(key, UnderWay { action, reason, since: now, before, what, slot });
     }
 
     fn tell_ends(&mut self, observed: &Observed, now: Timestamp, noted: &mut Noted) {
         for (id, container) in &observed.containers {
-            let before = self.observed.containers.get(id).map(|c| &c.state);
+            let before = self.observed.containers.get(id).map(|c| c.state.clone());
+            self.note_end(container, before.as_ref());
             let name = container.spec.name.to_string();
             match &container.state {
                 ContainerState::Exited { status, .. }
@@ -308,6 +322,9 @@ impl Reconciler {
         let mut noted = Noted::default();
         let Some(under) = self.under_way.remove(key) else { return noted };
         let what = under.what.clone();
+        if result.is_ok() {
+            self.note_outcome(&under, &result, now);
+        }
         match result {
             Ok(()) => {
                 let generations = self.generations_of(&under.action);
@@ -333,6 +350,7 @@ impl Reconciler {
             }
             Err(error) => {
                 self.memory.failed(&under.action, error.message.clone(), error.retry_after_ms, now);
+                self.note_outcome(&under, &Err(error.clone()), now);
                 let retry = self.memory.failure(&under.action).map_or(0, |f| f.retry_at.since(now));
                 let message = format!("{} failed: {}; tried again in {retry} ms", under.action.verb(), error.message);
                 noted.events.push(self.event(now, failed_kind(&under.action), what, message));

@@ -25,6 +25,7 @@ mod data;
 mod devices;
 mod dotenv;
 mod duration;
+mod edits;
 mod effects;
 mod environment;
 mod files;
@@ -66,6 +67,7 @@ use std::path::{Path, PathBuf};
 use crate::model::{FingerprintKey, Problem, Project};
 
 pub use duration::calendar_millis;
+pub use edits::{Version, edits};
 pub use list::{KeyRole, ListedKey, keys};
 pub use nearest::nearest;
 pub use schema::schema;

@@ -47,6 +47,8 @@ pub enum RecordKey {
     History(String),
     /// What a service ran last, by its project and name.
     Generations(String, String),
+    /// What happened to a service, by its project and name.
+    Causes(String, String),
     /// What is remembered of the daemon itself.
     Settings,
 }
@@ -58,6 +60,7 @@ impl RecordKey {
             Self::Good(path) => [b"good/", path.as_os_str().as_bytes()].concat(),
             Self::History(id) => [b"history/", id.as_bytes()].concat(),
             Self::Generations(project, service) => format!("generations/{project}/{service}").into_bytes(),
+            Self::Causes(project, service) => format!("causes/{project}/{service}").into_bytes(),
             Self::Settings => b"settings".to_vec(),
         }
     }
@@ -74,6 +77,10 @@ impl RecordKey {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
             return Some(Self::Generations(project.to_owned(), service.to_owned()));
         }
+        if let Some(of) = key.strip_prefix(b"causes/") {
+            let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
+            return Some(Self::Causes(project.to_owned(), service.to_owned()));
+        }
         let id = key.strip_prefix(b"history/")?;
         std::str::from_utf8(id).ok().map(|id| Self::History(id.to_owned()))
     }
@@ -89,6 +96,8 @@ pub enum Record {
     History(History),
     /// What a service ran last.
     Generations(Generations),
+    /// What happened to a service.
+    Causes(Causes),
     /// What is remembered of the daemon itself.
     Settings(Settings),
 }
@@ -152,6 +161,58 @@ pub struct History {
 pub struct Generations {
     /// Digests of manifests, the newest first.
     pub manifests: Vec<String>,
+}
+
+/// What happened to a service, the newest last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Causes {
+    /// One for each thing that happened, as often as it did in a row.
+    pub causes: Vec<CauseRecord>,
+}
+
+/// Something that happened to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CauseRecord {
+    /// When, the first time, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// When, the last time.
+    pub last: u64,
+    /// How often in a row.
+    pub times: u32,
+    /// What kind of thing, in a word.
+    pub what: String,
+    /// What it happened to.
+    pub subject: String,
+    /// In one sentence.
+    pub text: String,
+    /// Why, where something was done for a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// What changed in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<EditRecord>,
+}
+
+/// A key that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditRecord {
+    /// The file.
+    pub file: PathBuf,
+    /// The line; 0: the file as a whole.
+    pub line: u32,
+    /// The key.
+    pub key: String,
+    /// How: `added`, `removed` or `changed`.
+    pub change: String,
+    /// What was there; none where it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What is there; none where it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
 }
 
 /// What is remembered of the daemon itself.

@@ -26,3 +26,4 @@ mod support;
 mod survival;
 mod volume_commands;
 mod volumes;
+mod why;

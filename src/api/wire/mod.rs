@@ -23,6 +23,7 @@ mod stats;
 mod status;
 mod time;
 mod volume;
+mod why;
 
 pub use container::{Container, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
@@ -57,3 +58,4 @@ pub use volume::{
     ImportedVolume, PrunedVolume, PrunedVolumes, RemovedVolume, RestoreAsk, RestoredVolume, SnapshotAsk, VolumeAsk,
     VolumeEntry, VolumePruneAsk, VolumeSnapshot,
 };
+pub use why::{Cause, CrashLoop, Edit, Why};
