@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::config::{Config, NoticeFile};
 use crate::api::wire;
+use crate::host::LinuxHost;
 use crate::image::read_private;
 use crate::model::sentence;
 use crate::notice::{Headers, Hook, Notices, url};
@@ -14,6 +15,14 @@ use crate::reconcile::view::Event;
 pub(super) fn start(config: &Config) -> Result<Notices, String> {
     let hooks: Result<Vec<Hook>, String> = config.file.notices.iter().map(hook).collect();
     Ok(Notices::start(hooks?))
+}
+
+/// Has the status say what it must of notices.
+pub(super) async fn show(notices: Notices, host: Arc<LinuxHost>) {
+    loop {
+        notices.changed().await;
+        host.noted();
+    }
 }
 
 /// Never waits.
