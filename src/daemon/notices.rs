@@ -1,6 +1,6 @@
 //! Events that are sent to others, as the configuration asks for.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::config::{Config, NoticeFile};
@@ -39,7 +39,7 @@ fn hook(file: &NoticeFile) -> Result<Hook, String> {
     Ok(Hook { url, kinds: file.events.clone(), headers })
 }
 
-fn headers(path: &PathBuf) -> Result<Vec<(String, String)>, String> {
+fn headers(path: &Path) -> Result<Vec<(String, String)>, String> {
     let bytes = read_private(path).map_err(|error| sentence(&error))?;
     let bytes = bytes.ok_or_else(|| format!("{} is not there", path.display()))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;
