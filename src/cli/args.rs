@@ -347,6 +347,7 @@ mod tests {
           status   Show projects, services and problems
           ps       List containers
           logs     Print the output of containers
+          why      Tell what happened to a service, and why
           stats    Show what containers use, again and again
           top      List the processes of containers
           exec     Execute a command in a container

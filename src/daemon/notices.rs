@@ -1,10 +1,11 @@
 //! Events that are sent to others, as the configuration asks for.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::config::{Config, NoticeFile};
 use crate::api::wire;
+use crate::host::LinuxHost;
 use crate::image::read_private;
 use crate::model::sentence;
 use crate::notice::{Headers, Hook, Notices, url};
@@ -14,6 +15,14 @@ use crate::reconcile::view::Event;
 pub(super) fn start(config: &Config) -> Result<Notices, String> {
     let hooks: Result<Vec<Hook>, String> = config.file.notices.iter().map(hook).collect();
     Ok(Notices::start(hooks?))
+}
+
+/// Has the status say what it must of notices.
+pub(super) async fn show(notices: Notices, host: Arc<LinuxHost>) {
+    loop {
+        notices.changed().await;
+        host.noted();
+    }
 }
 
 /// Never waits.
@@ -30,7 +39,7 @@ fn hook(file: &NoticeFile) -> Result<Hook, String> {
     Ok(Hook { url, kinds: file.events.clone(), headers })
 }
 
-fn headers(path: &PathBuf) -> Result<Vec<(String, String)>, String> {
+fn headers(path: &Path) -> Result<Vec<(String, String)>, String> {
     let bytes = read_private(path).map_err(|error| sentence(&error))?;
     let bytes = bytes.ok_or_else(|| format!("{} is not there", path.display()))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))?;

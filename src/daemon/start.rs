@@ -147,6 +147,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     }
     tasks.spawn(api::serve_unix(listener, api::router(doors), limits, until(stopped)));
     tasks.spawn(systemd::tell(watched, commands.clone()));
+    tokio::spawn(notices::show(hooks.clone(), Arc::clone(&host)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), data_dir = %config.data_dir.display(), socket = %config.socket.display(), "longshore is up");
     let publish = Box::new(move |event| {
         notices::tell(&hooks, &event);

@@ -99,6 +99,11 @@ impl LinuxHost {
         Self { notes: Box::new(notes), ..self }
     }
 
+    /// Has the notes shown as they are now.
+    pub fn noted(&self) {
+        self.changed.notify_one();
+    }
+
     /// Watches the disk that images lie on.
     #[must_use]
     pub fn watching(self, images_dir: PathBuf) -> Self {

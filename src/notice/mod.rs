@@ -72,7 +72,10 @@ pub fn url(text: &str) -> Result<Url, UrlError> {
 
 /// All hooks. A clone is the same.
 #[derive(Clone, Default)]
-pub struct Notices(Arc<Vec<Line>>);
+pub struct Notices {
+    lines: Arc<Vec<Line>>,
+    changed: Arc<Notify>,
+}
 
 struct Line {
     hook: Hook,
@@ -96,7 +99,7 @@ struct State {
 
 impl fmt::Debug for Notices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} hooks", self.0.len())
+        write!(f, "{} hooks", self.lines.len())
     }
 }
 
@@ -117,16 +120,17 @@ impl Notices {
     /// Begins to deliver. Within a tokio runtime.
     #[must_use]
     pub fn start(hooks: Vec<Hook>) -> Self {
+        let changed = Arc::new(Notify::new());
         let lines: Vec<Line> = hooks.into_iter().map(|hook| Line { hook, shared: Arc::default() }).collect();
         for line in &lines {
-            tokio::spawn(deliver(line.hook.clone(), Arc::clone(&line.shared)));
+            tokio::spawn(deliver(line.hook.clone(), Arc::clone(&line.shared), Arc::clone(&changed)));
         }
-        Self(Arc::new(lines))
+        Self { lines: Arc::new(lines), changed }
     }
 
     /// Tells everyone who asks for this kind. Never waits.
     pub fn tell(&self, kind: &str, body: impl FnOnce() -> Vec<u8>) {
-        let concerned: Vec<&Line> = self.0.iter().filter(|line| asks_for(&line.hook.kinds, kind)).collect();
+        let concerned: Vec<&Line> = self.lines.iter().filter(|line| asks_for(&line.hook.kinds, kind)).collect();
         if concerned.is_empty() {
             return;
         }
@@ -137,10 +141,15 @@ impl Notices {
         }
     }
 
+    /// Resolves when [`Self::notes`] says something else. One waits.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
     /// What the owner should know: hooks that cannot be told, and what was lost.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        self.0.iter().filter_map(|line| note(&line.hook, &line.shared.state())).collect()
+        self.lines.iter().filter_map(|line| note(&line.hook, &line.shared.state())).collect()
     }
 }
 
@@ -166,7 +175,7 @@ fn place(url: &Url) -> String {
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
 
-async fn deliver(hook: Hook, shared: Arc<Shared>) {
+async fn deliver(hook: Hook, shared: Arc<Shared>, changed: Arc<Notify>) {
     let client = client(&hook.url);
     loop {
         let next = shared.state().queue.pop();
@@ -182,12 +191,15 @@ async fn deliver(hook: Hook, shared: Arc<Shared>) {
                 Err(error) => Err(error.clone()),
             };
             let Err(error) = sent else {
-                shared.state().error = None;
+                if shared.state().error.take().is_some() {
+                    changed.notify_one();
+                }
                 break;
             };
             tracing::warn!(to = place(&hook.url), kind = next.kind, attempt, error, "a notice was not taken");
             let last = attempt == ATTEMPTS;
             shared.failed(error, last);
+            changed.notify_one();
             if last {
                 break;
             }

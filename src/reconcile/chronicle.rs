@@ -319,3 +319,66 @@ const fn done_word(action: &Action) -> &'static str {
         Action::Guard => "rules restored",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> ServiceKey {
+        (ProjectName::parse("shop").expect("a name"), ServiceName::parse("web").expect("a name"))
+    }
+
+    fn happened(kind: CauseKind, text: &str, at: u64) -> Cause {
+        cause(kind, "shop-web-1".to_owned(), text.to_owned(), Timestamp(at))
+    }
+
+    fn told(chronicle: &Chronicle) -> Vec<String> {
+        let causes = chronicle.causes(&key()).unwrap_or_default();
+        causes.iter().map(|c| format!("{} {} ×{} {}..{}", c.kind.as_str(), c.text, c.times, c.at.0, c.last.0)).collect()
+    }
+
+    #[test]
+    fn what_repeats_itself_is_counted_until_something_else_happens_or_it_is_long_ago() {
+        let mut chronicle = Chronicle::default();
+        for (kind, text, at) in [
+            (CauseKind::Edited, "edit", 1),
+            (CauseKind::Ended, "exit code 1", 2),
+            (CauseKind::Ended, "exit code 1", 3),
+            (CauseKind::Ended, "exit code 2", 4),
+            (CauseKind::Ended, "exit code 1", 5),
+            (CauseKind::Ended, "exit code 1", 5 + ROW_MS),
+            (CauseKind::Edited, "edit", 6 + ROW_MS),
+            (CauseKind::Edited, "edit", 7 + ROW_MS),
+        ] {
+            chronicle.push(key(), happened(kind, text, at));
+        }
+        insta::assert_debug_snapshot!(told(&chronicle), @r#"
+        [
+            "edited edit ×1 1..1",
+            "ended exit code 1 ×2 2..3",
+            "ended exit code 2 ×1 4..4",
+            "ended exit code 1 ×1 5..5",
+            "ended exit code 1 ×1 600005..600005",
+            "edited edit ×1 600006..600006",
+            "edited edit ×1 600007..600007",
+        ]
+        "#);
+    }
+
+    #[test]
+    fn the_oldest_go_and_a_service_that_is_gone_is_forgotten_after_a_week() {
+        let mut chronicle = Chronicle::default();
+        for at in 0..60 {
+            chronicle.push(key(), happened(CauseKind::Done, &format!("step {at}"), at));
+        }
+        let all = told(&chronicle);
+        assert_eq!((all.len(), all.first().map(String::as_str)), (KEPT, Some("done step 10 ×1 10..10")));
+        assert_eq!(chronicle.changes().len(), 1);
+        let (desired, observed) = (Desired::default(), Observed::default());
+        chronicle.forget(&desired, &observed, Timestamp(59 + GONE_MS));
+        assert!(chronicle.changes().is_empty() && chronicle.causes(&key()).is_some());
+        chronicle.forget(&desired, &observed, Timestamp(60 + GONE_MS));
+        let gone = Change::Causes { project: key().0, service: key().1, causes: Vec::new() };
+        assert_eq!((chronicle.changes(), chronicle.causes(&key())), (vec![gone], None));
+    }
+}

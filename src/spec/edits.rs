@@ -355,7 +355,14 @@ mod tests {
         let now = [(".env", "TAG=1.37\n"), ("web.env", "A=hunter2\nB=1\n"), ("key.env", "hunter2")];
         let told = told_of((&old, &before), (&new, &now));
         assert!(!told.contains("hunter"), "{told}");
-        insta::assert_snapshot!(told, @"");
+        insta::assert_snapshot!(told, @r"
+        web  shop.yaml:6:environment.MODE changed
+        web  shop.yaml:7:command changed
+        web  shop.yaml:3:image docker.io/library/busybox:1.36 → docker.io/library/busybox:1.37
+        web  .env:TAG changed
+        web  key.env:content changed
+        web  web.env:A changed
+        ");
     }
 
     #[test]
@@ -372,6 +379,6 @@ mod tests {
                 "services:\n  web:\n    image: busybox\n    networks: [back]\n  other:\n    image: busybox\n    network_mode: none\nnetworks:\n  back:\n    internal: {internal}\n"
             )
         };
-        insta::assert_snapshot!(told_of((&file(false), &[]), (&file(true), &[])), @"");
+        insta::assert_snapshot!(told_of((&file(false), &[]), (&file(true), &[])), @"web  shop.yaml:10:networks.back.internal false → true");
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn check(said: &mut Said<'_>, notices: &[NoticeFile]) {
         }
         match &notice.headers_file {
             Some(file) if file.is_relative() => {
-                wrong("headers-file", "headers-file is a relative path".to_owned(), "begin it with /")
+                wrong("headers-file", "headers-file is a relative path".to_owned(), "begin it with /");
             }
             Some(file) => check_secret(said, &["notices", &number, "headers-file"], file),
             None => {}
