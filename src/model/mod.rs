@@ -7,6 +7,7 @@ mod action;
 mod attached;
 mod capability;
 mod container;
+mod depends;
 mod file;
 mod hash;
 mod health;
@@ -27,6 +28,7 @@ pub use capability::{Capability, CapabilitySet};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };
+pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
 pub use health::Health;

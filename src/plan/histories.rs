@@ -226,6 +226,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         read_only: false,
         mounts: mounted::mounts(version),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),

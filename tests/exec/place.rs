@@ -183,6 +183,7 @@ fn service(command: &[&str]) -> Service {
         read_only: false,
         mounts: Vec::new(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

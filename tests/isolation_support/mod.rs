@@ -146,6 +146,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         read_only: false,
         mounts: Vec::new(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

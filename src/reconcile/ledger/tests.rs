@@ -23,6 +23,7 @@ fn file(project: &str, version: u32) -> Read {
         read_only: false,
         mounts: Vec::new(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
