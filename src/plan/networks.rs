@@ -233,6 +233,11 @@ impl<'a> Networks<'a> {
         others.find(|(_, old, subnets)| exclude(old, subnets, network)).map(|(other, ..)| other)
     }
 
+    /// Whether a container is on a network that no service joins any more.
+    pub(super) fn leaves(&self, facts: &Facts<'_>, container: &ObservedContainer) -> bool {
+        attached_to(facts, container).iter().any(|id| !self.needed.contains_key(id))
+    }
+
     /// Whether a network goes as soon as the containers that are to move have moved.
     pub(super) fn yields(&self, id: &NetworkId) -> bool {
         !self.pinned.contains(id)

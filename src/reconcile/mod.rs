@@ -13,6 +13,7 @@ mod host;
 mod images;
 mod ledger;
 mod networks;
+mod order;
 mod reconciler;
 mod run;
 #[cfg(test)]
