@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, Dependency, ImageReference, Isolation, Location, Membership, Mount, MountSource, MountedFile, Names,
-    Network, NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
+    Ability, ContainerName, Dependency, ImageReference, Isolation, Location, Membership, Mount, MountSource,
+    MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume,
+    VolumeName,
 };
 
 /// A Compose project: the services of one file.

@@ -5,10 +5,12 @@ mod checks;
 mod mounted;
 mod net_checks;
 mod net_tables;
+mod order;
 mod policies;
 mod tables;
 pub(super) mod toy_files;
 pub(super) mod toy_net;
+pub(super) mod toy_order;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +83,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         23 => net::redefine(world, chance),
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
+        29 => toy_order::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -131,11 +134,13 @@ fn edit(world: &mut World, chance: &mut Chance) {
         return world.forget();
     }
     match entry.services.get_mut(&name).filter(|_| chance.one_in(3)) {
+        Some(service) if chance.one_in(4) => toy_order::join(service, &project, chance),
         Some(service) => change_live(service, chance),
         None => {
             let version = chance.below(4);
             let mut service = service(name.clone(), version, chance);
             net::join(&mut service, &project, version, chance);
+            toy_order::join(&mut service, &project, chance);
             entry.services.insert(name, service);
         }
     }
@@ -248,6 +253,7 @@ fn settle(world: &mut World) {
     let asking = services.any(|service| matches!(service.pull, PullPolicy::Every { .. }));
     let end = if asking { world.now.plus_ms(250_000) } else { world.now };
     for _ in 0..5_000 {
+        toy_order::checks_pass(world);
         let plan = world.step();
         let keys: Vec<Key> = world.under_way.keys().cloned().collect();
         if let Some(key) = keys.first() {
@@ -270,13 +276,14 @@ fn settle(world: &mut World) {
 fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
     let needs = |ability| service.wishes.iter().any(|wish| wish.ability == ability);
     let free = service.holds.is_empty() && net::joinable(&world.desired, project, service);
+    let free = free && !order::circular(world, project, service);
     !free || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
 }
 
 /// What a container was given, or is to be given, without being made again.
 fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
     let files: Vec<_> = service.files.iter().map(|file| (&file.target, &file.name, file.on_change)).collect();
-    (&service.resources, &service.labels, service.restart, service.stop, service.pull, files)
+    (&service.resources, &service.labels, service.restart, service.stop, service.pull, files, &service.depends)
 }
 
 /// Whether the file's word counts for this slot now.
@@ -303,6 +310,7 @@ fn check_end(world: &World) {
         assert!(wanted(world, &container.spec.slot).is_some(), "{} is left over", container.spec.slot);
     }
     net_checks::check_end(world);
+    order::check_end(world);
 }
 
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
@@ -310,6 +318,9 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let image = service.image.as_ref().unwrap();
     let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {
+        return;
+    }
+    if order::check_waiting(world, slot, service, &here) {
         return;
     }
     assert_eq!(here.len(), 1, "slot {slot} holds {} containers", here.len());

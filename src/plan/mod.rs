@@ -47,8 +47,9 @@ pub use order::{Followed, Lacking, circles, stop_order};
 pub use unmet::unmet;
 
 use crate::model::{
-    Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind, Health, ImageReference, Key,
-    NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
+    Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
+    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
+    Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -346,7 +347,8 @@ impl<'a> Planner<'a> {
     fn new(facts: &'a Facts<'a>) -> Self {
         let pulls = facts.under_way.values().filter(|a| matches!(a, Action::Pull { .. })).count();
         let containers = facts.under_way.keys().filter(|key| matches!(key, Key::Container(_))).count();
-        let (networks, order) = (networks::Networks::of(facts), order::Order::of(facts));
+        let order = order::Order::of(facts);
+        let networks = networks::Networks::of(facts, &order);
         Self { facts, networks, order, plan: Plan::default(), pulls, containers }
     }
 

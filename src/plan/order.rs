@@ -5,7 +5,7 @@
 //! What runs is never stopped because something that it comes after is not as it should be. Nobody waits for ever for a stop that
 //! failed, nor in a circle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::networks::{Standing, standing};
 use super::slot::{stays_ended, surplus};
@@ -73,7 +73,8 @@ pub(super) struct Order<'a> {
     containers: BTreeMap<Of<'a>, Vec<&'a ObservedContainer>>,
     /// What comes first has the lower number.
     rank: BTreeMap<Of<'a>, usize>,
-    circles: Vec<Vec<Of<'a>>>,
+    /// Services that come, over others, after themselves, each with the way there.
+    circles: BTreeMap<Of<'a>, Vec<Of<'a>>>,
 }
 
 impl<'a> Order<'a> {
@@ -89,6 +90,12 @@ impl<'a> Order<'a> {
             }
         }
         order.finish();
+        if !order.circles.is_empty() {
+            // What is in no file any more holds nobody.
+            let mut files = Self::of_files(facts.desired);
+            files.finish();
+            order.circles = files.circles;
+        }
         order
     }
 
@@ -110,39 +117,73 @@ impl<'a> Order<'a> {
     /// Numbers the services, and opens the circles: in one, nobody comes after anybody.
     fn finish(&mut self) {
         let all: Vec<Of<'a>> = self.depends.keys().copied().collect();
-        for first in all {
-            self.walk(first);
+        let round = all.iter().fold(false, |round, first| self.walk(*first) || round);
+        if round {
+            self.circles = all.iter().filter_map(|of| Some((*of, self.way(*of, *of)?))).collect();
+            let circular: BTreeSet<Of<'a>> = self.circles.keys().copied().collect();
+            let closed = |of: &Of<'a>, d: &Dependency| {
+                let next = (&d.project, &d.service);
+                circular.contains(of) && circular.contains(&next) && self.way(next, *of).is_some()
+            };
+            let open = |(of, all): (&Of<'a>, &Vec<&'a Dependency>)| {
+                (*of, all.iter().copied().filter(|d| !closed(of, d)).collect())
+            };
+            self.depends = self.depends.iter().map(open).collect();
         }
-        let circular: BTreeSet<Of<'a>> = self.circles.iter().flatten().copied().collect();
-        for (of, depends) in &mut self.depends {
-            depends.retain(|d| !(circular.contains(of) && circular.contains(&(&d.project, &d.service))));
+        for (of, depends) in &self.depends {
             for dependency in depends {
                 self.dependents.entry((&dependency.project, &dependency.service)).or_default().push(*of);
             }
         }
     }
 
-    fn walk(&mut self, first: Of<'a>) {
+    /// Numbers a service after all that it comes after. Whether it came round to where it had been.
+    fn walk(&mut self, first: Of<'a>) -> bool {
+        let mut round = false;
         let mut way: Vec<(Of<'a>, usize)> = vec![(first, 0)];
-        while let Some((of, at)) = way.last().copied() {
-            if self.rank.contains_key(&of) {
-                way.pop();
-                continue;
-            }
-            let Some(next) = self.depends.get(&of).and_then(|all| all.get(at)) else {
-                self.rank.insert(of, self.rank.len());
-                way.pop();
+        let mut passed = BTreeSet::from([first]);
+        while let Some((of, at)) = way.pop() {
+            let next = self.depends.get(&of).and_then(|all| all.get(at)).map(|d| (&d.project, &d.service));
+            let Some(next) = next.filter(|_| !self.rank.contains_key(&of)) else {
+                let number = self.rank.len();
+                self.rank.entry(of).or_insert(number);
                 continue;
             };
-            if let Some(last) = way.last_mut() {
-                last.1 += 1;
+            way.push((of, at + 1));
+            if self.rank.contains_key(&next) {
+                continue;
             }
-            let next = (&next.project, &next.service);
-            match way.iter().position(|(passed, _)| *passed == next) {
-                Some(from) => self.circles.push(way[from..].iter().map(|(of, _)| *of).collect()),
-                None => way.push((next, 0)),
+            if passed.insert(next) {
+                way.push((next, 0));
+            } else {
+                round = true;
             }
         }
+        round
+    }
+
+    /// The shortest way from one to another, at least one step.
+    fn way(&self, from: Of<'a>, to: Of<'a>) -> Option<Vec<Of<'a>>> {
+        let mut came: BTreeMap<Of<'a>, Of<'a>> = BTreeMap::new();
+        let mut open = VecDeque::from([from]);
+        while let Some(of) = open.pop_front() {
+            for next in self.depends.get(&of).into_iter().flatten().map(|d| (&d.project, &d.service)) {
+                if came.contains_key(&next) {
+                    continue;
+                }
+                came.insert(next, of);
+                if next == to {
+                    let mut way = vec![of];
+                    while let Some(of) = way.last().filter(|of| **of != from).and_then(|of| came.get(of)) {
+                        way.push(*of);
+                    }
+                    way.reverse();
+                    return Some(way);
+                }
+                open.push_back(next);
+            }
+        }
+        None
     }
 
     /// What comes first is planned first.
@@ -151,8 +192,8 @@ impl<'a> Order<'a> {
     }
 
     /// Whether it comes, over others, after itself.
-    pub(super) fn circular(&self, slot: &Slot) -> bool {
-        self.circles.iter().flatten().any(|of| *of == (&slot.project, &slot.service))
+    pub(super) fn circular(&self, project: &ProjectName, service: &ServiceName) -> bool {
+        !self.circles.is_empty() && self.circles.contains_key(&(project, service))
     }
 
     fn depends<'b>(&'b self, slot: &'b Slot) -> &'b [&'a Dependency] {
@@ -169,20 +210,17 @@ impl<'a> Order<'a> {
 pub fn circles(desired: &Desired) -> Vec<((ProjectName, ServiceName), Problem)> {
     let mut order = Order::of_files(desired);
     order.finish();
-    let mut problems = Vec::new();
-    for circle in &order.circles {
-        for (at, of) in circle.iter().enumerate() {
-            let Some(project) = desired.projects.get(of.0) else { continue };
-            let round = circle.iter().cycle().skip(at).take(circle.len() + 1);
-            let round: Vec<String> = round.map(|(project, service)| format!("{project}/{service}")).collect();
-            let message = format!("services come after each other in a circle: {}", round.join(" -> "));
-            let problem = Problem::new(Severity::Held, Location::whole(project.file.clone()), message)
-                .with_key(format!("services.{}.x-longshore.depends_on", of.1))
-                .with_hint("none of them could be started; remove one of these");
-            problems.push(((of.0.clone(), of.1.clone()), problem));
-        }
-    }
-    problems
+    let problem = |(of, way): (&Of<'_>, &Vec<Of<'_>>)| {
+        let project = desired.projects.get(of.0)?;
+        let round: Vec<String> =
+            way.iter().chain([of]).map(|(project, service)| format!("{project}/{service}")).collect();
+        let message = format!("services come after each other in a circle: {}", round.join(" -> "));
+        let problem = Problem::new(Severity::Held, Location::whole(project.file.clone()), message)
+            .with_key(format!("services.{}.x-longshore.depends_on", of.1))
+            .with_hint("none of them could be started; remove one of these");
+        Some(((of.0.clone(), of.1.clone()), problem))
+    };
+    order.circles.iter().filter_map(problem).collect()
 }
 
 /// What a container of this slot waits for before it is started.
@@ -200,9 +238,8 @@ fn lacking(planner: &Planner<'_>, dependency: &Dependency) -> Option<Lacking> {
     let service = project.and_then(|project| project.services.get(&dependency.service));
     let (numbers, held): (BTreeSet<u32>, bool) = match (project, service) {
         (Some(project), Some(service)) => {
-            let circular = here.first().is_some_and(|c| planner.order.circular(&c.spec.slot));
-            let standing = standing(facts, planner.networks.defined(), project, service);
-            ((1..=service.replicas).collect(), circular || !matches!(standing, Standing::InForce))
+            let standing = standing(facts, (planner.networks.defined(), &planner.order), project, service);
+            ((1..=service.replicas).collect(), !matches!(standing, Standing::InForce))
         }
         // Nobody knows what its file says: what is here of it counts.
         (None, _) if facts.desired.kept.contains(&dependency.project) && !here.is_empty() => {
@@ -248,7 +285,11 @@ fn lacking_in(
 }
 
 /// How the container that the file asks for ended, and whether it stays so.
-fn ended(planner: &Planner<'_>, service: Option<&Service>, container: &ObservedContainer) -> Option<(ExitStatus, bool)> {
+fn ended(
+    planner: &Planner<'_>,
+    service: Option<&Service>,
+    container: &ObservedContainer,
+) -> Option<(ExitStatus, bool)> {
     let spec = &container.spec;
     let ContainerState::Exited { status, .. } = container.state else { return None };
     let key = Key::Container(spec.id.clone());

@@ -40,12 +40,10 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
     let Some(service) = project.services.get(&slot.service) else {
         return Wanted::Nothing("its service is no longer in the file");
     };
-    match standing(planner.facts, planner.networks.defined(), project, service) {
+    match standing(planner.facts, (planner.networks.defined(), &planner.order), project, service) {
         Standing::Held => Wanted::AsItIs,
         Standing::NoNetwork(name) => Wanted::NoNetwork(name),
         Standing::InForce if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
-        // What comes after itself cannot be started.
-        Standing::InForce if planner.order.circular(slot) => Wanted::AsItIs,
         Standing::InForce => Wanted::Service(service),
     }
 }

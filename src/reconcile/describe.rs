@@ -158,7 +158,9 @@ impl Reconciler {
                 )
             }
             WaitingOn::Dependency { of, why } => self.dependency_reason(of, *why),
-            WaitingOn::Dependents { name, .. } => format!("{name} goes too, and is stopped first: it comes after this one"),
+            WaitingOn::Dependents { name, .. } => {
+                format!("{name} goes too, and is stopped first: it comes after this one")
+            }
             WaitingOn::NetworkOf { whose, here: true } => {
                 format!("{whose}, whose network it shares, does not run; it is started once that one runs")
             }

@@ -61,9 +61,9 @@ fn words(of: &Dependency, why: Lacking) -> String {
         Lacking::Health(Health::Starting | Health::Healthy) => {
             format!("{first}, and its health check has not passed yet")
         }
-        Lacking::Check => format!(
-            "{first}, and nothing checks its health; give it a `healthcheck`, or wait for `service_started`"
-        ),
+        Lacking::Check => {
+            format!("{first}, and nothing checks its health; give it a `healthcheck`, or wait for `service_started`")
+        }
         Lacking::End => format!("{first}, and it has not ended yet"),
         Lacking::Success(status) => format!("{first}, and it ended with {status} and stays so"),
     }

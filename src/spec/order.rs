@@ -87,7 +87,8 @@ impl Reading<'_, '_, '_> {
             return None;
         }
         if dependency.condition == Condition::Healthy && self.never_healthy(text) {
-            let message = format!("the service {text:?} has its health check switched off, so that it is never healthy");
+            let message =
+                format!("the service {text:?} has its health check switched off, so that it is never healthy");
             self.tell(at, DEPENDS_ON, true, message, "give it a `healthcheck`, or wait for `service_started`");
         }
         Some(Edge { of: dependency.named()?, at, key: DEPENDS_ON })
@@ -182,17 +183,14 @@ impl Reading<'_, '_, '_> {
         let probed = body.and_then(|body| body.given("x-longshore")).and_then(|own| own.given("probe")).is_some();
         let Some(check) = body.and_then(|body| body.given("healthcheck")) else { return false };
         let disabled = check.given("disable").and_then(Node::truth).unwrap_or(false);
-        let none = |node: &Node| node.text() == Some("NONE") || node.items().first().and_then(Node::text) == Some("NONE");
+        let none =
+            |node: &Node| node.text() == Some("NONE") || node.items().first().and_then(Node::text) == Some("NONE");
         !probed && (disabled || check.given("test").is_some_and(none))
     }
 
     fn tell(&mut self, at: Span, key: &str, error: bool, message: String, hint: &str) {
         let key = format!("{}.{key}", path("services", self.name));
-        let noted = if error {
-            self.report.error(at, &key, message)
-        } else {
-            self.report.warning(at, &key, message)
-        };
+        let noted = if error { self.report.error(at, &key, message) } else { self.report.warning(at, &key, message) };
         if !hint.is_empty() {
             noted.hint(hint);
         }

@@ -38,10 +38,7 @@ fn every_form_is_read() {
             &["shop/db service_completed_successfully, not required"],
         ),
         ("x-longshore: {depends_on: [other/db, other/a]}", &["other/a service_started", "other/db service_started"]),
-        (
-            "x-longshore: {depends_on: {other/db: {condition: service_healthy}}}",
-            &["other/db service_healthy"],
-        ),
+        ("x-longshore: {depends_on: {other/db: {condition: service_healthy}}}", &["other/db service_healthy"]),
         ("x-longshore: {depends_on: [shop/db]}", &["shop/db service_started"]),
         ("links: ['db:database']", &["shop/db service_started"]),
         ("volumes_from: ['db:ro']", &["shop/db service_started"]),
@@ -81,7 +78,12 @@ fn what_cannot_be_is_told_with_its_place() {
             "5:18 services come after each other in a circle: a -> a; none of them could be started; remove one of these",
         ),
         (
-            &[("a", "depends_on: [b]"), ("b", "depends_on: {c: {condition: service_healthy}}"), ("c", "depends_on: [a]"), DB],
+            &[
+                ("a", "depends_on: [b]"),
+                ("b", "depends_on: {c: {condition: service_healthy}}"),
+                ("c", "depends_on: [a]"),
+                DB,
+            ],
             "5:18 services come after each other in a circle: a -> b -> c -> a; none of them could be started; remove one of these",
         ),
         (
