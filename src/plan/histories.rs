@@ -6,6 +6,7 @@ mod mounted;
 mod net_checks;
 mod net_tables;
 mod order;
+mod order_tables;
 mod policies;
 mod tables;
 pub(super) mod toy_files;
