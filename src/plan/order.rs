@@ -226,12 +226,13 @@ pub fn circles(desired: &Desired) -> Vec<((ProjectName, ServiceName), Problem)> 
 /// What a container of this slot waits for before it is started.
 pub(super) fn unmet(planner: &Planner<'_>, slot: &Slot) -> Option<WaitingOn> {
     planner.order.depends(slot).iter().find_map(|dependency| {
-        let why = lacking(planner, dependency).filter(|why| dependency.required || !why.is_hopeless())?;
+        let why = lacking(planner, dependency).into_iter().find(|why| dependency.required || !why.is_hopeless())?;
         Some(WaitingOn::Dependency { of: (*dependency).clone(), why })
     })
 }
 
-fn lacking(planner: &Planner<'_>, dependency: &Dependency) -> Option<Lacking> {
+/// What is missing, of all its containers.
+fn lacking(planner: &Planner<'_>, dependency: &Dependency) -> Vec<Lacking> {
     let facts = planner.facts;
     let here = planner.order.containers(&dependency.project, &dependency.service);
     let project = facts.desired.projects.get(&dependency.project);
@@ -245,13 +246,13 @@ fn lacking(planner: &Planner<'_>, dependency: &Dependency) -> Option<Lacking> {
         (None, _) if facts.desired.kept.contains(&dependency.project) && !here.is_empty() => {
             (here.iter().map(|c| c.spec.slot.number).collect(), true)
         }
-        _ => return Some(Lacking::Unknown),
+        _ => return vec![Lacking::Unknown],
     };
-    let mut lacking = numbers.iter().filter_map(|number| {
+    let lacking = numbers.iter().filter_map(|number| {
         let slot: Vec<_> = here.iter().copied().filter(|c| c.spec.slot.number == *number).collect();
         lacking_in(planner, dependency.condition, service.filter(|_| !held), &slot)
     });
-    lacking.next().map(|why| if held && why == Lacking::Start { Lacking::Held } else { why })
+    lacking.map(|why| if held && why == Lacking::Start { Lacking::Held } else { why }).collect()
 }
 
 /// What is missing in one slot of a dependency. `service`: what its file says, where that is in force.
