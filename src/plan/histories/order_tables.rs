@@ -98,6 +98,8 @@ fn who_runs_is_left_alone_and_is_started_again_in_order() {
     world.order.set(&web, Health::Unhealthy);
     assert_eq!((go(&mut world), runs(&world, "app")), (None, true), "what runs is not stopped");
     world.end(&app, ExitStatus::Code(1));
+    // Its end is noticed, and the pause after it is over.
+    go(&mut world);
     world.now = world.now.plus_ms(100_000);
     assert_eq!(go(&mut world), Some(Lacking::Health(Health::Unhealthy)), "a restart waits as a start does");
     world.order.set(&web, Health::Healthy);
