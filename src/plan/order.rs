@@ -117,7 +117,10 @@ impl<'a> Order<'a> {
     /// Numbers the services, and opens the circles: in one, nobody comes after anybody.
     fn finish(&mut self) {
         let all: Vec<Of<'a>> = self.depends.keys().copied().collect();
-        let round = all.iter().fold(false, |round, first| self.walk(*first) || round);
+        let mut round = false;
+        for first in &all {
+            round |= self.walk(*first);
+        }
         if round {
             self.circles = all.iter().filter_map(|of| Some((*of, self.way(*of, *of)?))).collect();
             let circular: BTreeSet<Of<'a>> = self.circles.keys().copied().collect();
