@@ -186,6 +186,7 @@ fn service(command: &[&str]) -> Service {
         mounts: Vec::new(),
         pace: Default::default(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -174,6 +174,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         mounts: Vec::new(),
         pace: Default::default(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

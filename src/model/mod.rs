@@ -8,6 +8,7 @@ mod attached;
 mod capability;
 mod cause;
 mod container;
+mod depends;
 mod file;
 mod hash;
 mod health;
@@ -30,6 +31,7 @@ pub use cause::{Cause, CauseKind, Edit, EditChange};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };
+pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
 pub use health::Health;

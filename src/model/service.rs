@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, MountSource, MountedFile, Names,
-    Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace, ServiceName, SpecHash, Volume,
-    VolumeName,
+    Ability, ContainerName, Dependency, ImageReference, Isolation, Location, Membership, Mount, MountSource,
+    MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace, ServiceName,
+    SpecHash, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -61,6 +61,9 @@ pub struct Service {
     pub mounts: Vec<Mount>,
     /// Paths of the host that must be mount points before it is started (`x-longshore: require_mount`).
     pub required_mounts: Vec<PathBuf>,
+    /// `depends_on`, and what `links` and the like imply; by project and name, none twice. Not part of the hash: it says when a
+    /// container is started and stopped, not what it is.
+    pub depends: Vec<Dependency>,
     /// `configs`, `secrets`; by target, none twice.
     pub files: Vec<MountedFile>,
     /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.

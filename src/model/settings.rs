@@ -30,6 +30,8 @@ impl Settings {
         settings.put("stop_grace_period", format!("{grace_ms} ms"));
         settings.put("pull_policy", pull(service.pull));
         let required: Vec<String> = service.required_mounts.iter().map(|path| path.display().to_string()).collect();
+        let depends: Vec<String> = service.depends.iter().map(ToString::to_string).collect();
+        settings.option("depends_on", (!depends.is_empty()).then(|| depends.join(" and ")));
         settings.option("require_mount", (!required.is_empty()).then(|| required.join(" and ")));
         settings
     }
@@ -42,6 +44,7 @@ impl Settings {
             && one.resources == other.resources
             && one.labels == other.labels
             && one.required_mounts == other.required_mounts
+            && one.depends == other.depends
     }
 
     /// As they were told elsewhere.

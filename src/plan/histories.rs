@@ -5,10 +5,13 @@ mod checks;
 mod mounted;
 mod net_checks;
 mod net_tables;
+mod order;
+mod order_tables;
 mod policies;
 mod tables;
 pub(super) mod toy_files;
 pub(super) mod toy_net;
+pub(super) mod toy_order;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -81,6 +84,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         23 => net::redefine(world, chance),
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
+        29 => toy_order::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -131,12 +135,14 @@ fn edit(world: &mut World, chance: &mut Chance) {
         return world.forget();
     }
     match entry.services.get_mut(&name).filter(|_| chance.one_in(3)) {
+        Some(service) if chance.one_in(4) => toy_order::join(service, &project, chance),
         Some(service) => change_live(service, chance),
         None => {
             let version = chance.below(4);
             let mut service = service(name.clone(), version, chance);
             service.pace = pace(chance);
             net::join(&mut service, &project, version, chance);
+            toy_order::join(&mut service, &project, chance);
             entry.services.insert(name, service);
         }
     }
@@ -234,6 +240,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         mounts: mounted::mounts(version),
         pace: RestartPace::default(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),
@@ -255,6 +262,7 @@ fn settle(world: &mut World) {
     let asking = services.any(|service| matches!(service.pull, PullPolicy::Every { .. }));
     let end = if asking { world.now.plus_ms(250_000) } else { world.now };
     for _ in 0..5_000 {
+        toy_order::checks_pass(world);
         let plan = world.step();
         let keys: Vec<Key> = world.under_way.keys().cloned().collect();
         if let Some(key) = keys.first() {
@@ -277,6 +285,7 @@ fn settle(world: &mut World) {
 fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
     let needs = |ability| service.wishes.iter().any(|wish| wish.ability == ability);
     let free = service.holds.is_empty() && net::joinable(&world.desired, project, service);
+    let free = free && !order::circular(world, project, service);
     !free || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
 }
 
@@ -284,7 +293,7 @@ fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
 fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
     let files: Vec<_> = service.files.iter().map(|file| (&file.target, &file.name, file.on_change)).collect();
     let policy = (service.restart, service.pace, service.stop, service.pull);
-    (&service.resources, &service.labels, policy, files)
+    (&service.resources, &service.labels, policy, files, &service.depends)
 }
 
 /// Whether the file's word counts for this slot now.
@@ -311,6 +320,7 @@ fn check_end(world: &World) {
         assert!(wanted(world, &container.spec.slot).is_some(), "{} is left over", container.spec.slot);
     }
     net_checks::check_end(world);
+    order::check_end(world);
 }
 
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
@@ -318,6 +328,9 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let image = service.image.as_ref().unwrap();
     let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {
+        return;
+    }
+    if order::check_waiting(world, slot, service, &here) {
         return;
     }
     assert_eq!(here.len(), 1, "slot {slot} holds {} containers", here.len());

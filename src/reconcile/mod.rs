@@ -14,6 +14,7 @@ mod host;
 mod images;
 mod ledger;
 mod networks;
+mod order;
 mod reconciler;
 mod run;
 mod secrets;

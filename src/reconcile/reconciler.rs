@@ -51,7 +51,7 @@ pub struct Reconciler {
     pub(super) ledger: Ledger,
     pub(super) memory: Memory,
     pub(super) desired: Desired,
-    /// What services cannot join.
+    /// What services cannot join, and what they cannot come after.
     unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
@@ -143,6 +143,9 @@ impl Reconciler {
         }
         self.desired = self.ledger.desired();
         self.unjoined = plan::unjoined(&self.desired);
+        for (of, problem) in plan::circles(&self.desired) {
+            self.unjoined.entry(of).or_default().push(problem);
+        }
         self.note_edits(&changes, now);
         self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
@@ -440,6 +443,8 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::NetworkOf { .. } => "network of another",
         WaitingOn::Mount { .. } => "mount",
         WaitingOn::Content { .. } => "content",
+        WaitingOn::Dependency { .. } => "dependency",
+        WaitingOn::Dependents { .. } => "dependents",
     }
     .to_owned()
 }

@@ -39,6 +39,7 @@ mod names;
 mod nearest;
 mod network;
 mod node;
+mod order;
 mod policy;
 mod process;
 mod project;

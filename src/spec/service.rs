@@ -64,6 +64,8 @@ pub(super) fn read(
         read_only: flag(body, "read_only"),
         mounts: data.mounts,
         required_mounts: data.required,
+        // When all services are read.
+        depends: Vec::new(),
         files,
         names,
         isolation,

@@ -147,6 +147,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         mounts: Vec::new(),
         pace: Default::default(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -19,6 +19,7 @@ mod live;
 mod logins;
 mod network_kinds;
 mod networks;
+mod order;
 mod output;
 mod policies;
 mod resources;

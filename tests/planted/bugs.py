@@ -9,6 +9,7 @@ SLOT, MOD, MEM = "src/plan/slot.rs", "src/plan/mod.rs", "src/plan/memory.rs"
 IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
+ORDER = "src/plan/order.rs"
 BUGS = [
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
@@ -117,6 +118,20 @@ BUGS = [
     ("files: swaps in what does not run", FILES, "if !running || !swapped(file.on_change) =>", "if !swapped(file.on_change) =>"),
     ("files: swaps the wrong one", LIVE, "made.target == asked.target && made.name == asked.name && of(made) == of(asked)", "made.target == asked.target && made.name == asked.name && of(made).0 == of(asked).0"),
     ("files: starts without what nobody defines", FILES, "            return Err(WaitingOn::Content { kind: file.kind, name: file.name.clone() });", "            return Ok(file.clone());"),
+    ("order: starts before its condition", SLOT, "if let Some(on) = order::unmet(planner, slot).or_else(missing) {", "if let Some(on) = missing() {"),
+    ("order: what is being stopped counts", ORDER, "find(|c| runs(c) && !joins::ending(planner, c));", "find(|c| runs(c));"),
+    ("order: unhealthy is healthy enough", ORDER, "Some(Health::Healthy) => None,", "Some(Health::Healthy | Health::Unhealthy) => None,"),
+    ("order: any end is a success", ORDER, "Some((status, _)) if status.success() => None,", "Some((status, _)) if status.success() || status.code() == 3 => None,"),
+    ("order: the end of an old container counts", ORDER, "if starting || service.is_some_and(|service| service.hash != spec.service.hash) {", "if starting {"),
+    ("order: one replica is enough", ORDER, "((1..=service.replicas).collect(), !matches!", "((1..=service.replicas.min(1)).collect(), !matches!"),
+    ("order: an optional one is not waited for", ORDER, "dependency.required || !why.is_hopeless()", "dependency.required || (!why.is_hopeless() && dependency.restart)"),
+    ("order: stops what others still need", SLOT, "Some(on) if matches!(container.state, ContainerState::Running { .. }) => planner.wait(slot, on, None),", "Some(on) if matches!(container.state, ContainerState::Running { .. }) && slot.number > 9 => planner.wait(slot, on, None),"),
+    ("order: a stop that failed holds for ever", ORDER, "&& !stuck && surplus", "&& !(stuck && c.spec.slot.number > 9) && surplus"),
+    ("order: does not follow", ORDER, "        if !all.is_empty() {\n            following", "        if !all.is_empty() && id.as_str().is_empty() {\n            following"),
+    ("order: follows at once", ORDER, "followed.iter().find(|followed| !still(planner, followed))?;", "followed.first()?;"),
+    ("order: replaces what could not be started", SLOT, "stale().find_map(|old| order::holds_the_change(planner, old)) {", "stale().find_map(|old| order::holds_the_change(planner, old)).filter(|_| slot.number > 9) {"),
+    ("order: waits in a circle", ORDER, "        if round {\n", "        if round && all.len() > 99 {\n"),
+    ("order: plans in the order of names", MOD, "    slots.sort_by_key(|slot| planner.order.rank(slot));\n", "    slots.sort();\n"),
 ]
 
 

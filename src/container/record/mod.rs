@@ -1,5 +1,6 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
+mod depends;
 mod files;
 mod isolation;
 mod membership;
@@ -8,6 +9,7 @@ pub mod network;
 mod pace;
 mod resources;
 
+use depends::DependencyRecord;
 use files::FileRecord;
 use pace::PaceRecord;
 use std::collections::BTreeMap;
@@ -137,6 +139,8 @@ struct ServiceRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     required_mounts: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    depends: Vec<DependencyRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
     names: NamesRecord,
@@ -233,6 +237,7 @@ impl From<&Service> for ServiceRecord {
             read_only: service.read_only,
             mounts: service.mounts.iter().map(MountRecord::from).collect(),
             required_mounts: service.required_mounts.clone(),
+            depends: service.depends.iter().map(DependencyRecord::from).collect(),
             files: service.files.iter().map(FileRecord::from).collect(),
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
@@ -308,6 +313,7 @@ impl ServiceRecord {
             read_only: self.read_only,
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
+            depends: self.depends.iter().map(DependencyRecord::to_model).collect::<Result<_, _>>()?,
             files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
@@ -390,6 +396,7 @@ pub(super) mod tests {
                 read_only: true,
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
+                depends: depends::tests::sample(),
                 files: files::tests::sample(),
                 names: Names {
                     domain: Some("lan".into()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, mounted, net_checks, toy_files, wanted};
+use super::{held, live, mounted, net_checks, order, toy_files, wanted};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
@@ -68,6 +68,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             net_checks::start(world, observed, &observed.containers[&spec.id], network);
             check_start(world, observed, plan, &observed.containers[&spec.id]);
             toy_files::check_start(world, spec);
+            order::check_start(world, plan, &spec.slot);
         }
         Action::Update { spec } => {
             let slot = &spec.slot;
@@ -86,7 +87,10 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             let unchanged = |s: &ContainerSpec| (s.id.clone(), s.name.clone(), s.slot.clone(), s.image_digest.clone());
             assert_eq!(unchanged(&before.spec), unchanged(spec), "more is changed than can be");
         }
-        Action::Stop { id, .. } => check_stop(world, observed, &observed.containers[id]),
+        Action::Stop { id, .. } => {
+            check_stop(world, observed, &observed.containers[id]);
+            order::check_stop(world, plan, &observed.containers[id]);
+        }
         Action::Remove { id } => check_remove(world, observed, &observed.containers[id]),
     }
 }

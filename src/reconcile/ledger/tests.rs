@@ -24,6 +24,7 @@ fn file(project: &str, version: u32) -> Read {
         mounts: Vec::new(),
         pace: Default::default(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -1,6 +1,7 @@
 //! The keys of `x-longshore`, beside the services for all of them or inside one.
 
 use super::Effect::{Acts, Holds, Warns};
+use super::parts::DEPENDS_ON;
 use super::{Rule, Shape, TEXTS, Table, part, rule};
 
 const fn later(name: &'static str, means: &'static str, about: &'static str) -> Rule {
@@ -48,7 +49,7 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "`{uid, gid}`: whose files on the host are the container's user's, in all its volumes and bind mounts.",
         ),
-        later("depends_on", "services are started in no order", "Services of other projects that come first."),
+        rule("depends_on", DEPENDS_ON, Acts, "Services of other projects that come first: PROJECT/SERVICE."),
         later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
         rule(
             "on_change",
