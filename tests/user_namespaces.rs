@@ -172,6 +172,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         network: NetworkMode::None,
         read_only: false,
         mounts: Vec::new(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         files: Vec::new(),
         names: Default::default(),

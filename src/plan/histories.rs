@@ -225,6 +225,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         network: NetworkMode::None,
         read_only: false,
         mounts: mounted::mounts(version),
+        health: Default::default(),
         required_mounts: Vec::new(),
         files: toy_files::files(version, chance),
         names: Default::default(),

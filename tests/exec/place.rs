@@ -182,6 +182,7 @@ fn service(command: &[&str]) -> Service {
         network: NetworkMode::None,
         read_only: false,
         mounts: Vec::new(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         files: Vec::new(),
         names: Default::default(),

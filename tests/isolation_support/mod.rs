@@ -145,6 +145,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         network: NetworkMode::None,
         read_only: false,
         mounts: Vec::new(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         files: Vec::new(),
         names: Default::default(),

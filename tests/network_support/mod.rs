@@ -149,6 +149,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         network: NetworkMode::Networks(Box::default()),
         read_only: false,
         mounts: Vec::new(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         files: Vec::new(),
         names: Default::default(),

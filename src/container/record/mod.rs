@@ -1,6 +1,7 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
 mod files;
+mod health;
 mod isolation;
 mod membership;
 pub mod mounts;
@@ -8,14 +9,16 @@ pub mod network;
 mod resources;
 
 use files::FileRecord;
+pub use health::HealthCheckRecord;
+use health::HealthRecord;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, Names, Platform, Process, ProjectName,
-    PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
+    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, HealthPolicy, ImageReference, Names, Platform, Process,
+    ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
 };
 
 use isolation::{IsolationRecord, NamesRecord, is_default};
@@ -42,6 +45,9 @@ pub struct ImageDefaults {
     /// `Volumes`.
     #[serde(skip_serializing_if = "is_default")]
     pub volumes: Vec<String>,
+    /// `Healthcheck`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub health: HealthCheckRecord,
 }
 
 /// The file. The first field of every version is `version`.
@@ -134,6 +140,8 @@ struct ServiceRecord {
     required_mounts: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileRecord>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    health: HealthRecord,
     #[serde(default, skip_serializing_if = "is_default")]
     names: NamesRecord,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -229,6 +237,7 @@ impl From<&Service> for ServiceRecord {
             mounts: service.mounts.iter().map(MountRecord::from).collect(),
             required_mounts: service.required_mounts.clone(),
             files: service.files.iter().map(FileRecord::from).collect(),
+            health: HealthRecord::from(&service.health),
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
             resources: ResourcesRecord::from(&service.resources),
@@ -303,6 +312,7 @@ impl ServiceRecord {
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
             files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
+            health: HealthPolicy::from(&self.health),
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
@@ -384,6 +394,7 @@ pub(super) mod tests {
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
                 files: files::tests::sample(),
+                health: health::tests::sample(),
                 names: Names {
                     domain: Some("lan".into()),
                     hosts: vec![("db".into(), "10.0.0.7".into())],

@@ -22,6 +22,7 @@ fn file(project: &str, version: u32) -> Read {
         network: NetworkMode::None,
         read_only: false,
         mounts: Vec::new(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         files: Vec::new(),
         names: Default::default(),

@@ -21,6 +21,31 @@ pub(super) const ON_CHANGE: Shape =
 
 static ON_CHANGE_SIGNAL: Table = Table { name: "on_change", rules: &[part("signal", Shape::Text)] };
 
+/// A connection instead of a command.
+static PROBE: Table = Table {
+    name: "probe",
+    rules: &[
+        part("http", Shape::Object(&HTTP_PROBE)),
+        part("tcp", Shape::Object(&TCP_PROBE)),
+        part("grpc", Shape::Object(&GRPC_PROBE)),
+    ],
+};
+
+static HTTP_PROBE: Table = Table {
+    name: "http_probe",
+    rules: &[
+        part("port", Shape::Whole),
+        part("path", Shape::Text),
+        part("scheme", Shape::Word(&["http", "https"])),
+        part("status", Shape::Text),
+    ],
+};
+
+static TCP_PROBE: Table = Table { name: "tcp_probe", rules: &[part("port", Shape::Whole)] };
+
+static GRPC_PROBE: Table =
+    Table { name: "grpc_probe", rules: &[part("port", Shape::Whole), part("service", Shape::Text)] };
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
@@ -46,8 +71,18 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "What a changed config or secret does: `recreate` (as without it), `restart`, `update` or `{signal: HUP}`.",
         ),
-        later("on_unhealthy", "its health is not checked", "What is done when it is unhealthy."),
-        later("probe", "its health is not checked", "A health check without a program in the image."),
+        rule(
+            "on_unhealthy",
+            Shape::Word(&["restart", "stop", "none"]),
+            Acts,
+            "What is done when it is unhealthy: `restart` (as without it where `restart` is always or unless-stopped), `stop` or `none`.",
+        ),
+        rule(
+            "probe",
+            Shape::Object(&PROBE),
+            Acts,
+            "A health check without a program in the image: `http: {port, path, scheme, status}`, `tcp: {port}` or `grpc: {port, service}`.",
+        ),
         later("restart", "the delay grows from 100 ms to 60 s", "How restarts are spaced."),
         later("update", "new images are found by `pull_policy` only", "Which new images are taken, and when."),
     ],
