@@ -17,8 +17,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, HealthPolicy, ImageReference, Names, Platform, Process,
-    ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
+    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, HealthCheck, HealthPolicy, ImageReference, Names,
+    Platform, Process, ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash,
+    StopPolicy,
 };
 
 use isolation::{IsolationRecord, NamesRecord, is_default};
@@ -48,6 +49,13 @@ pub struct ImageDefaults {
     /// `Healthcheck`.
     #[serde(skip_serializing_if = "is_default")]
     pub health: HealthCheckRecord,
+}
+
+impl ImageDefaults {
+    /// What is needed of a container beside its start.
+    pub(super) fn known(&self) -> (Option<Signal>, HealthCheck) {
+        (self.stop_signal.as_deref().and_then(Signal::parse), HealthCheck::from(&self.health))
+    }
 }
 
 /// The file. The first field of every version is `version`.
