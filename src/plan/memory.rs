@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
-use super::{CollectPolicy, Desired, DiskUse, Observed, Plan};
+use super::{CollectPolicy, Cures, Desired, DiskUse, Observed, Plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
-    Service, ServiceName, Slot, Timestamp,
+    Action, ContainerId, ContainerState, Digest, Health, ImageReference, Key, NetworkId, ObservedContainer,
+    ProjectName, Service, ServiceName, Slot, Timestamp,
 };
 
 /// The last failure of an action on a key.
@@ -46,6 +46,12 @@ pub struct Memory {
     pub connects: BTreeMap<ContainerId, Failure>,
     /// Containers that are stopped to be started on another network, and why.
     pub moving: BTreeMap<ContainerId, String>,
+    /// Those of them that are unhealthy, or were.
+    pub curing: BTreeSet<ContainerId>,
+    /// How often they were.
+    pub cures: BTreeMap<ContainerId, Cures>,
+    /// Containers that are stopped because they were unhealthy, and what their last check said.
+    pub given_up: BTreeMap<ContainerId, String>,
     /// Restarts by container.
     pub restarts: BTreeMap<ContainerId, Restarts>,
     /// When the end of a container was noticed, on the planner's own clock.
@@ -104,9 +110,20 @@ impl Memory {
         }
     }
 
-    /// Keeps in mind who was stopped only to be started on another network.
+    /// Keeps in mind who was stopped only to be started on another network, or because it is unhealthy.
     pub fn notice_moves(&mut self, plan: &Plan) {
         self.moving.clone_from(&plan.moving);
+        self.curing.clone_from(&plan.curing);
+        self.given_up.clone_from(&plan.given_up);
+    }
+
+    /// Who is healthy for long has got over what it was restarted for.
+    pub fn notice_health(&mut self, observed: &Observed, now: Timestamp) {
+        for (id, health) in &observed.health {
+            if let (Health::Healthy, Some(cures)) = (health, self.cures.get_mut(id)) {
+                cures.healthy(now);
+            }
+        }
     }
 
     /// Begins to remove images above one mark, and goes on until the other.
@@ -174,11 +191,18 @@ impl Memory {
                     restarts.streak = streak(*restarts, at.since(*started)).saturating_add(1);
                     restarts.total = restarts.total.saturating_add(1);
                 }
+                if self.curing.remove(&spec.id) {
+                    self.cures.entry(spec.id.clone()).or_default().note(now);
+                }
+                self.given_up.remove(&spec.id);
                 self.ends.remove(&spec.id);
                 self.ran(&spec.slot, &spec.image_digest);
             }
             Action::Remove { id } => {
                 self.restarts.remove(id);
+                self.cures.remove(id);
+                self.curing.remove(id);
+                self.given_up.remove(id);
                 self.ends.remove(id);
                 self.updates.remove(id);
                 self.connects.remove(id);

@@ -135,6 +135,7 @@ impl World {
         let digests: BTreeSet<&Digest> = self.images.values().map(|here| &here.digest).collect();
         let used = self.others_use + digests.len() as u64 * IMAGE;
         Observed {
+            complaints: BTreeMap::new(),
             health: BTreeMap::new(),
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::backoff::restart_delay_ms;
+use super::health::{self, Verdict};
 use super::memory::streak;
 use super::networks::{Standing, standing};
-use super::{Blocked, Planner, WaitingOn, files, images, joins, live, may_run, mounts};
+use super::{Blocked, Planner, Unwell, WaitingOn, files, images, joins, live, may_run, mounts};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -116,7 +117,7 @@ fn current<'a>(
 fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
         let present = service.filter(|service| service.hash == container.spec.service.hash);
-        supervise(planner, slot, container, present.unwrap_or(&container.spec.service).restart);
+        look_after(planner, slot, container, present.unwrap_or(&container.spec.service));
     }
 }
 
@@ -209,9 +210,9 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
         }
         ContainerState::Running { .. } | ContainerState::Exited { .. } => match moving(planner, container, service) {
             Some(reason) => relocate(planner, slot, container, reason),
-            None => supervise(planner, slot, container, service.restart),
+            None => look_after(planner, slot, container, service),
         },
-        ContainerState::Orphaned { .. } => supervise(planner, slot, container, service.restart),
+        ContainerState::Orphaned { .. } => look_after(planner, slot, container, service),
     }
     if let Some(blocked) = failed {
         planner.wait(slot, blocked.0, blocked.1);
@@ -249,7 +250,48 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
     // One that ended by itself, and for which nothing is done yet, may be left to its policy again by an edit.
     let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
     if acts || planner.facts.memory.moving.contains_key(&id) {
+        if planner.facts.memory.curing.contains(&id) {
+            planner.plan.curing.insert(id.clone());
+        }
         planner.plan.moving.insert(id, reason);
+    }
+}
+
+/// Looks after a container that was started: by its health, and else by its policy.
+fn look_after(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    let id = &container.spec.id;
+    let unwell = |said, then| WaitingOn::Unhealthy { said, then };
+    let (on, until) = match health::verdict(planner, container, service) {
+        Verdict::Nothing => return supervise(planner, slot, container, service.restart),
+        Verdict::Restart(reason) => {
+            relocate(planner, slot, container, reason);
+            if planner.plan.moving.contains_key(id) {
+                planner.plan.curing.insert(id.clone());
+            }
+            return;
+        }
+        Verdict::Stop(said) => return give_up(planner, slot, container, said),
+        Verdict::Stays(said) => {
+            planner.plan.given_up.insert(id.clone(), said.clone());
+            return planner.wait(slot, unwell(said, Unwell::Stopped), None);
+        }
+        Verdict::Starting => (WaitingOn::FirstCheck, None),
+        Verdict::Pause { said, restarts, until } => (unwell(said, Unwell::Restarts { so_far: restarts }), Some(until)),
+        Verdict::Told(said) => (unwell(said, Unwell::RunsOn), None),
+    };
+    supervise(planner, slot, container, service.restart);
+    planner.wait(slot, on, until);
+}
+
+/// Stops a container because it is unhealthy, for good.
+fn give_up(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, said: String) {
+    let id = container.spec.id.clone();
+    let StopPolicy { signal, grace_ms } = stop_policy(planner, slot, container);
+    let reason = format!("unhealthy: {said}; on_unhealthy: stop");
+    planner.step(slot, Action::Stop { id: id.clone(), signal, grace_ms }, reason);
+    let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
+    if acts || planner.facts.memory.given_up.contains_key(&id) {
+        planner.plan.given_up.insert(id, said);
     }
 }
 

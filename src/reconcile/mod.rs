@@ -9,6 +9,7 @@
 //! ```
 
 mod describe;
+mod health;
 mod host;
 mod images;
 mod ledger;
