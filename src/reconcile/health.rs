@@ -37,6 +37,6 @@ pub(super) fn unwell(said: &str, then: Unwell) -> String {
             format!("unhealthy: {said}; restarted again after a pause ({so_far} restarts for it so far)")
         }
         Unwell::Stopped => format!("stopped because it was unhealthy: {said}; it stays so (on_unhealthy: stop)"),
-        Unwell::RunsOn => format!("unhealthy: {said}; it runs on (on_unhealthy: none)"),
+        Unwell::RunsOn => format!("unhealthy: {said}; it runs on (`x-longshore: on_unhealthy` could say otherwise)"),
     }
 }

@@ -24,7 +24,7 @@ mod status;
 mod time;
 mod volume;
 
-pub use container::{Container, ContainerState};
+pub use container::{CheckRun, Container, ContainerHealth, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;
