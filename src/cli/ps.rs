@@ -136,7 +136,7 @@ mod tests {
         ];
         insta::assert_snapshot!(render(&all, Paint { on: false }, Timestamp(100_000)), @r"
         ID            NAME        SERVICE   IMAGE         STATE                                    RESTARTS  PID   PORTS                                    NEXT ATTEMPT
-        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s                                   2         4711  0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
+        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s (healthy)                         2         4711  0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
         0123456789ab  shop-web-2  shop/web  nginx:latest  ended by SIGKILL (137), 10s ago          2         -
         0123456789ab  shop-web-3  shop/web  nginx:latest  start failed 2s ago: no\u{1b} such file  2         -                                              in 4s
         0123456789ab  shop-job-1  shop/web  nginx:latest  done 10s ago                             2         -

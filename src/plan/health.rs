@@ -25,12 +25,12 @@ pub struct Cures {
     pub total: u32,
     /// With no long time in health between.
     pub streak: u32,
-    /// When the last one was done, on the planner's own clock.
+    /// When the last one was begun, on the planner's own clock.
     pub at: Timestamp,
 }
 
 impl Cures {
-    /// One more was done.
+    /// One more is begun.
     pub(super) fn note(&mut self, now: Timestamp) {
         (self.total, self.streak, self.at) = (self.total.saturating_add(1), self.streak.saturating_add(1), now);
     }

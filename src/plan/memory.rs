@@ -111,7 +111,11 @@ impl Memory {
     }
 
     /// Keeps in mind who was stopped only to be started on another network, or because it is unhealthy.
-    pub fn notice_moves(&mut self, plan: &Plan) {
+    /// A restart for health counts once it is begun: one whose end nobody hears of counts too.
+    pub fn notice_moves(&mut self, plan: &Plan, now: Timestamp) {
+        for id in plan.curing.difference(&self.curing) {
+            self.cures.entry(id.clone()).or_default().note(now);
+        }
         self.moving.clone_from(&plan.moving);
         self.curing.clone_from(&plan.curing);
         self.given_up.clone_from(&plan.given_up);
@@ -191,9 +195,7 @@ impl Memory {
                     restarts.streak = streak(*restarts, at.since(*started)).saturating_add(1);
                     restarts.total = restarts.total.saturating_add(1);
                 }
-                if self.curing.remove(&spec.id) {
-                    self.cures.entry(spec.id.clone()).or_default().note(now);
-                }
+                self.curing.remove(&spec.id);
                 self.given_up.remove(&spec.id);
                 self.ends.remove(&spec.id);
                 self.ran(&spec.slot, &spec.image_digest);

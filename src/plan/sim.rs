@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::histories::toy_files;
 use super::histories::toy_net::Net;
+use super::histories::ward::Ward;
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
     Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkPlace,
@@ -81,6 +82,7 @@ pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) limits: Limits,
     pub(super) net: Net,
+    pub(super) ward: Ward,
     /// How many processes were begun.
     processes: u64,
     /// How often each container took effect as started.
@@ -115,6 +117,7 @@ impl World {
             memory: Memory::default(),
             limits: Limits { pulls: 2, containers: 5 },
             net: Net::default(),
+            ward: Ward::default(),
             processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
@@ -134,9 +137,10 @@ impl World {
         };
         let digests: BTreeSet<&Digest> = self.images.values().map(|here| &here.digest).collect();
         let used = self.others_use + digests.len() as u64 * IMAGE;
+        let (health, complaints) = self.ward.seen(&self.containers);
         Observed {
-            complaints: BTreeMap::new(),
-            health: BTreeMap::new(),
+            health,
+            complaints,
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),
             machine: String::new(),
@@ -217,6 +221,7 @@ impl World {
         let observed = self.observed();
         self.memory.notice_ends(observed.containers.values(), self.now);
         self.memory.notice_images(&observed, self.now);
+        self.memory.notice_health(&observed, self.now);
         for (image, here) in &self.images {
             self.stood.insert((image.clone(), here.platform.clone()), here.digest.clone());
         }
@@ -241,7 +246,8 @@ impl World {
         super::histories::check_plan(self, &observed, &plan);
         let moves = super::histories::note_moves(self, &observed, &plan);
         self.net.moved.extend(moves);
-        self.memory.notice_moves(&plan);
+        super::histories::ward::note(self, &observed, &plan);
+        self.memory.notice_moves(&plan, self.now);
         for step in &plan.steps {
             self.under_way.insert(step.action.key(), step.action.clone());
             self.begun.insert(step.action.key(), self.now);
@@ -261,7 +267,7 @@ impl World {
             Outcome::Succeeds | Outcome::FailsAfterEffect => self.effect(&action),
         };
         if let (Ok(()), Outcome::Succeeds, Action::Start { spec, .. }) = (&possible, outcome, &action) {
-            let moved = self.net.moved.remove(&spec.id);
+            let moved = self.net.moved.remove(&spec.id) | self.ward.curing.remove(&spec.id);
             let again = matches!(before, Some(ContainerState::Exited { .. })) && !moved;
             *self.counted.entry(spec.id.clone()).or_default() += u32::from(again);
         }
@@ -335,7 +341,10 @@ impl World {
                     container.spec = recorded(spec);
                 }
             }
-            Action::Stop { id, .. } => self.end(id, ExitStatus::Signal(15)),
+            Action::Stop { id, .. } => {
+                self.ward.stopped(id, self.now);
+                self.end(id, ExitStatus::Signal(15));
+            }
             Action::Remove { id } => {
                 let alive = self.containers.get(id).is_some_and(|c| c.state.alive());
                 assert!(!alive, "{id} was removed while it ran");
@@ -358,6 +367,7 @@ impl World {
         let other = self.containers.values().find(|c| c.spec.slot == slot && c.state.alive());
         assert!(other.is_none(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
+        self.ward.started(id);
         let since = self.now;
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;
@@ -436,6 +446,7 @@ impl World {
         self.memory = Memory { generations, ..Memory::default() };
         self.counted.clear();
         self.net.moved.clear();
+        self.ward.daemon_forgets();
         self.update_after.clear();
         self.answered.clear();
         self.heard.clear();

@@ -234,7 +234,7 @@ impl Reconciler {
             collect: self.collect,
             now,
         });
-        self.memory.notice_moves(&plan);
+        self.memory.notice_moves(&plan, now);
         let steps = std::mem::take(&mut plan.steps);
         for step in &steps {
             self.begin(step, now);

@@ -39,9 +39,20 @@ fn exec(lab: &Lab, name: &str, command: &[&str]) {
     assert!(done.status.success(), "{done:?}");
 }
 
-fn events(lab: &Lab) -> String {
-    let events = lab.cli(&["events", "--since", "1h", "--no-follow"]);
-    String::from_utf8_lossy(&[events.stdout, events.stderr].concat()).into_owned()
+/// Waits for an event of this kind about a container; its message.
+#[track_caller]
+fn event(lab: &Lab, kind: &str, name: &str) -> String {
+    let told = lab.dir.join("events");
+    let out = std::fs::File::create(&told).unwrap();
+    let mut events = lab.client(&["events", "--json", "--since", "0"]).stdout(out).spawn().unwrap();
+    let message = lab.until(&format!("{kind} of {name}"), || {
+        let said = std::fs::read_to_string(&told).ok()?;
+        let each = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let found = each.into_iter().find(|e| e["kind"] == kind && e["what"] == name)?;
+        found["message"].as_str().map(str::to_owned)
+    });
+    events.kill().and_then(|()| events.wait()).unwrap();
+    message
 }
 
 fn who_is_well_is_healthy_and_who_is_not_is_restarted(config: &Value) {
@@ -83,9 +94,8 @@ fn health_is_told_by_events_and_by_the_status() {
     let seen = inspect(&lab, "a-a-1");
     assert!(seen["health"]["failing"].as_u64() >= Some(2), "{seen:#}");
     assert_eq!(seen["health"]["checks"].as_array().unwrap().last().unwrap()["exit_code"], 3);
-    let said = events(&lab);
-    assert!(said.contains("container.healthy") && said.contains("container.unhealthy"), "{said}");
-    assert!(said.contains("the lake is empty"), "{said}");
+    event(&lab, "container.healthy", "a-a-1");
+    assert_eq!(event(&lab, "container.unhealthy", "a-a-1"), "the lake is empty");
     // No restart policy: it is told, and gets over it by itself.
     exec(&lab, "a-a-1", &["touch", "/tmp/well"]);
     health(&lab, "a-a-1", "healthy");
@@ -197,10 +207,9 @@ fn bare() -> String {
     let source = dir.join("serve.c");
     std::fs::write(&source, SERVE).unwrap();
     std::fs::create_dir(dir.join("root")).unwrap();
-    let made =
-        std::process::Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(dir.join("root/serve")).arg(source);
-    let mut made = { made };
-    assert!(made.status().unwrap().success());
+    let mut compiler = std::process::Command::new("gcc");
+    compiler.args(["-static", "-O1", "-w", "-o"]).arg(dir.join("root/serve")).arg(source);
+    assert!(compiler.status().unwrap().success());
     shared().push("it-health/bare", "1", &dir.join("root"), r#"{"Cmd":["/serve"]}"#)
 }
 
@@ -252,8 +261,7 @@ fn a_probe_needs_no_program_in_the_image(config: &Value) {
     let c = health(&lab, "a-closed-1", "unhealthy");
     assert!(c["reason"].as_str().is_some_and(|r| r.contains("port 8081 cannot be connected to")), "{c:#}");
     health(&lab, "a-grpc-1", "unhealthy");
-    let said = events(&lab);
-    assert!(said.lines().any(|line| line.contains("container.healthy") && line.contains("a-http-1")), "{said}");
+    event(&lab, "container.healthy", "a-http-1");
     lab.finish();
 }
 
