@@ -91,6 +91,24 @@ pub(super) fn verdict(planner: &Planner<'_>, container: &ObservedContainer, serv
     }
 }
 
+/// What was begun is kept in mind, whatever else is to be done first: until it runs again, or its file says otherwise.
+pub(super) fn keep(planner: &mut Planner<'_>, container: &ObservedContainer, service: &Service) {
+    let id = &container.spec.id;
+    let memory = planner.facts.memory;
+    let running = matches!(container.state, ContainerState::Running { .. });
+    if running && !planner.facts.under_way.contains_key(&Key::Container(id.clone())) {
+        return;
+    }
+    let stays = running || service.health.reaction(service.restart) == OnUnhealthy::Stop;
+    if let Some(said) = memory.given_up.get(id).filter(|_| stays) {
+        planner.plan.given_up.insert(id.clone(), said.clone());
+    }
+    if let Some(reason) = memory.moving.get(id).filter(|_| memory.curing.contains(id)) {
+        planner.plan.moving.insert(id.clone(), reason.clone());
+        planner.plan.curing.insert(id.clone());
+    }
+}
+
 fn of_running(planner: &Planner<'_>, id: &ContainerId, reaction: OnUnhealthy) -> Verdict {
     let observed = planner.facts.observed;
     match observed.health.get(id) {

@@ -117,7 +117,9 @@ fn current<'a>(
 fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
         let present = service.filter(|service| service.hash == container.spec.service.hash);
-        look_after(planner, slot, container, present.unwrap_or(&container.spec.service));
+        let service = present.unwrap_or(&container.spec.service);
+        health::keep(planner, container, service);
+        look_after(planner, slot, container, service);
     }
 }
 
@@ -200,6 +202,7 @@ const fn kill(id: ContainerId) -> Action {
 
 /// The current container: given what changed, started when it was never started, then supervised by the file's present policy.
 fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    health::keep(planner, container, service);
     // What is left of an orphan is ended first.
     let orphaned = matches!(container.state, ContainerState::Orphaned { .. });
     let given = if orphaned { ControlFlow::Continue(None) } else { live::update(planner, slot, container, service) };
@@ -250,9 +253,6 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
     // One that ended by itself, and for which nothing is done yet, may be left to its policy again by an edit.
     let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
     if acts || planner.facts.memory.moving.contains_key(&id) {
-        if planner.facts.memory.curing.contains(&id) {
-            planner.plan.curing.insert(id.clone());
-        }
         planner.plan.moving.insert(id, reason);
     }
 }
@@ -271,10 +271,7 @@ fn look_after(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContai
             return;
         }
         Verdict::Stop(said) => return give_up(planner, slot, container, said),
-        Verdict::Stays(said) => {
-            planner.plan.given_up.insert(id.clone(), said.clone());
-            return planner.wait(slot, unwell(said, Unwell::Stopped), None);
-        }
+        Verdict::Stays(said) => return planner.wait(slot, unwell(said, Unwell::Stopped), None),
         Verdict::Starting => (WaitingOn::FirstCheck, None),
         Verdict::Pause { said, restarts, until } => (unwell(said, Unwell::Restarts { so_far: restarts }), Some(until)),
         Verdict::Told(said) => (unwell(said, Unwell::RunsOn), None),
@@ -290,7 +287,7 @@ fn give_up(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer
     let reason = format!("unhealthy: {said}; on_unhealthy: stop");
     planner.step(slot, Action::Stop { id: id.clone(), signal, grace_ms }, reason);
     let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
-    if acts || planner.facts.memory.given_up.contains_key(&id) {
+    if acts {
         planner.plan.given_up.insert(id, said);
     }
 }

@@ -115,6 +115,7 @@ BUGS = [
     ("health: gets over it at once", HEALTH, "if now.since(self.at) >= OVER_IT_MS {", "if now >= self.at {"),
     ("health: restarts who is only to be told", HEALTH, "OnUnhealthy::Nothing => Verdict::Told(said),", "OnUnhealthy::Nothing => Verdict::Restart(said),"),
     ("health: restarts who starts", HEALTH, "Some(Health::Starting) => return Verdict::Starting,", "Some(Health::Starting) => {}"),
+    ("health: an update makes a stop forgotten", SLOT, "    health::keep(planner, container, service);\n    // What", "    // What"),
     ("health: a stop is forgotten", MEM, "self.given_up.clone_from(&plan.given_up);", "self.given_up.clear();"),
     ("health: stays stopped whatever the file says", HEALTH, "given_up.filter(|_| reaction == OnUnhealthy::Stop)", "given_up.filter(|_| reaction != OnUnhealthy::Nothing)"),
     ("health: who starts is not spoken of", HEALTH, "Some(Health::Starting) => return Verdict::Starting,", "Some(Health::Starting) => return Verdict::Nothing,"),
