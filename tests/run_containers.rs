@@ -185,6 +185,7 @@ fn service(command: &[&str]) -> Service {
         read_only: false,
         mounts: Vec::new(),
         pace: Default::default(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
         files: Vec::new(),

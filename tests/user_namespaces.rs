@@ -173,6 +173,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         read_only: false,
         mounts: Vec::new(),
         pace: Default::default(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
         files: Vec::new(),

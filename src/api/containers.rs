@@ -17,7 +17,15 @@ pub(super) async fn show(
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Container>, ApiError> {
     let Path(name) = name.map_err(bad_path)?;
-    find::container(&doors.now(), &name).map(|c| Json(c.into()))
+    let view = doors.now();
+    let found = find::container(&view, &name)?;
+    let mut container = Container::from(found);
+    if let Some(health) = &mut container.health
+        && let Some((failing, checks)) = doors.checks.made(&found.id)
+    {
+        (health.failing, health.checks) = (failing, checks);
+    }
+    Ok(Json(container))
 }
 
 /// Percent escapes that are not UTF-8.

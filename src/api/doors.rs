@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
+use super::{
+    Checks, Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor,
+};
 use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
 use crate::reconcile::view::View;
 
@@ -17,6 +19,8 @@ pub struct Doors {
     pub events: Events,
     /// The output of the containers.
     pub logs: Arc<dyn LogSource>,
+    /// What is known of the health of containers.
+    pub checks: Arc<dyn Checks>,
     /// What containers use, and their processes.
     pub numbers: Arc<dyn Numbers>,
     /// Commands in containers.

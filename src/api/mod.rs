@@ -12,6 +12,7 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `checks` | what is known of the health of containers |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
 //! | `why` | what happened to a service |
@@ -22,6 +23,7 @@
 //!
 //! [`View`]: crate::reconcile::view::View
 
+mod checks;
 mod commands;
 mod containers;
 mod doors;
@@ -54,6 +56,7 @@ mod volumes;
 mod why;
 pub mod wire;
 
+pub use checks::Checks;
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
 pub use exec::{ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession};

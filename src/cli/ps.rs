@@ -33,7 +33,7 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
             plain(&c.name),
             plain(format!("{}/{}", c.project, c.service)),
             plain(image(&c.image)),
-            state(&c.state, now),
+            state(c, now),
             plain(c.restarts.to_string()),
             plain(pid(&c.state)),
             plain(ports::of_container(c)),
@@ -43,10 +43,19 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
     table.render(paint)
 }
 
-fn state(state: &ContainerState, now: Timestamp) -> (String, Ink) {
-    match state {
+fn state(container: &Container, now: Timestamp) -> (String, Ink) {
+    let health = container.health.as_ref().map(|health| health.status.as_str());
+    match &container.state {
         ContainerState::Created => ("created".to_owned(), Ink::Busy),
-        ContainerState::Running { since, .. } => (format!("up {}", age(*since, now)), Ink::Good),
+        ContainerState::Running { since, .. } => {
+            let ink = match health {
+                Some("unhealthy") => Ink::Bad,
+                Some("starting") => Ink::Busy,
+                _ => Ink::Good,
+            };
+            let health = health.map_or_else(String::new, |word| format!(" ({word})"));
+            (format!("up {}{health}", age(*since, now)), ink)
+        }
         ContainerState::Exited { code: 0, at, .. } => (format!("done {} ago", age(*at, now)), Ink::Plain),
         ContainerState::Exited { how, at, .. } => (format!("{how}, {} ago", age(*at, now)), Ink::Bad),
         ContainerState::StartFailed { error, at } => (format!("start failed {} ago: {error}", age(*at, now)), Ink::Bad),
@@ -67,7 +76,7 @@ fn pid(state: &ContainerState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::wire::{NetworkLink, PublishedPort, Time};
+    use crate::api::wire::{ContainerHealth, NetworkLink, PublishedPort, Time};
 
     fn container(name: &str, state: ContainerState) -> Container {
         Container {
@@ -81,6 +90,7 @@ mod tests {
             hash: String::new(),
             settings: Default::default(),
             state,
+            health: None,
             restarts: 2,
             reason: String::new(),
             next_attempt: None,
@@ -97,6 +107,7 @@ mod tests {
             container("shop-web-3", ContainerState::StartFailed { error: "no\x1b such file".into(), at: at(98) });
         failed.next_attempt = Some(at(104));
         let mut runs = container("shop-web-1", ContainerState::Running { pid: 4711, shim: 4710, since: at(1) });
+        runs.health = Some(ContainerHealth { status: "healthy".into(), failing: 0, checks: Vec::new() });
         runs.ports.push(PublishedPort {
             address: None,
             port: Some(8080),
@@ -125,7 +136,7 @@ mod tests {
         ];
         insta::assert_snapshot!(render(&all, Paint { on: false }, Timestamp(100_000)), @r"
         ID            NAME        SERVICE   IMAGE         STATE                                    RESTARTS  PID   PORTS                                    NEXT ATTEMPT
-        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s                                   2         4711  0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
+        0123456789ab  shop-web-1  shop/web  nginx:latest  up 99s (healthy)                         2         4711  0.0.0.0:8080->80/tcp, [::]:8080->80/tcp
         0123456789ab  shop-web-2  shop/web  nginx:latest  ended by SIGKILL (137), 10s ago          2         -
         0123456789ab  shop-web-3  shop/web  nginx:latest  start failed 2s ago: no\u{1b} such file  2         -                                              in 4s
         0123456789ab  shop-job-1  shop/web  nginx:latest  done 10s ago                             2         -

@@ -46,7 +46,7 @@ impl Containers {
         if state.alive() {
             self.0.let_go_if_held(&id);
         }
-        self.know(found.spec, found.stop_signal, found.attached, state);
+        self.know(found.spec, found.image, found.attached, state);
         if running {
             self.watch(&id);
         }

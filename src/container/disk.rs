@@ -14,7 +14,7 @@ use super::kept_logs::{KeptLogLimits, KeptLogs};
 use super::link::{CONTAINER, EXIT, FAILED, FailedRecord, LOGS, NETWORK, START};
 use super::record::{ContainerRecord, RecordError, network};
 use super::{OpenError, Warning};
-use crate::model::{Attached, ContainerId, ContainerSpec, Signal, SpecHash};
+use crate::model::{Attached, ContainerId, ContainerSpec, HealthCheck, Signal, SpecHash};
 
 /// The follower, built for this machine.
 const FOLLOWER: &[u8] = include_bytes!(env!("LONGSHORE_FOLLOWER"));
@@ -34,7 +34,8 @@ pub(super) struct Folders {
 /// A container that was found on disk.
 pub(super) struct Found {
     pub(super) spec: ContainerSpec,
-    pub(super) stop_signal: Option<Signal>,
+    /// What its image says that is not resolved yet.
+    pub(super) image: (Option<Signal>, HealthCheck),
     pub(super) attached: Attached,
 }
 
@@ -314,8 +315,7 @@ fn left(path: &Path, why: &str) -> Warning {
 
 pub(super) fn read_record(folder: &Path) -> Result<Found, RecordFault> {
     let record = ContainerRecord::parse(&fs::read(folder.join(CONTAINER))?)?;
-    let stop_signal = record.image_defaults.stop_signal.as_deref().and_then(Signal::parse);
-    Ok(Found { spec: record.spec.to_model()?, stop_signal, attached: read_network(folder)? })
+    Ok(Found { spec: record.spec.to_model()?, image: record.image_defaults.known(), attached: read_network(folder)? })
 }
 
 /// One that was cut off while it was written is none: nobody was told of that start.

@@ -37,6 +37,7 @@ pub mod exec;
 pub mod files;
 pub mod given_files;
 mod given_mounts;
+pub mod health;
 mod held_back;
 pub mod host_device;
 mod kept_logs;
@@ -74,7 +75,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::model::{
-    Attached, ContainerId, ContainerSpec, ContainerState, ObservedContainer, ProcessId, Signal, Timestamp,
+    Attached, ContainerId, ContainerSpec, ContainerState, HealthCheck, ObservedContainer, ProcessId, Signal, Timestamp,
 };
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
@@ -82,6 +83,7 @@ pub use copy::{CopyDone, CopyError, CopyWork};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use given_mounts::{GivenMount, GivenSource, MountOrder, StartGiven};
+pub use health::{CheckRun, HealthSeen};
 pub use held_back::held_back;
 pub use kept_logs::{KeptLog, KeptLogLimits};
 pub use launch::StartNetwork;
@@ -204,7 +206,12 @@ struct Inner {
 
 struct Known {
     observed: ObservedContainer,
+    /// The image's.
     stop_signal: Option<Signal>,
+    /// The image's.
+    image_health: HealthCheck,
+    /// What was found of its health.
+    board: Option<health::Board>,
     /// As it is on disk.
     attached: Attached,
     /// One operation at a time.
@@ -247,6 +254,7 @@ impl Containers {
         for found in found {
             all.adopt(found, &mut warnings)?;
         }
+        all.keep_health();
         Ok((all, warnings))
     }
 
@@ -261,12 +269,12 @@ impl Containers {
             return Ok(());
         }
         let spec = &spec.without_contents();
-        let stop_signal = image.stop_signal.as_deref().and_then(Signal::parse);
+        let (stop_signal, health) = image.known();
         let record = record::ContainerRecord::new(spec, layers, image.clone());
         let (inner, id) = (Arc::clone(&self.0), spec.id.clone());
         self.0.cgroups.remember(&id, spec.service.isolation.cgroup_parent.as_deref());
         blocking(move || inner.folders.create(&id, &record)).await.map_err(CreateError::Folder)?;
-        self.know(spec.clone(), stop_signal, Attached::default(), ContainerState::Created);
+        self.know(spec.clone(), (stop_signal, health), Attached::default(), ContainerState::Created);
         Ok(())
     }
 
@@ -378,10 +386,16 @@ impl Containers {
         Ok(())
     }
 
-    fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, attached: Attached, state: ContainerState) {
+    fn know(
+        &self,
+        spec: ContainerSpec,
+        (stop_signal, image_health): (Option<Signal>, HealthCheck),
+        attached: Attached,
+        state: ContainerState,
+    ) {
         let id = spec.id.clone();
         let observed = ObservedContainer { spec, state };
-        let known = Known { observed, stop_signal, attached, busy: Arc::default() };
+        let known = Known { observed, stop_signal, image_health, board: None, attached, busy: Arc::default() };
         self.known().insert(id, known);
         self.notify();
     }

@@ -6,6 +6,7 @@
 //! SIGTERM, SIGINT: stop    SIGHUP: reload    SIGUSR1: dump the state to the log
 //! ```
 
+mod checks;
 mod config;
 mod exec;
 mod files;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::checks::HostChecks;
 use super::config::{CgroupDriverFile, Config, DefaultCapabilities, Flags};
 use super::exec::Execs;
 use super::files::Files;
@@ -349,6 +350,7 @@ fn doors(
         view,
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
+        checks: Arc::new(HostChecks(Arc::clone(host))),
         numbers: Arc::new(Machine::new(Arc::clone(host))),
         execs: Arc::new(Execs::new(Arc::clone(host))),
         files: Arc::new(Files::new(Arc::clone(host))),

@@ -65,6 +65,7 @@ impl LinuxHost {
             user: config.user,
             stop_signal: config.stop_signal,
             volumes: config.volumes,
+            health: (&config.health).into(),
         };
         self.containers.create(spec, layers, &defaults).await.map_err(|e| failed(&e))?;
         spec.manifests().for_each(|digest| self.images.used(digest));

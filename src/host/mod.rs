@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::container::{Containers, Exec, ExecAsk, ExecError};
+use crate::container::{Containers, Exec, ExecAsk, ExecError, HealthSeen};
 use crate::image::Images;
 use crate::model::{Action, ContainerId, ImageReference};
 use crate::network::Networks;
@@ -119,6 +119,12 @@ impl LinuxHost {
     /// Executes a command in a container that runs.
     pub async fn exec(&self, id: &ContainerId, ask: ExecAsk) -> Result<Exec, ExecError> {
         self.containers.exec(id, ask).await
+    }
+
+    /// What is known of the health of a container that runs and has a check.
+    #[must_use]
+    pub fn health_of(&self, id: &ContainerId) -> Option<HealthSeen> {
+        self.containers.health_of(id)
     }
 
     fn pulls(&self) -> std::sync::MutexGuard<'_, BTreeMap<ImageReference, images::Running>> {

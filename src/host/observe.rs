@@ -66,7 +66,19 @@ impl LinuxHost {
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
         let mounts = self.mounts.table();
-        Observed { disk, lacks, attached, lost, networks, firewall, mounts, ..join(self.images.all(), containers) }
+        let (health, complaints) = (self.containers.health(), self.containers.complaints());
+        Observed {
+            health,
+            complaints,
+            disk,
+            lacks,
+            attached,
+            lost,
+            networks,
+            firewall,
+            mounts,
+            ..join(self.images.all(), containers)
+        }
     }
 
     pub(super) fn measure(&self) -> Gauges {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::health;
 use super::manifest::{Manifest, ManifestError, malformed, refused};
-use crate::model::{Digest, Platform};
+use crate::model::{Digest, HealthCheck, Platform};
 
 /// What an image says about the containers made from it. Only read; nothing in here is believed by the daemon.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,8 +31,8 @@ pub struct ImageConfig {
     pub volumes: Vec<String>,
     /// `80/tcp`.
     pub exposed_ports: Vec<String>,
-    /// Docker's health check as it was written.
-    pub healthcheck: Option<serde_json::Value>,
+    /// How its health is checked.
+    pub health: HealthCheck,
     /// When it was made, as it was written.
     pub created: Option<String>,
     /// The layers' contents, lowest first.
@@ -63,6 +64,7 @@ struct RawProcess {
     volumes: Option<BTreeMap<String, serde::de::IgnoredAny>>,
     exposed_ports: Option<BTreeMap<String, serde::de::IgnoredAny>>,
     healthcheck: Option<serde_json::Value>,
+    shell: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -92,7 +94,10 @@ pub(super) fn read(bytes: &[u8]) -> Result<ImageConfig, ManifestError> {
         labels: process.labels.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect(),
         volumes: process.volumes.unwrap_or_default().into_keys().collect(),
         exposed_ports: process.exposed_ports.unwrap_or_default().into_keys().collect(),
-        healthcheck: process.healthcheck.filter(|h| !h.is_null()),
+        health: process
+            .healthcheck
+            .map(|written| health::read(&written, &process.shell.unwrap_or_default()))
+            .unwrap_or_default(),
         created: raw.created,
         diff_ids,
     };

@@ -21,6 +21,7 @@ mod error;
 mod feed;
 mod find;
 mod hash;
+mod health;
 mod heap;
 mod history;
 mod holds;

@@ -34,7 +34,7 @@ pub use container::{
 pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
-pub use health::Health;
+pub use health::{Check, CheckTimes, Health, HealthCheck, HealthPolicy, HealthTest, OnUnhealthy, Probe};
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,

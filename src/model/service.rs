@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, Dependency, ImageReference, Isolation, Location, Membership, Mount, MountSource,
-    MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace, ServiceName,
-    SpecHash, Volume, VolumeName,
+    Ability, ContainerName, Dependency, HealthPolicy, ImageReference, Isolation, Location, Membership, Mount,
+    MountSource, MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace,
+    ServiceName, SpecHash, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -53,6 +53,8 @@ pub struct Service {
     pub pace: RestartPace,
     /// `stop_signal`, `stop_grace_period`.
     pub stop: StopPolicy,
+    /// `healthcheck`, `x-longshore: probe` and `on_unhealthy`.
+    pub health: HealthPolicy,
     /// `network_mode`, `networks`, `ports` and the like.
     pub network: NetworkMode,
     /// `read_only`.
@@ -80,7 +82,7 @@ pub struct Service {
     /// secrets that this version cannot give. Empty for a service that may run.
     pub holds: Vec<Hold>,
     /// Hash of all of the above that makes a container what it is, with the content of referenced files. Comments, order of
-    /// keys, `replicas`, `pull_policy`, `restart`, `labels`, `resources` and the stop settings do not change it.
+    /// keys, `replicas`, `pull_policy`, `restart`, `labels`, `resources`, `health` and the stop settings do not change it.
     pub hash: SpecHash,
 }
 

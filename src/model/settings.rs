@@ -1,10 +1,11 @@
-//! What a container is given as it is, in words: its limits, labels, restart policy, stop settings and pull policy. A change of them
+//! What a container is given as it is, in words: its limits, labels, restart policy, stop settings, health check and pull policy. A change of them
 //! makes no other container.
 
 use std::collections::BTreeMap;
 
 use super::{
-    BlockIo, Ceiling, CpuQuota, PullPolicy, Resources, RestartPace, RestartPolicy, Service, Signal, StopPolicy,
+    BlockIo, Ceiling, CpuQuota, HealthCheck, HealthPolicy, HealthTest, Probe, PullPolicy, Resources, RestartPace,
+    RestartPolicy, Service, Signal, StopPolicy,
 };
 
 /// By key, as a file names it; a label is `labels.NAME`. What is not given is not here. Two services with the same settings leave
@@ -29,6 +30,7 @@ impl Settings {
         settings.option("stop_signal", signal.map(Signal::name));
         settings.put("stop_grace_period", format!("{grace_ms} ms"));
         settings.put("pull_policy", pull(service.pull));
+        settings.health(&service.health);
         let required: Vec<String> = service.required_mounts.iter().map(|path| path.display().to_string()).collect();
         let depends: Vec<String> = service.depends.iter().map(ToString::to_string).collect();
         settings.option("depends_on", (!depends.is_empty()).then(|| depends.join(" and ")));
@@ -45,6 +47,7 @@ impl Settings {
             && one.labels == other.labels
             && one.required_mounts == other.required_mounts
             && one.depends == other.depends
+            && one.health == other.health
     }
 
     /// As they were told elsewhere.
@@ -78,6 +81,19 @@ impl Settings {
         if let Some(words) = words {
             self.put(key, words);
         }
+    }
+
+    fn health(&mut self, given: &HealthPolicy) {
+        let HealthPolicy { check, on_unhealthy } = given;
+        let HealthCheck { test, interval_ms, timeout_ms, retries, start_period_ms, start_interval_ms } = check;
+        let millis = |ms: &Option<u64>| ms.map(|ms| format!("{ms} ms"));
+        self.option("healthcheck.test", test.as_ref().map(tried));
+        self.option("healthcheck.interval", millis(interval_ms));
+        self.option("healthcheck.timeout", millis(timeout_ms));
+        self.option("healthcheck.retries", retries.map(|retries| retries.to_string()));
+        self.option("healthcheck.start_period", millis(start_period_ms));
+        self.option("healthcheck.start_interval", millis(start_interval_ms));
+        self.option("on_unhealthy", on_unhealthy.map(|reaction| reaction.word().to_owned()));
     }
 
     fn resources(&mut self, given: &Resources) {
@@ -181,6 +197,21 @@ fn restart(policy: RestartPolicy) -> String {
         RestartPolicy::UnlessStopped => "unless-stopped".to_owned(),
         RestartPolicy::OnFailure { max: None } => "on-failure".to_owned(),
         RestartPolicy::OnFailure { max: Some(max) } => format!("on-failure:{max}"),
+    }
+}
+
+/// Each word quoted: no two commands have the same.
+fn tried(test: &HealthTest) -> String {
+    match test {
+        HealthTest::Nothing => "NONE".to_owned(),
+        HealthTest::Command(words) => format!("CMD {words:?}"),
+        HealthTest::Shell(line) => format!("CMD-SHELL {line:?}"),
+        HealthTest::Probe(Probe::Tcp { port }) => format!("tcp port {port}"),
+        HealthTest::Probe(Probe::Grpc { port, service }) => format!("grpc port {port} service {service:?}"),
+        HealthTest::Probe(Probe::Http { port, path, tls, status: (low, high) }) => {
+            let scheme = if *tls { "https" } else { "http" };
+            format!("{scheme} port {port} path {path:?} status {low}-{high}")
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod tables;
 pub(super) mod toy_files;
 pub(super) mod toy_net;
 pub(super) mod toy_order;
+pub(super) mod ward;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -64,7 +65,7 @@ fn history(seed: u64) {
 
 /// One thing happens.
 fn disturb(world: &mut World, chance: &mut Chance) {
-    match chance.below(32) {
+    match chance.below(36) {
         0..4 => edit(world, chance),
         4..11 => finish_one(world, chance),
         11 | 12 => exit_one(world, chance),
@@ -85,6 +86,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
         29 => toy_order::disturb(world, chance),
+        32..36 => ward::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -171,7 +173,8 @@ fn content(world: &mut World, chance: &mut Chance) {
 
 /// An edit of one thing that a container is given as it is.
 fn change_live(service: &mut Service, chance: &mut Chance) {
-    match chance.below(7) {
+    match chance.below(8) {
+        7 => service.health = ward::policy(chance),
         4.. => toy_files::change(service, chance),
         0 => service.resources.memory = [None, Some(64 << 20), Some(128 << 20)][chance.below(3)],
         1 if chance.one_in(2) => service.pace = pace(chance),
@@ -239,6 +242,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         read_only: false,
         mounts: mounted::mounts(version),
         pace: RestartPace::default(),
+        health: ward::policy(chance),
         required_mounts: Vec::new(),
         depends: Vec::new(),
         files: toy_files::files(version, chance),
@@ -258,6 +262,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
 /// Faults stop; time passes until each tag was asked about; everything under way ends well.
 fn settle(world: &mut World) {
     world.registry_up = true;
+    world.ward.heals();
     let mut services = world.desired.projects.values().flat_map(|p| p.services.values());
     let asking = services.any(|service| matches!(service.pull, PullPolicy::Every { .. }));
     let end = if asking { world.now.plus_ms(250_000) } else { world.now };
@@ -292,7 +297,7 @@ fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
 /// What a container was given, or is to be given, without being made again.
 fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
     let files: Vec<_> = service.files.iter().map(|file| (&file.target, &file.name, file.on_change)).collect();
-    let policy = (service.restart, service.pace, service.stop, service.pull);
+    let policy = (service.restart, service.pace, service.stop, service.pull, &service.health);
     (&service.resources, &service.labels, policy, files, &service.depends)
 }
 
@@ -354,6 +359,7 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
         ContainerState::Running { .. } => net_checks::check_running(world, here[0]),
         // Whose network it shares ended for good, or is not there.
         _ if net_checks::nobody_to_share_with(world, here[0]) => {}
+        ContainerState::Exited { .. } if ward::may_stay(world, here[0]) => {}
         ContainerState::Exited { status, .. } => {
             let done = match service.restart {
                 RestartPolicy::No => true,

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::failure_delay_ms;
-use super::{CollectPolicy, Desired, DiskUse, Followed, Observed, Plan};
+use super::{CollectPolicy, Cures, Desired, DiskUse, Followed, Observed, Plan};
 use crate::model::{
-    Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
-    Service, ServiceName, Slot, Timestamp,
+    Action, ContainerId, ContainerState, Digest, Health, ImageReference, Key, NetworkId, ObservedContainer,
+    ProjectName, Service, ServiceName, Slot, Timestamp,
 };
 
 /// The last failure of an action on a key.
@@ -48,6 +48,12 @@ pub struct Memory {
     pub moving: BTreeMap<ContainerId, String>,
     /// Containers that are to be started anew after what they come after.
     pub following: BTreeMap<ContainerId, Vec<Followed>>,
+    /// Those of them that are unhealthy, or were.
+    pub curing: BTreeSet<ContainerId>,
+    /// How often they were.
+    pub cures: BTreeMap<ContainerId, Cures>,
+    /// Containers that are stopped because they were unhealthy, and what their last check said.
+    pub given_up: BTreeMap<ContainerId, String>,
     /// Restarts by container.
     pub restarts: BTreeMap<ContainerId, Restarts>,
     /// When the end of a container was noticed, on the planner's own clock.
@@ -106,10 +112,25 @@ impl Memory {
         }
     }
 
-    /// Keeps in mind who was stopped only to be started on another network.
-    pub fn notice_moves(&mut self, plan: &Plan) {
+    /// Keeps in mind who was stopped only to be started on another network, or because it is unhealthy.
+    /// A restart for health counts once it is begun: one whose end nobody hears of counts too.
+    pub fn notice_moves(&mut self, plan: &Plan, now: Timestamp) {
+        for id in plan.curing.difference(&self.curing) {
+            self.cures.entry(id.clone()).or_default().note(now);
+        }
         self.moving.clone_from(&plan.moving);
         self.following.clone_from(&plan.following);
+        self.curing.clone_from(&plan.curing);
+        self.given_up.clone_from(&plan.given_up);
+    }
+
+    /// Who is healthy for long has got over what it was restarted for.
+    pub fn notice_health(&mut self, observed: &Observed, now: Timestamp) {
+        for (id, health) in &observed.health {
+            if let (Health::Healthy, Some(cures)) = (health, self.cures.get_mut(id)) {
+                cures.healthy(now);
+            }
+        }
     }
 
     /// Begins to remove images above one mark, and goes on until the other.
@@ -178,11 +199,16 @@ impl Memory {
                     restarts.streak = streak.saturating_add(1);
                     restarts.total = restarts.total.saturating_add(1);
                 }
+                self.curing.remove(&spec.id);
+                self.given_up.remove(&spec.id);
                 self.ends.remove(&spec.id);
                 self.ran(&spec.slot, &spec.image_digest);
             }
             Action::Remove { id } => {
                 self.restarts.remove(id);
+                self.cures.remove(id);
+                self.curing.remove(id);
+                self.given_up.remove(id);
                 self.ends.remove(id);
                 self.updates.remove(id);
                 self.connects.remove(id);

@@ -20,6 +20,7 @@ mod backoff;
 mod collect;
 mod facts;
 mod files;
+mod health;
 #[cfg(test)]
 mod histories;
 mod images;
@@ -40,6 +41,7 @@ use std::path::PathBuf;
 pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
+pub use health::Cures;
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
@@ -76,6 +78,8 @@ pub struct Observed {
     pub containers: BTreeMap<ContainerId, ObservedContainer>,
     /// How those are that run and have a health check.
     pub health: BTreeMap<ContainerId, Health>,
+    /// What the last check of those that are unhealthy said, in one line.
+    pub complaints: BTreeMap<ContainerId, String>,
     /// What they were joined to when they were started last.
     pub attached: BTreeMap<ContainerId, Attached>,
     /// Containers that run and lack a link, and what is wrong.
@@ -214,6 +218,15 @@ pub enum WaitingOn {
         /// Its name.
         name: String,
     },
+    /// It runs, and its first good check has not come.
+    FirstCheck,
+    /// It is unhealthy, or was when it was stopped.
+    Unhealthy {
+        /// What its last check said.
+        said: String,
+        /// What becomes of it.
+        then: Unwell,
+    },
     /// Whose network it shares does not run.
     NetworkOf {
         /// Whose, in words.
@@ -235,6 +248,20 @@ pub enum WaitingOn {
         /// Its name.
         name: ContainerName,
     },
+}
+
+/// What becomes of a container that is unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unwell {
+    /// It is restarted after a pause.
+    Restarts {
+        /// How often it was, so far.
+        so_far: u32,
+    },
+    /// It was stopped, and stays so.
+    Stopped,
+    /// It runs on.
+    RunsOn,
 }
 
 /// One object that is not, or no longer, acted upon.
@@ -276,6 +303,10 @@ pub struct Plan {
     pub moving: BTreeMap<ContainerId, String>,
     /// Containers that are to be started anew after what they come after, and the runs of that which end.
     pub following: BTreeMap<ContainerId, Vec<Followed>>,
+    /// Those of them that are unhealthy, or were.
+    pub curing: BTreeSet<ContainerId>,
+    /// Containers that are being stopped, or were, because they are unhealthy, and what their last check said: they stay so.
+    pub given_up: BTreeMap<ContainerId, String>,
 }
 
 impl Plan {

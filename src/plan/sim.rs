@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::histories::toy_files;
 use super::histories::toy_net::Net;
 use super::histories::toy_order::{Ordered, note_renewals};
+use super::histories::ward::Ward;
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
     Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkPlace,
@@ -83,6 +84,7 @@ pub(super) struct World {
     pub(super) limits: Limits,
     pub(super) net: Net,
     pub(super) order: Ordered,
+    pub(super) ward: Ward,
     /// How many processes were begun.
     processes: u64,
     /// How often each container took effect as started.
@@ -118,6 +120,7 @@ impl World {
             limits: Limits { pulls: 2, containers: 5 },
             net: Net::default(),
             order: Ordered::default(),
+            ward: Ward::default(),
             processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
@@ -137,8 +140,10 @@ impl World {
         };
         let digests: BTreeSet<&Digest> = self.images.values().map(|here| &here.digest).collect();
         let used = self.others_use + digests.len() as u64 * IMAGE;
+        let (health, complaints) = self.ward.seen(&self.containers);
         Observed {
-            health: self.order.health(&self.containers),
+            health,
+            complaints,
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),
             machine: String::new(),
@@ -219,6 +224,7 @@ impl World {
         let observed = self.observed();
         self.memory.notice_ends(observed.containers.values(), self.now);
         self.memory.notice_images(&observed, self.now);
+        self.memory.notice_health(&observed, self.now);
         for (image, here) in &self.images {
             self.stood.insert((image.clone(), here.platform.clone()), here.digest.clone());
         }
@@ -244,7 +250,8 @@ impl World {
         let moves = super::histories::note_moves(self, &observed, &plan);
         self.net.moved.extend(moves);
         note_renewals(self, &plan);
-        self.memory.notice_moves(&plan);
+        super::histories::ward::note(self, &observed, &plan);
+        self.memory.notice_moves(&plan, self.now);
         for step in &plan.steps {
             self.under_way.insert(step.action.key(), step.action.clone());
             self.begun.insert(step.action.key(), self.now);
@@ -264,7 +271,7 @@ impl World {
             Outcome::Succeeds | Outcome::FailsAfterEffect => self.effect(&action),
         };
         if let (Ok(()), Outcome::Succeeds, Action::Start { spec, .. }) = (&possible, outcome, &action) {
-            let moved = self.net.moved.remove(&spec.id);
+            let moved = self.net.moved.remove(&spec.id) | self.ward.curing.remove(&spec.id);
             let again = matches!(before, Some(ContainerState::Exited { .. })) && !moved;
             *self.counted.entry(spec.id.clone()).or_default() += u32::from(again);
         }
@@ -338,7 +345,10 @@ impl World {
                     container.spec = recorded(spec);
                 }
             }
-            Action::Stop { id, .. } => self.end(id, ExitStatus::Signal(15)),
+            Action::Stop { id, .. } => {
+                self.ward.stopped(id, self.now);
+                self.end(id, ExitStatus::Signal(15));
+            }
             Action::Remove { id } => {
                 let alive = self.containers.get(id).is_some_and(|c| c.state.alive());
                 assert!(!alive, "{id} was removed while it ran");
@@ -361,6 +371,7 @@ impl World {
         let other = self.containers.values().find(|c| c.spec.slot == slot && c.state.alive());
         assert!(other.is_none(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
+        self.ward.started(id);
         let since = self.now;
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;
@@ -441,6 +452,7 @@ impl World {
         self.counted.clear();
         self.net.moved.clear();
         self.order.owes.clear();
+        self.ward.daemon_forgets();
         self.update_after.clear();
         self.answered.clear();
         self.heard.clear();

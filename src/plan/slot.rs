@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use super::health::{self, Verdict};
 use super::networks::{Standing, standing};
-use super::{Blocked, Planner, WaitingOn, files, images, joins, live, may_run, mounts, order};
+use super::{Blocked, Planner, Unwell, WaitingOn, files, images, joins, live, may_run, mounts, order};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -127,7 +128,9 @@ fn current<'a>(
 fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
         let present = service.filter(|service| service.hash == container.spec.service.hash);
-        supervise(planner, slot, container, present.unwrap_or(&container.spec.service).restart);
+        let service = present.unwrap_or(&container.spec.service);
+        health::keep(planner, container, service);
+        look_after(planner, slot, container, service);
     }
 }
 
@@ -210,6 +213,7 @@ const fn kill(id: ContainerId) -> Action {
 
 /// The current container: given what changed, started when it was never started, then supervised by the file's present policy.
 fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    health::keep(planner, container, service);
     // What is left of an orphan is ended first.
     let orphaned = matches!(container.state, ContainerState::Orphaned { .. });
     let given = if orphaned { ControlFlow::Continue(None) } else { live::update(planner, slot, container, service) };
@@ -220,9 +224,9 @@ fn supervise_current(planner: &mut Planner<'_>, slot: &Slot, container: &Observe
         }
         ContainerState::Running { .. } | ContainerState::Exited { .. } => match moving(planner, container, service) {
             Some(reason) => relocate(planner, slot, container, reason),
-            None => supervise(planner, slot, container, service.restart),
+            None => look_after(planner, slot, container, service),
         },
-        ContainerState::Orphaned { .. } => supervise(planner, slot, container, service.restart),
+        ContainerState::Orphaned { .. } => look_after(planner, slot, container, service),
     }
     if let Some(blocked) = failed {
         planner.wait(slot, blocked.0, blocked.1);
@@ -263,6 +267,41 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
     let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
     if acts || planner.facts.memory.moving.contains_key(&id) {
         planner.plan.moving.insert(id, reason);
+    }
+}
+
+/// Looks after a container that was started: by its health, and else by its policy.
+fn look_after(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, service: &Service) {
+    let id = &container.spec.id;
+    let unwell = |said, then| WaitingOn::Unhealthy { said, then };
+    let (on, until) = match health::verdict(planner, container, service) {
+        Verdict::Nothing => return supervise(planner, slot, container, service.restart),
+        Verdict::Restart(reason) => {
+            relocate(planner, slot, container, reason);
+            if planner.plan.moving.contains_key(id) {
+                planner.plan.curing.insert(id.clone());
+            }
+            return;
+        }
+        Verdict::Stop(said) => return give_up(planner, slot, container, said),
+        Verdict::Stays(said) => return planner.wait(slot, unwell(said, Unwell::Stopped), None),
+        Verdict::Starting => (WaitingOn::FirstCheck, None),
+        Verdict::Pause { said, restarts, until } => (unwell(said, Unwell::Restarts { so_far: restarts }), Some(until)),
+        Verdict::Told(said) => (unwell(said, Unwell::RunsOn), None),
+    };
+    supervise(planner, slot, container, service.restart);
+    planner.wait(slot, on, until);
+}
+
+/// Stops a container because it is unhealthy, for good.
+fn give_up(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, said: String) {
+    let id = container.spec.id.clone();
+    let StopPolicy { signal, grace_ms } = stop_policy(planner, slot, container);
+    let reason = format!("unhealthy: {said}; on_unhealthy: stop");
+    planner.step(slot, Action::Stop { id: id.clone(), signal, grace_ms }, reason);
+    let acts = planner.plan.steps.iter().any(|step| step.action.key() == Key::Container(id.clone()));
+    if acts {
+        planner.plan.given_up.insert(id, said);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::{
     Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
     Settings, Slot, Timestamp,
 };
-use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
+use crate::plan::{Failure, ImageFacts, Unwell, Wait, WaitingOn, in_use};
 
 /// What the status shows beside the reconciler's own knowledge.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ impl Reconciler {
             // Somebody has to mount it.
             | WaitingOn::Mount { .. }
             | WaitingOn::Content { .. }
+            | WaitingOn::Unhealthy { then: Unwell::Stopped | Unwell::RunsOn, .. }
             | WaitingOn::Refresh { .. }
             | WaitingOn::Recreation { .. } => false,
             WaitingOn::Dependency { why, .. } => order::goes_on(*why),
@@ -53,6 +54,8 @@ impl Reconciler {
             | WaitingOn::Dependents { .. }
             | WaitingOn::Retry { .. }
             | WaitingOn::Backoff { .. }
+            | WaitingOn::FirstCheck
+            | WaitingOn::Unhealthy { then: Unwell::Restarts { .. }, .. }
             | WaitingOn::Network { .. }
             | WaitingOn::Turn => true,
         };
@@ -152,6 +155,8 @@ impl Reconciler {
                 point.display(),
                 path.display()
             ),
+            WaitingOn::FirstCheck => "its health check has not gone well yet".to_owned(),
+            WaitingOn::Unhealthy { said, then } => super::health::unwell(said, *then),
             WaitingOn::Content { kind, name } => {
                 let kind = kind.word();
                 format!(
@@ -258,7 +263,10 @@ impl Reconciler {
             WaitingOn::Network { id, .. } if self.memory.failures.contains_key(&Key::Network(id.clone())) => {
                 Phase::Failing
             }
-            WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
+            WaitingOn::Retry { .. }
+            | WaitingOn::Backoff { .. }
+            | WaitingOn::NeverPulled(_)
+            | WaitingOn::Unhealthy { .. } => Phase::Failing,
             WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
             WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } => Phase::Applied,
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
@@ -269,6 +277,7 @@ impl Reconciler {
             | WaitingOn::Dependents { .. }
             | WaitingOn::Network { .. }
             | WaitingOn::NetworkOf { here: true, .. }
+            | WaitingOn::FirstCheck
             | WaitingOn::Turn => Phase::Applying,
         };
         let waiting = waits.iter().map(phase_of_wait).max().unwrap_or(Phase::Applied);
@@ -315,7 +324,8 @@ impl Reconciler {
             hash: spec.service.hash.to_string(),
             settings: Settings::of(&spec.service),
             state: state_view(container),
-            restarts: self.memory.restarts.get(&spec.id).map_or(0, |r| r.total),
+            health: self.observed.health.get(&spec.id).copied(),
+            restarts: self.restarts_of(&spec.id),
             reason,
             next_attempt: wait.and_then(|w| w.until),
             links: self.links_of(container),

@@ -10,6 +10,7 @@
 
 mod chronicle;
 mod describe;
+mod health;
 mod host;
 mod images;
 mod ledger;

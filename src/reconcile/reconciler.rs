@@ -225,8 +225,10 @@ impl Reconciler {
         let mut noted = Noted::default();
         self.tell_ends(&observed, now, &mut noted);
         self.tell_images(&observed, now, &mut noted);
+        self.tell_health(&observed, now, &mut noted);
         self.memory.notice_ends(observed.containers.values(), now);
         self.memory.notice_images(&observed, now);
+        self.memory.notice_health(&observed, now);
         self.memory.notice_disk(observed.disk.as_ref(), self.collect);
         self.host_seen = true;
         let machine_changed = self.observed.lacks != observed.lacks;
@@ -247,7 +249,7 @@ impl Reconciler {
             collect: self.collect,
             now,
         });
-        self.memory.notice_moves(&plan);
+        self.memory.notice_moves(&plan, now);
         let steps = std::mem::take(&mut plan.steps);
         for step in &steps {
             self.begin(step, now);
@@ -441,6 +443,8 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Network { .. } => "network",
         WaitingOn::NoNetwork(_) => "no network",
         WaitingOn::NetworkOf { .. } => "network of another",
+        WaitingOn::FirstCheck => "first check",
+        WaitingOn::Unhealthy { .. } => "health",
         WaitingOn::Mount { .. } => "mount",
         WaitingOn::Content { .. } => "content",
         WaitingOn::Dependency { .. } => "dependency",

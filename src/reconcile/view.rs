@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
-    Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
-    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot, Timestamp,
-    VolumeName,
+    Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, Health, ImageReference, Location,
+    Loosening, Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot,
+    Timestamp, VolumeName,
 };
 
 /// The whole status at one moment.
@@ -252,6 +252,8 @@ pub struct ContainerView {
     pub settings: Settings,
     /// What it does.
     pub state: ContainerStateView,
+    /// How it is, where it runs and has a health check.
+    pub health: Option<Health>,
     /// How often it was started again since it was made.
     pub restarts: u32,
     /// Why the last thing was done to it, or nothing is done.
@@ -380,7 +382,7 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
+    /// `container.updated`, `container.connected`, `container.healthy`, `container.unhealthy`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,

@@ -16,6 +16,7 @@
 //! | `job` | what is executed, by the container's record and its runtime's configuration |
 //! | `inside` | the steps of the two who enter |
 //! | `files` | configs and secrets, swapped in a container that runs (`longshore runtime files`) |
+//! | `probe/` | a connection for a health check, made in the container's network (`longshore runtime probe`): nothing of the container is executed |
 //! | `copy/` | files in and out: nothing of the container is executed for it |
 
 mod cgroups;
@@ -24,6 +25,7 @@ mod exec;
 mod files;
 mod inside;
 mod job;
+mod probe;
 mod target;
 
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ pub fn main(args: &[String]) -> ExitCode {
         Some("exec") => exec::main(),
         Some("files") => files::main(),
         Some("copy") => copy::main(),
+        Some("probe") => probe::main(),
         _ => ExitCode::FAILURE,
     }
 }

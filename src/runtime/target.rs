@@ -77,6 +77,12 @@ impl Target {
         Ok(setns(&self.init, CloneFlags::CLONE_NEWNS)?)
     }
 
+    /// Moves the calling process into its network alone, where it has its own.
+    pub(super) fn join_network(&self) -> io::Result<()> {
+        let own = self.namespaces.contains(CloneFlags::CLONE_NEWNET);
+        if own { Ok(setns(&self.init, CloneFlags::CLONE_NEWNET)?) } else { Ok(()) }
+    }
+
     /// Makes the calling process one of its users, where it has its own.
     pub(super) fn join_users(&self) -> io::Result<()> {
         if self.own_users() { Ok(setns(&self.init, CloneFlags::CLONE_NEWUSER)?) } else { Ok(()) }

@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(role("volumes"), [KeyRole::Acts]);
         assert_eq!(role("secrets"), [KeyRole::Acts]);
         assert!(matches!(role("build")[..], [KeyRole::Holds(_)]));
-        assert!(matches!(role("healthcheck")[..], [KeyRole::Warns(_)]));
+        assert!(matches!(role("logging")[..], [KeyRole::Warns(_)]));
         assert_eq!(role("deploy.resources.limits.memory"), [KeyRole::Acts]);
         assert!(matches!(role("x-longshore.suspend")[..], [KeyRole::Holds(_)]));
         assert_eq!(keys.iter().filter(|k| k.key.starts_with("x-longshore.")).count(), LONGSHORE.rules.len());

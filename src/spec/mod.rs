@@ -30,6 +30,7 @@ mod effects;
 mod environment;
 mod files;
 mod hash;
+mod health;
 mod interpolate;
 mod isolation;
 mod keys;

@@ -8,6 +8,7 @@ use super::data;
 use super::dotenv::{self, Format};
 use super::effects;
 use super::files;
+use super::health;
 use super::interpolate::{Lone, interpolate};
 use super::keys::{FILE, LONGSHORE, Shape};
 use super::network::{self, Definitions};
@@ -16,8 +17,8 @@ use super::report::Report;
 use super::source_text::{MAX_BYTES, Source, Span};
 use super::{Document, FileError, Files, Input, order, service, substitute, tree};
 use crate::model::{
-    Fingerprint, FingerprintKey, Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service,
-    ServiceName, Volume, VolumeName,
+    Fingerprint, FingerprintKey, Hold, Location, Network, NetworkName, OnUnhealthy, Problem, Project, ProjectName,
+    Service, ServiceName, Volume, VolumeName,
 };
 
 type Services = BTreeMap<ServiceName, Service>;
@@ -39,6 +40,8 @@ pub(super) struct Reader<'r, 'a> {
     pub(super) default_registry: &'a str,
     files: &'a dyn Files,
     key: FingerprintKey,
+    /// What is done with who is unhealthy where its service does not say it.
+    pub(super) on_unhealthy: Option<OnUnhealthy>,
     variables: Variables,
     references: BTreeSet<PathBuf>,
     /// The names of all services, also of those that are not part of the project.
@@ -78,6 +81,7 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
         default_registry: input.default_registry,
         files: input.files,
         key: input.key,
+        on_unhealthy: None,
         variables: Variables::default(),
         references: BTreeSet::new(),
         service_names: BTreeSet::new(),
@@ -210,6 +214,7 @@ impl Reader<'_, '_> {
         let definitions = Definitions::read(root, &name, self);
         let defined = data::Definitions::read(root, &name, self);
         let mut files = files::Definitions::read(root, self);
+        self.on_unhealthy = health::everywhere(root, self);
         let (services, networks, volumes) = self.services(root, &name, &definitions, &defined, &mut files);
         Some(Project { name, file: input.path.to_owned(), services, networks, volumes })
     }

@@ -7,7 +7,7 @@ use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
-use super::{data, effects, environment, files, hash, isolation, names, policy, process, resources};
+use super::{data, effects, environment, files, hash, health, isolation, names, policy, process, resources};
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
@@ -37,6 +37,8 @@ pub(super) fn read(
     let mut scope = Scope::new(body, key, name.at, reader);
     let (network, places) = network::read(replicas, networks, &mut scope);
     let (names, resources) = (names::read(&mut scope), resources::read(&mut scope));
+    let everywhere = scope.reader.on_unhealthy;
+    let health = health::read(everywhere, &mut scope);
     let mut isolation = isolation::read(&network, &mut scope);
     let data = parsed.as_ref().map(|name| data::read(name, &isolation.tmpfs, volumes, &mut scope)).unwrap_or_default();
     isolation.tmpfs.extend(data.tmpfs);
@@ -60,6 +62,7 @@ pub(super) fn read(
         restart: policy::restart(body, key, reader),
         pace: policy::pace(body, key, reader),
         stop: policy::stop(body, key, reader),
+        health,
         network,
         read_only: flag(body, "read_only"),
         mounts: data.mounts,

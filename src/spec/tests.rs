@@ -3,6 +3,7 @@
 mod bad_text;
 mod corpus;
 mod files;
+mod health;
 mod isolation;
 mod messages;
 mod mutations;

@@ -11,17 +11,17 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
 use longshore::api::wire::{
-    ContainerUsage, CpuUsage, ExecAsk, FileChange, FileChangeKind, LoggedIn, LoggedOut, PidUsage, Process, SecretEntry,
-    SecretList, SecretName,
+    CheckRun, ContainerUsage, CpuUsage, ExecAsk, FileChange, FileChangeKind, LoggedIn, LoggedOut, PidUsage, Process,
+    SecretEntry, SecretList, SecretName,
 };
 use longshore::api::{
-    ByteStream, Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, FileAnswer, FileDoor,
-    FileRefusal, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind, Numbers,
-    ReadFiles, Refusal, RefusalKind, RegistryDoor, Release, Secret, SecretDoor, Stream, WriteFiles, WrittenFiles,
-    router, serve_unix,
+    ByteStream, Checks, Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, FileAnswer,
+    FileDoor, FileRefusal, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
+    Numbers, ReadFiles, Refusal, RefusalKind, RegistryDoor, Release, Secret, SecretDoor, Stream, WriteFiles,
+    WrittenFiles, router, serve_unix,
 };
 use longshore::model::{
-    ContainerId, ContainerName, Digest, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
+    ContainerId, ContainerName, Digest, Health, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
 };
 use longshore::reconcile::view::{ContainerStateView, ContainerView, Event, Phase, ProjectView, ServiceView, View};
 use serde_json::Value;
@@ -63,6 +63,7 @@ pub(crate) fn container(service: &str, number: u32) -> ContainerView {
         hash: "0".repeat(64),
         settings: Default::default(),
         state: ContainerStateView::Running { pid: 10, shim: 9, since: Timestamp(1_800_000_000_000) },
+        health: (service == "db").then_some(Health::Starting),
         restarts: 3,
         reason: "wanted".into(),
         next_attempt: None,
@@ -263,6 +264,13 @@ impl RegistryDoor for Toy {
 /// Every container has used a second of CPU time more at each look, which comes after two seconds.
 struct Counted;
 
+impl Checks for Toy {
+    fn made(&self, _id: &ContainerId) -> Option<(u32, Vec<CheckRun>)> {
+        let (begun, ended) = (Timestamp(1_800_000_000_000).into(), Timestamp(1_800_000_000_250).into());
+        Some((2, vec![CheckRun { begun, ended, exit_code: 1, output: "refused".into() }]))
+    }
+}
+
 static LOOKS: AtomicU64 = AtomicU64::new(0);
 
 impl Numbers for Counted {
@@ -336,6 +344,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         view,
         events: Events::new(),
         logs,
+        checks: Arc::new(Toy),
         numbers: Arc::new(Counted),
         execs: Arc::new(Toy),
         files: Arc::new(Toy),

@@ -146,6 +146,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         read_only: false,
         mounts: Vec::new(),
         pace: Default::default(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
         files: Vec::new(),

@@ -150,6 +150,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         read_only: false,
         mounts: Vec::new(),
         pace: Default::default(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
         files: Vec::new(),

@@ -10,6 +10,7 @@ IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
 ORDER = "src/plan/order.rs"
+HEALTH = "src/plan/health.rs"
 BUGS = [
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
@@ -23,7 +24,7 @@ BUGS = [
     ("removes what is held", SLOT, "Wanted::AsItIs => keep(planner, slot, containers, WaitingOn::Held),", "Wanted::AsItIs => { keep(planner, slot, &[], WaitingOn::Held); clear(planner, slot, containers, \"held\") }"),
     ("removes an orphan alive", SLOT, "ContainerState::Orphaned { .. } => kill(id),", "ContainerState::Orphaned { .. } => Action::Remove { id },"),
     ("one replica too many", SLOT, "Standing::InForce if slot.number > service.replicas =>", "Standing::InForce if slot.number > service.replicas + 1 =>"),
-    ("follows the policy of yesterday", SLOT, "            None => supervise(planner, slot, container, service.restart),", "            None => supervise(planner, slot, container, container.spec.service.restart),"),
+    ("follows the policy of yesterday", SLOT, "        Verdict::Nothing => return supervise(planner, slot, container, service.restart),", "        Verdict::Nothing => return supervise(planner, slot, container, container.spec.service.restart),"),
     ("restarts what succeeded", SLOT, "RestartPolicy::OnFailure { .. } if status.success() =>", "RestartPolicy::OnFailure { .. } if status.code() == 77 =>"),
     ("one attempt too many", SLOT, "if restarts >= max =>", "if restarts > max =>"),
     ("does not double the back-off", SLOT, "pace.delay_ms(pace.streak(restarts.streak, ran_ms))", "pace.delay_ms(pace.streak(restarts.streak, ran_ms).min(0))"),
@@ -108,6 +109,18 @@ BUGS = [
     ("network: a move is forgotten", MEM, "self.moving.clone_from(&plan.moving);", "self.moving.clear();\n        let _forgotten = plan;"),
     ("network: a connect makes a failed start forget its back-off", MEM, "Action::Connect { spec } => drop(self.connects.insert(spec.id.clone(), failure)),", "Action::Connect { .. } => drop(self.failures.insert(key, failure)),"),
     ("network: a move waits as after a crash", SLOT, "            Some(reason) => relocate(planner, slot, container, reason),\n", "            Some(reason) if matches!(container.state, ContainerState::Running { .. }) => relocate(planner, slot, container, reason),\n            Some(_) => supervise(planner, slot, container, service.restart),\n"),
+    ("health: restarts without a pause", HEALTH, "if until > planner.facts.now {", "if until > planner.facts.now && cures.streak > 1_000 {"),
+    ("health: the pause does not double", HEALTH, "FIRST_PAUSE_MS.saturating_mul(factor)", "FIRST_PAUSE_MS.saturating_mul(factor.min(1))"),
+    ("health: does not count restarts", MEM, "self.cures.entry(id.clone()).or_default().note(now);", "let _uncounted = (id, now);"),
+    ("health: never gets over it", MEM, "cures.healthy(now);", "cures.healthy(Timestamp::default());"),
+    ("health: gets over it at once", HEALTH, "if now.since(self.at) >= OVER_IT_MS {", "if now >= self.at {"),
+    ("health: restarts who is only to be told", HEALTH, "OnUnhealthy::Nothing => Verdict::Told(said),", "OnUnhealthy::Nothing => Verdict::Restart(said),"),
+    ("health: restarts who starts", HEALTH, "Some(Health::Starting) => return Verdict::Starting,", "Some(Health::Starting) => {}"),
+    ("health: an update makes a stop forgotten", SLOT, "    health::keep(planner, container, service);\n    // What", "    // What"),
+    ("health: a stop is forgotten", MEM, "self.given_up.clone_from(&plan.given_up);", "self.given_up.clear();"),
+    ("health: stays stopped whatever the file says", HEALTH, "given_up.filter(|_| reaction == OnUnhealthy::Stop)", "given_up.filter(|_| reaction != OnUnhealthy::Nothing)"),
+    ("health: who starts is not spoken of", HEALTH, "Some(Health::Starting) => return Verdict::Starting,", "Some(Health::Starting) => return Verdict::Nothing,"),
+    ("health: a change of it is not given", SETTINGS, "            && one.health == other.health\n", ""),
     ("files: takes a content for another one", FILES, "            fingerprint: found.fingerprint.clone(),\n            content", "            content"),
     ("files: starts without a content", FILES, "            content: found.content.clone(),\n            ..file", "            ..file"),
     ("files: does not start again", FILES, "changed.map(|file| format!", "changed.filter(|_| false).map(|file| format!"),

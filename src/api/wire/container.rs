@@ -32,6 +32,9 @@ pub struct Container {
     pub settings: BTreeMap<String, String>,
     /// What it does.
     pub state: ContainerState,
+    /// How it is, where it runs and has a health check.
+    #[serde(default)]
+    pub health: Option<ContainerHealth>,
     /// How often it was started again since it was made.
     pub restarts: u32,
     /// Why the last thing was done to it, or nothing is done.
@@ -47,6 +50,32 @@ pub struct Container {
     /// The container whose network it shares.
     #[serde(default)]
     pub shares_network_of: Option<String>,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContainerHealth {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// Checks that failed in a row; told of one container alone.
+    #[serde(default)]
+    pub failing: u32,
+    /// The last checks, the oldest first; told of one container alone.
+    #[serde(default)]
+    pub checks: Vec<CheckRun>,
+}
+
+/// One health check that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckRun {
+    /// When it began.
+    pub begun: Time,
+    /// When it ended.
+    pub ended: Time,
+    /// 0: it went well; -1: it took too long, and was ended.
+    pub exit_code: i32,
+    /// The beginning of what it said.
+    pub output: String,
 }
 
 /// What a container does.
@@ -129,6 +158,11 @@ impl From<&ContainerView> for Container {
             hash: view.hash.clone(),
             settings: view.settings.by_key().clone(),
             state: (&view.state).into(),
+            health: view.health.map(|health| ContainerHealth {
+                status: health.word().to_owned(),
+                failing: 0,
+                checks: Vec::new(),
+            }),
             restarts: view.restarts,
             reason: view.reason.clone(),
             next_attempt: view.next_attempt.map(Time::from),

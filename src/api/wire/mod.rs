@@ -25,7 +25,7 @@ mod time;
 mod volume;
 mod why;
 
-pub use container::{Container, ContainerState};
+pub use container::{CheckRun, Container, ContainerHealth, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};
 pub use event::Event;

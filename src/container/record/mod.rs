@@ -2,6 +2,7 @@
 
 mod depends;
 mod files;
+mod health;
 mod isolation;
 mod membership;
 pub mod mounts;
@@ -11,6 +12,8 @@ mod resources;
 
 use depends::DependencyRecord;
 use files::FileRecord;
+pub use health::HealthCheckRecord;
+use health::HealthRecord;
 use pace::PaceRecord;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,8 +21,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, ImageReference, Names, Platform, Process, ProjectName,
-    PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash, StopPolicy,
+    ContainerId, ContainerName, ContainerSpec, Digest, EnvVar, HealthCheck, HealthPolicy, ImageReference, Names,
+    Platform, Process, ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Signal, Slot, SpecHash,
+    StopPolicy,
 };
 
 use isolation::{IsolationRecord, NamesRecord, is_default};
@@ -46,6 +50,16 @@ pub struct ImageDefaults {
     /// `Volumes`.
     #[serde(skip_serializing_if = "is_default")]
     pub volumes: Vec<String>,
+    /// `Healthcheck`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub health: HealthCheckRecord,
+}
+
+impl ImageDefaults {
+    /// What is needed of a container beside its start.
+    pub(super) fn known(&self) -> (Option<Signal>, HealthCheck) {
+        (self.stop_signal.as_deref().and_then(Signal::parse), HealthCheck::from(&self.health))
+    }
 }
 
 /// The file. The first field of every version is `version`.
@@ -143,6 +157,8 @@ struct ServiceRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
+    health: HealthRecord,
+    #[serde(default, skip_serializing_if = "is_default")]
     names: NamesRecord,
     #[serde(default, skip_serializing_if = "is_default")]
     isolation: IsolationRecord,
@@ -239,6 +255,7 @@ impl From<&Service> for ServiceRecord {
             required_mounts: service.required_mounts.clone(),
             depends: service.depends.iter().map(DependencyRecord::from).collect(),
             files: service.files.iter().map(FileRecord::from).collect(),
+            health: HealthRecord::from(&service.health),
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
             resources: ResourcesRecord::from(&service.resources),
@@ -315,6 +332,7 @@ impl ServiceRecord {
             required_mounts: self.required_mounts.clone(),
             depends: self.depends.iter().map(DependencyRecord::to_model).collect::<Result<_, _>>()?,
             files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
+            health: HealthPolicy::from(&self.health),
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
@@ -398,6 +416,7 @@ pub(super) mod tests {
                 required_mounts: vec!["/srv".into()],
                 depends: depends::tests::sample(),
                 files: files::tests::sample(),
+                health: health::tests::sample(),
                 names: Names {
                     domain: Some("lan".into()),
                     hosts: vec![("db".into(), "10.0.0.7".into())],

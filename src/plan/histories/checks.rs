@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, mounted, net_checks, order, toy_files, wanted};
+use super::{held, live, mounted, net_checks, order, toy_files, wanted, ward};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
@@ -32,6 +32,7 @@ pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Pla
     check_crowded(world, observed, plan);
     check_nothing_is_forgotten(world, observed, plan);
     net_checks::nothing_is_forgotten(world, observed, plan);
+    ward::nothing_is_forgotten(world, observed, plan);
     assert!(plan.wake_at.is_none_or(|at| at > world.now), "the planner wants to be woken in the past");
 }
 
@@ -247,6 +248,10 @@ fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &Obse
         if current && (net_checks::must_move(world, observed, container) || toy_files::changed(world, container)) {
             return;
         }
+        if ward::is_cured(world, container) {
+            return;
+        }
+        assert!(!ward::is_given_up(world, container), "{slot} is started though it was stopped for its health");
         check_restart(world, &container.spec.id, policy, status, at.since(started));
     } else {
         assert!(!held(world, &slot.project, service), "a held service is started for the first time");
@@ -289,6 +294,9 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
     }
     assert!(container.state.alive(), "{slot} is stopped although it does not run");
     let Some(service) = wanted(world, slot) else { return };
+    if ward::may_stop(world, observed, container) {
+        return;
+    }
     assert!(!held(world, &slot.project, service), "a held service's container is stopped");
     if right(world, service, container) {
         return net_checks::stop(world, observed, container);

@@ -23,6 +23,7 @@ fn file(project: &str, version: u32) -> Read {
         read_only: false,
         mounts: Vec::new(),
         pace: Default::default(),
+        health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
         files: Vec::new(),

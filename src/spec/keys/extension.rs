@@ -32,6 +32,31 @@ static RESTART_PACE: Table = Table {
     ],
 };
 
+/// A connection instead of a command.
+static PROBE: Table = Table {
+    name: "probe",
+    rules: &[
+        part("http", Shape::Object(&HTTP_PROBE)),
+        part("tcp", Shape::Object(&TCP_PROBE)),
+        part("grpc", Shape::Object(&GRPC_PROBE)),
+    ],
+};
+
+static HTTP_PROBE: Table = Table {
+    name: "http_probe",
+    rules: &[
+        part("port", Shape::Whole),
+        part("path", Shape::Text),
+        part("scheme", Shape::Word(&["http", "https"])),
+        part("status", Shape::Text),
+    ],
+};
+
+static TCP_PROBE: Table = Table { name: "tcp_probe", rules: &[part("port", Shape::Whole)] };
+
+static GRPC_PROBE: Table =
+    Table { name: "grpc_probe", rules: &[part("port", Shape::Whole), part("service", Shape::Text)] };
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
@@ -57,13 +82,23 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "What a changed config or secret does: `recreate` (as without it), `restart`, `update` or `{signal: HUP}`.",
         ),
-        later("on_unhealthy", "its health is not checked", "What is done when it is unhealthy."),
-        later("probe", "its health is not checked", "A health check without a program in the image."),
         rule(
             "restart",
             Shape::Object(&RESTART_PACE),
             Acts,
             "How restarts are spaced: `{delay: 100ms, factor: 2, max_delay: 60s, reset_after: 10s}` as without it; before `deploy.restart_policy`.",
+        ),
+        rule(
+            "on_unhealthy",
+            Shape::Word(&["restart", "stop", "none"]),
+            Acts,
+            "What is done when it is unhealthy: `restart` (as without it where `restart` is always or unless-stopped), `stop` or `none`.",
+        ),
+        rule(
+            "probe",
+            Shape::Object(&PROBE),
+            Acts,
+            "A health check without a program in the image: `http: {port, path, scheme, status}`, `tcp: {port}` or `grpc: {port, service}`.",
         ),
         later("update", "new images are found by `pull_policy` only", "Which new images are taken, and when."),
     ],

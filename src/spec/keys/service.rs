@@ -140,12 +140,7 @@ pub(in crate::spec) static SERVICE: Table = Table {
         rule("oom_kill_disable", Shape::Flag, Acts, "Protect it from the OOM killer."),
         rule("oom_score_adj", Shape::Whole, Acts, "OOM preference, -1000 to 1000."),
         // Lifecycle.
-        rule(
-            "healthcheck",
-            Shape::Object(&HEALTHCHECK),
-            Warns("its health is not checked"),
-            "How its health is checked.",
-        ),
+        rule("healthcheck", Shape::Object(&HEALTHCHECK), Acts, "How its health is checked; over what its image says."),
         rule("logging", Shape::Object(&LOGGING), Warns("output goes to Longshore's own log files"), "The log driver."),
         rule("post_start", HOOKS, Warns("the hook is not run"), "Commands after the start."),
         rule("pre_stop", HOOKS, Warns("the hook is not run"), "Commands before the stop."),

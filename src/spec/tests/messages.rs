@@ -104,8 +104,8 @@ services:
     image: nginx
     ports: ['8080:80']
     use_api_socket: true
-    healthcheck:
-      test: curl localhost
+    logging:
+      driver: syslog
 models:
   data: {model: x}
 ";
@@ -119,10 +119,10 @@ models:
         |
       8 | models:
         | ^^^^^^
-    warning: shop.yaml:6:5: `services.web.healthcheck` is not supported yet: its health is not checked
+    warning: shop.yaml:6:5: `services.web.logging` is not supported yet: output goes to Longshore's own log files
         |
-      6 |     healthcheck:
-        |     ^^^^^^^^^^^
+      6 |     logging:
+        |     ^^^^^^^
     "#);
 }
 
