@@ -186,6 +186,6 @@ fn the_order_holds_over_projects_and_when_the_daemon_stops_all() {
     );
     assert_eq!(notes(&lab), Vec::<String>::new(), "what runs goes on");
     lab.put("z.yaml", &file(&[noting(&lab, "db", &[])]));
-    lab.no_problems();
+    lab.wait_for("the circle to be open", |s| (!s.to_string().contains("in a circle")).then_some(()));
     lab.finish();
 }
