@@ -116,7 +116,7 @@ fn an_image_that_does_not_come_and_a_program_that_is_not_there_are_told_with_the
     lab.put("a.yaml", &text);
     let running = |s: &Value| s["projects"][0]["services"][0]["running"] == 1;
     lab.wait_for("a to run", |s| running(s).then_some(()));
-    lab.put("a.yaml", &text.replacen(&image, &missing, 1));
+    lab.put("a.yaml", &text.replacen(image, &missing, 1));
     let failed = |name: &str, times: u64| {
         lab.until("a failure", || {
             let seen = why(&lab, name);

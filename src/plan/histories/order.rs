@@ -106,7 +106,8 @@ fn far(
     match (&container.state, dependency.condition) {
         (ContainerState::Running { .. }, Condition::Started) => !stops,
         (ContainerState::Running { .. }, Condition::Healthy) => {
-            let fine = health == Some(Health::Healthy) || optional && health != Some(Health::Starting);
+            let checked = health.is_none_or(|health| health == Health::Healthy);
+            let fine = checked || optional && health != Some(Health::Starting);
             !stops && fine
         }
         (ContainerState::Exited { status, .. }, Condition::Started) => {
