@@ -83,7 +83,7 @@ pub use copy::{CopyDone, CopyError, CopyWork};
 use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use given_mounts::{GivenMount, GivenSource, MountOrder, StartGiven};
-pub use health::{CheckRun, HealthSeen};
+pub use health::{CheckRun, HealthSeen, Look};
 pub use held_back::held_back;
 pub use kept_logs::{KeptLog, KeptLogLimits};
 pub use launch::StartNetwork;

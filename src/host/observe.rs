@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::LinuxHost;
+use crate::container::Look;
 use crate::image::{Images, LayerProgress, LayerState, Progress, PullWait, Snapshot, Stored};
 use crate::model::{ContainerId, ContainerState, ImageReference, ObservedContainer, ProcessId, Timestamp};
 use crate::network::Seen;
@@ -59,14 +60,13 @@ fn disk(path: &Path) -> Option<DiskUse> {
 impl LinuxHost {
     pub(super) fn look(&self) -> Observed {
         let disk = self.images_dir.as_deref().and_then(disk);
-        let containers = self.containers.observe();
+        let Look { containers, health, complaints } = self.containers.look();
         self.networks.alive(&running(&containers));
         let Seen { networks, lost, firewall } = self.networks.observe();
         let attached = self.containers.all_attached();
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
         let mounts = self.mounts.table();
-        let (health, complaints) = (self.containers.health(), self.containers.complaints());
         Observed {
             health,
             complaints,

@@ -35,6 +35,12 @@ pub struct HealthPolicy {
 }
 
 impl HealthPolicy {
+    /// Whether the file itself says what is tried; else only the image may.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.check.over(&HealthCheck::default()).is_some()
+    }
+
     /// What is done with a container that is unhealthy.
     #[must_use]
     pub fn reaction(&self, restart: RestartPolicy) -> OnUnhealthy {

@@ -85,8 +85,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         23 => net::redefine(world, chance),
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
-        29 => toy_order::disturb(world, chance),
-        32..36 => ward::disturb(world, chance),
+        29 | 32..36 => ward::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -262,12 +261,11 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
 /// Faults stop; time passes until each tag was asked about; everything under way ends well.
 fn settle(world: &mut World) {
     world.registry_up = true;
-    world.ward.heals();
+    ward::heals(world);
     let mut services = world.desired.projects.values().flat_map(|p| p.services.values());
     let asking = services.any(|service| matches!(service.pull, PullPolicy::Every { .. }));
     let end = if asking { world.now.plus_ms(250_000) } else { world.now };
     for _ in 0..5_000 {
-        toy_order::checks_pass(world);
         let plan = world.step();
         let keys: Vec<Key> = world.under_way.keys().cloned().collect();
         if let Some(key) = keys.first() {

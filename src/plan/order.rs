@@ -31,6 +31,8 @@ pub enum Lacking {
     StartFailed,
     /// Its health check says so.
     Health(Health),
+    /// It runs, and nothing checks its health.
+    Check,
     /// It has not ended yet.
     End,
     /// It ended otherwise than with 0, and stays so.
@@ -41,7 +43,12 @@ impl Lacking {
     /// Whether it is not to be expected soon: who does not require it goes on.
     const fn is_hopeless(self) -> bool {
         match self {
-            Self::Unknown | Self::Held | Self::StartFailed | Self::Health(Health::Unhealthy) | Self::Success(_) => true,
+            Self::Unknown
+            | Self::Held
+            | Self::StartFailed
+            | Self::Health(Health::Unhealthy)
+            | Self::Check
+            | Self::Success(_) => true,
             Self::Start | Self::Health(Health::Starting | Health::Healthy) | Self::End => false,
         }
     }
@@ -267,9 +274,13 @@ fn lacking_in(
         (Condition::Started, None) => ended.all(|(_, stays)| !stays).then_some(not_yet),
         (Condition::Healthy, None) => Some(not_yet),
         (Condition::Healthy, Some(container)) => match planner.facts.observed.health.get(&container.spec.id) {
-            // Nothing checks it: that it runs has to do.
-            Some(Health::Healthy) | None => None,
+            Some(Health::Healthy) => None,
             Some(health) => Some(Lacking::Health(*health)),
+            // Its file gives it a check, which it is to be given while it runs, or its successor has.
+            None if service.is_some_and(|service| service.health.is_given()) => {
+                Some(Lacking::Health(Health::Starting))
+            }
+            None => Some(Lacking::Check),
         },
         (Condition::Completed, Some(_)) => Some(Lacking::End),
         (Condition::Completed, None) => match ended.next() {

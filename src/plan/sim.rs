@@ -378,7 +378,6 @@ impl World {
             let process = ProcessId { pid: 1, start_ticks: self.processes };
             container.state = ContainerState::Running { init: process, shim: process, since };
             *self.starts.entry(id.clone()).or_default() += 1;
-            self.order.started(id);
         }
         Ok(())
     }

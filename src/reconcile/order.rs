@@ -15,13 +15,14 @@ pub(super) const fn goes_on(why: Lacking) -> bool {
         | Lacking::Unknown
         | Lacking::Held
         | Lacking::Health(Health::Unhealthy)
+        | Lacking::Check
         | Lacking::Success(_) => false,
     }
 }
 
 pub(super) const fn phase(why: Lacking) -> Phase {
     match why {
-        Lacking::Unknown | Lacking::Held => Phase::Held,
+        Lacking::Unknown | Lacking::Held | Lacking::Check => Phase::Held,
         Lacking::StartFailed | Lacking::Success(_) | Lacking::Health(Health::Unhealthy) => Phase::Failing,
         Lacking::Start | Lacking::Health(Health::Starting | Health::Healthy) | Lacking::End => Phase::Applying,
     }
@@ -59,6 +60,9 @@ fn words(of: &Dependency, why: Lacking) -> String {
         Lacking::Health(Health::Unhealthy) => format!("{first}, and it is unhealthy"),
         Lacking::Health(Health::Starting | Health::Healthy) => {
             format!("{first}, and its health check has not passed yet")
+        }
+        Lacking::Check => {
+            format!("{first}, and nothing checks its health; give it a `healthcheck`, or wait for `service_started`")
         }
         Lacking::End => format!("{first}, and it has not ended yet"),
         Lacking::Success(status) => format!("{first}, and it ended with {status} and stays so"),

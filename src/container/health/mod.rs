@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{Containers, Inner, Known, now};
-use crate::model::{Check, ContainerId, ContainerState, Health, ProcessId, Timestamp};
+use crate::model::{Check, ContainerId, ContainerState, Health, ObservedContainer, ProcessId, Timestamp};
 use monitor::{Monitor, Next};
 use run::Outcome;
 
@@ -54,6 +54,17 @@ pub struct CheckRun {
     pub code: i32,
     /// The beginning of what it said.
     pub output: String,
+}
+
+/// All containers at one moment.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// As they are.
+    pub containers: BTreeMap<ContainerId, ObservedContainer>,
+    /// Of those that run and have a health check.
+    pub health: BTreeMap<ContainerId, Health>,
+    /// Of those that are unhealthy, in one line.
+    pub complaints: BTreeMap<ContainerId, String>,
 }
 
 /// What was seen of one run of a container.
@@ -94,19 +105,21 @@ impl Known {
 }
 
 impl Containers {
-    /// How those are that run and have a health check.
+    /// All containers, how those are that run and have a health check, and what the last check of those that are unhealthy said: of
+    /// one and the same moment, so that who runs and is not among the second has no check.
     #[must_use]
-    pub fn health(&self) -> BTreeMap<ContainerId, Health> {
-        self.known().iter().filter_map(|(id, known)| Some((id.clone(), known.health()?.health))).collect()
-    }
-
-    /// What the last check of those that are unhealthy said.
-    #[must_use]
-    pub fn complaints(&self) -> BTreeMap<ContainerId, String> {
+    pub fn look(&self) -> Look {
         let known = self.known();
-        let each = known.iter().filter_map(|(id, known)| Some((id.clone(), known.health()?)));
-        let unhealthy = each.filter(|(_, seen)| seen.health == Health::Unhealthy);
-        unhealthy.map(|(id, seen)| (id, seen.runs.back().map(CheckRun::words).unwrap_or_default())).collect()
+        let mut look = Look::default();
+        for (id, known) in known.iter() {
+            look.containers.insert(id.clone(), known.observed.clone());
+            let Some(seen) = known.health() else { continue };
+            if seen.health == Health::Unhealthy {
+                look.complaints.insert(id.clone(), seen.runs.back().map(CheckRun::words).unwrap_or_default());
+            }
+            look.health.insert(id.clone(), seen.health);
+        }
+        look
     }
 
     /// What is known of the health of a container that runs and has a check.

@@ -106,8 +106,13 @@ fn far(
     match (&container.state, dependency.condition) {
         (ContainerState::Running { .. }, Condition::Started) => !stops,
         (ContainerState::Running { .. }, Condition::Healthy) => {
-            let checked = health.is_none_or(|health| health == Health::Healthy);
-            let fine = checked || optional && health != Some(Health::Starting);
+            let coming = !held && service.health.is_given();
+            let fine = match health {
+                Some(Health::Healthy) => true,
+                Some(Health::Starting) => false,
+                Some(Health::Unhealthy) => optional,
+                None => optional && !coming,
+            };
             !stops && fine
         }
         (ContainerState::Exited { status, .. }, Condition::Started) => {

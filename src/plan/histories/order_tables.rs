@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{service, settle};
 use crate::model::{
-    Condition, ContainerId, Dependency, ExitStatus, Health, Project, ProjectName, PullPolicy, RestartPolicy,
-    ServiceName,
+    Condition, ContainerId, Dependency, ExitStatus, Health, HealthCheck, HealthPolicy, HealthTest, Key, OnUnhealthy,
+    Project, ProjectName, PullPolicy, RestartPolicy, ServiceName,
 };
 use crate::plan::sim::{Chance, Outcome, World};
 use crate::plan::{Lacking, WaitingOn};
@@ -14,7 +14,13 @@ fn name(text: &str) -> ServiceName {
     ServiceName::parse(text).unwrap()
 }
 
-/// `app` comes after `web`.
+/// A check in the file.
+fn checked(on_unhealthy: Option<OnUnhealthy>) -> HealthPolicy {
+    let test = Some(HealthTest::Shell("true".to_owned()));
+    HealthPolicy { check: HealthCheck { test, ..HealthCheck::default() }, on_unhealthy }
+}
+
+/// `app` comes after `web`, whose health is checked.
 fn world(condition: Condition, required: bool, restart: RestartPolicy) -> World {
     let mut world = World::new();
     let project = ProjectName::parse("alpha").unwrap();
@@ -24,6 +30,7 @@ fn world(condition: Condition, required: bool, restart: RestartPolicy) -> World 
         (one.pull, one.replicas, one.restart) = (PullPolicy::Missing, 1, restart);
         one.holds.clear();
         one.wishes.clear();
+        one.health = if text == "web" { checked(None) } else { HealthPolicy::default() };
         services.insert(one.name.clone(), one);
     }
     let dependency = Dependency { project: project.clone(), service: name("web"), condition, restart: false, required };
@@ -37,7 +44,7 @@ fn id(world: &World, of: &str) -> Option<ContainerId> {
     world.containers.values().find(|c| c.spec.slot.service.as_str() == of).map(|c| c.spec.id.clone())
 }
 
-/// Goes on until nothing is under way, without the checks of health.
+/// Goes on until nothing is under way.
 fn go(world: &mut World) -> Option<Lacking> {
     loop {
         let plan = world.step();
@@ -75,13 +82,8 @@ fn a_start_waits_for_its_condition() {
         (Completed, false, None, Some(ExitStatus::Code(3)), None),
     ] {
         let mut world = world(condition, required, no);
-        while !runs(&world, "web") {
-            world.step();
-            let key = world.under_way.keys().next().unwrap().clone();
-            world.finish(&key, Outcome::Succeeds);
-        }
-        let web = id(&world, "web").unwrap();
-        health.into_iter().for_each(|health| world.order.set(&web, health));
+        let web = web_runs(&mut world);
+        health.into_iter().for_each(|health| world.ward.set(&web, health));
         ended.into_iter().for_each(|status| world.end(&web, status));
         let seen = go(&mut world);
         let facts = format!("{condition:?} required {required}, {health:?}, ended {ended:?}");
@@ -90,24 +92,82 @@ fn a_start_waits_for_its_condition() {
     }
 }
 
+/// Until `web` runs.
+fn web_runs(world: &mut World) -> ContainerId {
+    while !runs(world, "web") {
+        world.step();
+        let key = world.under_way.keys().next().unwrap().clone();
+        world.finish(&key, Outcome::Succeeds);
+    }
+    id(world, "web").unwrap()
+}
+
+fn checks_web(world: &mut World, health: HealthPolicy) {
+    let mut projects = world.desired.projects.values_mut();
+    projects.next().unwrap().services.get_mut(&name("web")).unwrap().health = health;
+}
+
+#[test]
+fn who_is_checked_by_nothing_is_never_healthy_and_who_was_not_looked_at_yet_starts() {
+    for (required, expected) in [(true, Some(Lacking::Check)), (false, None)] {
+        let mut world = world(Condition::Healthy, required, RestartPolicy::No);
+        checks_web(&mut world, HealthPolicy::default());
+        assert_eq!((go(&mut world), runs(&world, "app")), (expected, !required), "required {required}");
+    }
+    let mut world = world(Condition::Healthy, false, RestartPolicy::No);
+    checks_web(&mut world, HealthPolicy::default());
+    let web = web_runs(&mut world);
+    // Its file gives it a check, and it was not given that yet.
+    checks_web(&mut world, checked(None));
+    let starting = Some(Lacking::Health(Health::Starting));
+    world.step();
+    world.finish(&Key::Container(web.clone()), Outcome::Fails);
+    assert_eq!((go(&mut world), runs(&world, "app")), (starting, false), "the update failed");
+    world.now = world.now.plus_ms(100_000);
+    assert_eq!((go(&mut world), runs(&world, "app")), (starting, false), "nobody looked at it yet");
+    world.ward.set(&web, Health::Healthy);
+    assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+}
+
 #[test]
 fn who_runs_is_left_alone_and_is_started_again_in_order() {
     let mut world = world(Condition::Healthy, true, RestartPolicy::Always);
+    checks_web(&mut world, checked(Some(OnUnhealthy::Nothing)));
     settle(&mut world);
+    world.ward.is_looked_at();
     let (web, app) = (id(&world, "web").unwrap(), id(&world, "app").unwrap());
-    world.order.set(&web, Health::Unhealthy);
+    world.ward.set(&web, Health::Unhealthy);
     assert_eq!((go(&mut world), runs(&world, "app")), (None, true), "what runs is not stopped");
     world.end(&app, ExitStatus::Code(1));
     // Its end is noticed, and the pause after it is over.
     go(&mut world);
     world.now = world.now.plus_ms(100_000);
     assert_eq!(go(&mut world), Some(Lacking::Health(Health::Unhealthy)), "a restart waits as a start does");
-    world.order.set(&web, Health::Healthy);
+    world.ward.set(&web, Health::Healthy);
     assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
     world.reboots();
     assert_eq!(go(&mut world), Some(Lacking::Health(Health::Starting)), "and so does a boot");
-    world.order.set(&web, Health::Healthy);
+    world.ward.set(&web, Health::Healthy);
     assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+}
+
+#[test]
+fn who_is_restarted_for_its_health_is_followed_only_where_that_is_asked() {
+    for restart in [false, true] {
+        let mut world = world(Condition::Healthy, true, RestartPolicy::Always);
+        let services = world.desired.projects.values_mut().flat_map(|project| project.services.values_mut());
+        services.flat_map(|service| &mut service.depends).for_each(|dependency| dependency.restart = restart);
+        settle(&mut world);
+        world.ward.is_looked_at();
+        let (web, app) = (id(&world, "web").unwrap(), id(&world, "app").unwrap());
+        world.ward.set(&web, Health::Unhealthy);
+        go(&mut world);
+        assert_eq!((world.starts[&web], world.starts[&app]), (2, 1), "not before it is healthy again");
+        world.ward.set(&web, Health::Healthy);
+        go(&mut world);
+        assert_eq!((world.starts[&web], world.starts[&app]), (2, 1 + u32::from(restart)), "restart {restart}");
+        assert!(runs(&world, "app"));
+    }
 }
 
 #[test]

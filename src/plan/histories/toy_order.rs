@@ -1,11 +1,11 @@
-//! The toy host's services come after each other, and its containers have health checks.
+//! The toy host's services come after each other.
 
 use std::collections::BTreeMap;
 
 use super::order::{closed, file_or_record};
 use super::wanted;
 use crate::model::{
-    Action, Condition, ContainerId, ContainerState, Dependency, Health, Key, ObservedContainer, ProcessId, ProjectName,
+    Action, Condition, ContainerId, ContainerState, Dependency, Key, ProcessId, ProjectName,
     Service, ServiceName,
 };
 use crate::plan::Plan;
@@ -14,46 +14,8 @@ use crate::plan::sim::{Chance, World};
 /// What is known of the order, apart from the planner's memory.
 #[derive(Default)]
 pub(in crate::plan) struct Ordered {
-    health: BTreeMap<ContainerId, Health>,
     /// Who has to be started anew, and after the end of which runs.
     pub(in crate::plan) owes: BTreeMap<ContainerId, Vec<(ContainerId, ProcessId)>>,
-}
-
-impl Ordered {
-    pub(in crate::plan) fn health(
-        &self,
-        containers: &BTreeMap<ContainerId, ObservedContainer>,
-    ) -> BTreeMap<ContainerId, Health> {
-        let running = |id: &ContainerId| matches!(containers.get(id), Some(c) if matches!(c.state, ContainerState::Running { .. }));
-        // Jobs have no health check.
-        let checked = |id: &ContainerId| containers[id].spec.slot.service.as_str() != "job";
-        let all = self.health.iter().filter(|(id, _)| running(id) && checked(id));
-        all.map(|(id, health)| (id.clone(), *health)).collect()
-    }
-
-    pub(in crate::plan) fn started(&mut self, id: &ContainerId) {
-        self.health.insert(id.clone(), Health::Starting);
-    }
-
-    pub(super) fn set(&mut self, id: &ContainerId, health: Health) {
-        self.health.insert(id.clone(), health);
-    }
-}
-
-/// Somebody's health changes.
-pub(super) fn disturb(world: &mut World, chance: &mut Chance) {
-    let ids: Vec<ContainerId> = world.containers.keys().cloned().collect();
-    if !ids.is_empty() {
-        let health = [Health::Healthy, Health::Healthy, Health::Unhealthy, Health::Starting][chance.below(4)];
-        world.order.set(&ids[chance.below(ids.len())], health);
-    }
-}
-
-/// What starts comes to be healthy; what is not stays so.
-pub(super) fn checks_pass(world: &mut World) {
-    for health in world.order.health.values_mut().filter(|health| **health == Health::Starting) {
-        *health = Health::Healthy;
-    }
 }
 
 /// Gives a service something to come after.

@@ -50,9 +50,9 @@ impl Ward {
         &self,
         containers: &BTreeMap<ContainerId, ObservedContainer>,
     ) -> (BTreeMap<ContainerId, Health>, BTreeMap<ContainerId, String>) {
-        let checked =
-            |c: &&ObservedContainer| running(c) && c.spec.service.health.check.over(&HealthCheck::default()).is_some();
-        let of = |id: &ContainerId| self.health.get(id).copied().unwrap_or(Health::Starting);
+        let checked = |c: &&ObservedContainer| running(c) && c.spec.service.health.is_given();
+        let unseen = if self.all_well { Health::Healthy } else { Health::Starting };
+        let of = |id: &ContainerId| self.health.get(id).copied().unwrap_or(unseen);
         let health: BTreeMap<_, _> =
             containers.values().filter(checked).map(|c| (c.spec.id.clone(), of(&c.spec.id))).collect();
         let unhealthy = health.iter().filter(|(_, health)| **health == Health::Unhealthy);
@@ -75,11 +75,25 @@ impl Ward {
         self.curing.clear();
         self.given_up.clear();
         self.cured.clear();
+        // Nobody is known to be well before it is checked anew.
+        self.health.clear();
     }
 
-    pub(super) fn heals(&mut self) {
-        self.all_well = true;
-        self.health.values_mut().for_each(|health| *health = Health::Healthy);
+    pub(super) fn set(&mut self, id: &ContainerId, health: Health) {
+        self.health.insert(id.clone(), health);
+    }
+
+    /// Whoever starts has to be looked at first, again.
+    pub(super) fn is_looked_at(&mut self) {
+        self.all_well = false;
+    }
+}
+
+/// Whoever starts becomes healthy, also who does so later. Who is unhealthy stays so for as long as it runs.
+pub(super) fn heals(world: &mut World) {
+    world.ward.all_well = true;
+    for health in world.ward.health.values_mut().filter(|health| **health == Health::Starting) {
+        *health = Health::Healthy;
     }
 }
 
@@ -170,7 +184,7 @@ fn checked(restart: RestartPolicy, on_unhealthy: Option<OnUnhealthy>) -> (World,
     let test = Some(HealthTest::Shell("true".to_owned()));
     web(&mut world).health = HealthPolicy { check: HealthCheck { test, ..HealthCheck::default() }, on_unhealthy };
     settle(&mut world);
-    world.ward.all_well = false;
+    world.ward.is_looked_at();
     let id = world.containers.keys().next().unwrap().clone();
     assert!(running(&world.containers[&id]));
     (world, id)
@@ -178,7 +192,7 @@ fn checked(restart: RestartPolicy, on_unhealthy: Option<OnUnhealthy>) -> (World,
 
 /// It is found to be unhealthy; all that follows without time passing.
 fn falls_ill(world: &mut World, id: &ContainerId) -> (Vec<String>, Plan) {
-    world.ward.health.insert(id.clone(), Health::Unhealthy);
+    world.ward.set(&id, Health::Unhealthy);
     let mut done = Vec::new();
     for _ in 0..20 {
         let plan = world.step();
@@ -218,7 +232,7 @@ fn restarts_for_health_have_a_budget_that_comes_back_with_health() {
         world.now = world.now.plus_ms(pause);
         assert_eq!(falls_ill(&mut world, &id).0.len(), 2, "{pause}");
     }
-    world.ward.health.insert(id.clone(), Health::Healthy);
+    world.ward.set(&id, Health::Healthy);
     world.now = world.now.plus_ms(600_000);
     world.step();
     assert_eq!(falls_ill(&mut world, &id).0.len(), 2, "it was healthy for long");
@@ -244,17 +258,17 @@ fn who_is_only_told_runs_on() {
     let (done, plan) = falls_ill(&mut world, &id);
     let told = WaitingOn::Unhealthy { said: "it hurts".to_owned(), then: Unwell::RunsOn };
     assert_eq!((done.len(), on(&plan)), (0, vec![&told]));
-    world.ward.health.insert(id, Health::Healthy);
+    world.ward.set(&id, Health::Healthy);
     assert!(world.step().waiting.is_empty());
 }
 
 #[test]
 fn who_gets_well_before_it_is_stopped_is_left_alone() {
     let (mut world, id) = checked(RestartPolicy::Always, None);
-    world.ward.health.insert(id.clone(), Health::Unhealthy);
+    world.ward.set(&id, Health::Unhealthy);
     world.step();
     world.finish(&Key::Container(id.clone()), Outcome::Fails);
-    world.ward.health.insert(id.clone(), Health::Healthy);
+    world.ward.set(&id, Health::Healthy);
     let plan = world.step();
     assert!(plan.steps.is_empty() && plan.waiting.is_empty(), "{plan:?}");
     assert!(plan.moving.is_empty() && running(&world.containers[&id]));
