@@ -81,7 +81,7 @@ fn crashes(crash: &CrashLoop, now: Timestamp) -> String {
 
 fn told(cause: &Cause, paint: Paint, now: Timestamp) -> String {
     let ink = match cause.kind.as_str() {
-        "failed" => Ink::Bad,
+        "failed" | "unhealthy" => Ink::Bad,
         "ended" => Ink::Busy,
         "edited" | "dropped" | "moved" => Ink::Strong,
         _ => Ink::Plain,

@@ -43,11 +43,24 @@ pub enum CauseKind {
     Ended,
     /// The name of its image stands for another one.
     Moved,
+    /// Its health check failed as often as it may.
+    Unhealthy,
+    /// Its health check went well again.
+    Healthy,
 }
 
 impl CauseKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Edited, Self::Dropped, Self::Done, Self::Failed, Self::Ended, Self::Moved];
+    pub const ALL: [Self; 8] = [
+        Self::Edited,
+        Self::Dropped,
+        Self::Done,
+        Self::Failed,
+        Self::Ended,
+        Self::Moved,
+        Self::Unhealthy,
+        Self::Healthy,
+    ];
 
     /// The word.
     #[must_use]
@@ -59,6 +72,8 @@ impl CauseKind {
             Self::Failed => "failed",
             Self::Ended => "ended",
             Self::Moved => "moved",
+            Self::Unhealthy => "unhealthy",
+            Self::Healthy => "healthy",
         }
     }
 

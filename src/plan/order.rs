@@ -277,9 +277,7 @@ fn lacking_in(
             Some(Health::Healthy) => None,
             Some(health) => Some(Lacking::Health(*health)),
             // Its file gives it a check, which it is to be given while it runs, or its successor has.
-            None if service.is_some_and(|service| service.health.is_given()) => {
-                Some(Lacking::Health(Health::Starting))
-            }
+            None if service.is_some_and(|service| service.health.is_given()) => Some(Lacking::Health(Health::Starting)),
             None => Some(Lacking::Check),
         },
         (Condition::Completed, Some(_)) => Some(Lacking::End),

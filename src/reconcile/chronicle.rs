@@ -3,6 +3,8 @@
 //! What happens again and again in a row is one cause with a count: a container that ends the same way soon after each start, a
 //! step that fails for the same reason. So a crash loop does not push out what began it.
 
+mod health;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +25,9 @@ const KEPT: usize = 50;
 const ROW_MS: u64 = 10 * 60 * 1000;
 /// So long the causes of a service outlive it.
 const GONE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// How the end of one ends that was asked for.
+const ASKED: &str = ", as it was stopped";
 
 /// Whose causes.
 pub(super) type ServiceKey = (ProjectName, ServiceName);
@@ -222,7 +227,7 @@ impl Reconciler {
         let spec = &container.spec;
         let how = status.told(spec.service.resources.memory);
         let asked = self.reasons.get(&spec.id).is_some_and(|reason| reason.starts_with("stop:"));
-        let how = if asked { format!("{how}, as it was stopped") } else { how };
+        let how = if asked { format!("{how}{ASKED}") } else { how };
         self.chronicle.ended(spec, how, *at);
     }
 

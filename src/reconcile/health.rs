@@ -13,9 +13,13 @@ impl Reconciler {
             let name = container.spec.name.to_string();
             let event = match health {
                 Health::Starting => continue,
-                Health::Healthy => self.event(now, "container.healthy", name, "its health check went well".to_owned()),
+                Health::Healthy => {
+                    self.chronicle.healthy(&container.spec.slot, &name, now);
+                    self.event(now, "container.healthy", name, "its health check went well".to_owned())
+                }
                 Health::Unhealthy => {
                     let said = observed.complaints.get(id).cloned().unwrap_or_default();
+                    self.chronicle.unhealthy(&container.spec.slot, &name, &said, now);
                     self.event(now, "container.unhealthy", name, said)
                 }
             };

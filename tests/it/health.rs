@@ -121,6 +121,58 @@ fn who_never_gets_well_is_restarted_ever_later() {
     lab.finish();
 }
 
+/// What happened to a service, oldest first.
+fn causes(lab: &Lab, service: &str) -> Vec<Value> {
+    let why: Value = serde_json::from_slice(&lab.cli(&["why", "--json", service]).stdout).unwrap();
+    why["causes"].as_array().unwrap().clone()
+}
+
+#[test]
+fn why_tells_who_was_unhealthy_what_its_check_said_and_what_was_done() {
+    let lab = Lab::new();
+    let check =
+        "healthcheck: {test: 'test -e /tmp/well || { echo the lake is empty; exit 3; }', interval: 100ms, retries: 2}";
+    let never = "healthcheck: {test: 'echo never; exit 1', interval: 50ms, retries: 1}";
+    lab.put(
+        "a.yaml",
+        &file(&[
+            with("a", SCRIPT, &["restart: always", check]),
+            with("loops", IDLE, &["restart: always", "stop_grace_period: 1s", never]),
+        ]),
+    );
+    let before = lab.running("a-a-1");
+    health(&lab, "a-a-1", "healthy");
+    assert!(causes(&lab, "a/a").iter().all(|c| c["kind"] != "healthy"), "that one starts well is nothing to tell");
+    exec(&lab, "a-a-1", &["rm", "/tmp/well"]);
+    lab.replaced("a-a-1", &before);
+    let seen = lab.until("it to be well again", || {
+        let seen = causes(&lab, "a/a");
+        seen.iter().any(|c| c["kind"] == "healthy").then_some(seen)
+    });
+    let place = |of: &dyn Fn(&Value) -> bool| seen.iter().position(of).unwrap_or_else(|| panic!("{seen:#?}"));
+    let because = |c: &Value| c["reason"].as_str().is_some_and(|r| r.contains("unhealthy: the lake is empty"));
+    let order = [
+        place(&|c| c["kind"] == "unhealthy" && c["message"] == "unhealthy: the lake is empty"),
+        place(&|c| c["kind"] == "done" && c["message"] == "stopped" && because(c)),
+        place(&|c| c["kind"] == "healthy"),
+    ];
+    assert!(order.is_sorted(), "{seen:#?}");
+    let again = |c: &Value| because(c) && (c["kind"] == "ended" || c["message"] == "started");
+    assert!(seen.iter().any(again), "{seen:#?}");
+    let text = String::from_utf8(lab.cli(&["why", "a/a"]).stdout).unwrap();
+    assert!(text.contains("a-a-1: unhealthy: the lake is empty") && text.trim_end().ends_with("is applied"), "{text}");
+    // One that is restarted for it again and again is one cause, and says when it is restarted next.
+    lab.until("the pause", || {
+        let text = String::from_utf8(lab.cli(&["why", "a/loops"]).stdout).unwrap();
+        let paused = text.contains("unhealthy: never; restarted again after a pause (3 restarts for it so far)");
+        (paused && text.contains("(next look ")).then_some(())
+    });
+    let all = causes(&lab, "a/loops");
+    let told: Vec<&Value> = all.iter().filter(|c| c["kind"] == "unhealthy").collect();
+    assert_eq!((told.len(), told[0]["times"].as_u64()), (1, Some(4)), "{all:#?}");
+    lab.finish();
+}
+
 #[test]
 fn who_is_to_be_stopped_when_it_is_unhealthy_stays_so_until_its_file_says_otherwise() {
     let lab = Lab::new();

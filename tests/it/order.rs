@@ -126,6 +126,87 @@ fn who_waits_says_for_what_and_what_runs_is_not_stopped_for_it() {
     lab.finish();
 }
 
+/// What a service waits for, once nothing else is under way.
+fn waits(lab: &Lab, name: &str, for_what: &str) {
+    let reason = |s: &serde_json::Value| {
+        shown(s, "a", name)?["waiting"].as_array()?.first()?["reason"].as_str().map(str::to_owned)
+    };
+    lab.wait_for(&format!("{name} to wait: {for_what}"), |s| (reason(s)? == for_what).then_some(()));
+    let state = container(&lab.status(), &format!("a-{name}-1")).unwrap()["state"]["status"].clone();
+    assert_eq!(state, "created");
+}
+
+const HEALTHY: &str = "depends_on: {db: {condition: service_healthy}}";
+/// Well as long as the file is on the host.
+const CHECK: &str = "healthcheck: {test: 'test -e /notes/well', interval: 50ms, retries: 2}";
+
+#[test]
+fn who_wants_health_waits_for_the_check_and_says_when_there_is_none() {
+    let lab = Lab::new();
+    let lenient = "depends_on: {db: {condition: service_healthy, required: false}}";
+    let services = |check: &str| {
+        file(&[noting(&lab, "app", &[HEALTHY]), noting(&lab, "lenient", &[lenient]), noting(&lab, "db", &[check])])
+    };
+    lab.put("a.yaml", &services("labels: {checked: by-nothing}"));
+    waits(
+        &lab,
+        "app",
+        "a/db has to be healthy first, and nothing checks its health; give it a `healthcheck`, or wait for `service_started`",
+    );
+    assert_eq!(shown(&lab.status(), "a", "app").unwrap()["phase"], "held");
+    let (db, lenient) = (lab.running("a-db-1"), lab.running("a-lenient-1"));
+    noted(&lab, "nothing checks it", &["up db", "up lenient"]);
+    // It is given one while it runs; the first look has not come yet.
+    lab.put("a.yaml", &services("healthcheck: {test: 'test -e /notes/well', interval: 1h}"));
+    waits(&lab, "app", "a/db has to be healthy first, and its health check has not passed yet");
+    assert_eq!(shown(&lab.status(), "a", "app").unwrap()["phase"], "applying");
+    fs::write(lab.dir.join("notes/well"), "").unwrap();
+    lab.put("a.yaml", &services(CHECK));
+    lab.running("a-app-1");
+    noted(&lab, "its check passed", &["up app"]);
+    (lab.still("a-db-1", &db), lab.still("a-lenient-1", &lenient));
+    lab.finish();
+}
+
+#[test]
+fn a_dependency_that_is_unhealthy_is_restarted_and_only_who_asks_for_that_follows_it() {
+    let lab = Lab::new();
+    let services = |more: &[String], db: &str| {
+        let follows = "depends_on: {db: {condition: service_healthy, restart: true}}";
+        let three =
+            [noting(&lab, "db", &[CHECK, db]), noting(&lab, "follows", &[follows]), noting(&lab, "stays", &[HEALTHY])];
+        file(&[&three[..], more].concat())
+    };
+    let restarts = "x-longshore: {on_unhealthy: restart}";
+    lab.put("a.yaml", &services(&[], restarts));
+    waits(&lab, "stays", "a/db has to be healthy first, and it is unhealthy");
+    let well = lab.dir.join("notes/well");
+    fs::write(&well, "").unwrap();
+    let (follows, stays) = (lab.running("a-follows-1"), lab.running("a-stays-1"));
+    lab.wait_for("all to be well", |s| (s["settled"] == true).then_some(()));
+    let db = lab.running("a-db-1");
+    fs::remove_file(lab.dir.join("notes/all")).unwrap();
+    fs::remove_file(&well).unwrap();
+    let again = lab.replaced("a-db-1", &db);
+    assert_eq!(again.id, db.id, "it is the same container");
+    // Who is not started yet waits; who runs goes on, also who is to follow, until it is well again.
+    lab.put("a.yaml", &services(&[noting(&lab, "late", &[HEALTHY])], restarts));
+    waits(&lab, "late", "a/db has to be healthy first, and it is unhealthy");
+    (lab.still("a-stays-1", &stays), lab.still("a-follows-1", &follows));
+    fs::write(&well, "").unwrap();
+    let late = lab.running("a-late-1");
+    let followed = lab.replaced("a-follows-1", &follows);
+    assert_eq!(followed.id, follows.id);
+    lab.wait_for("all to be well again", |s| (s["settled"] == true).then_some(()));
+    (lab.still("a-stays-1", &stays), lab.still("a-late-1", &late));
+    let said = notes(&lab);
+    let times = |what: &str| said.iter().filter(|note| *note == what).count();
+    assert_eq!([times("down stays"), times("down follows"), times("up late")], [0, 1, 1], "{said:?}");
+    assert!(times("down db") >= 1 && said[0] == "down db", "{said:?}");
+    fs::remove_file(lab.dir.join("notes/all")).unwrap();
+    lab.finish();
+}
+
 #[test]
 fn who_asks_to_be_restarted_follows_what_is_replaced_and_nobody_else_does() {
     let lab = Lab::new();

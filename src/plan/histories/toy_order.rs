@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use super::order::{closed, file_or_record};
 use super::wanted;
 use crate::model::{
-    Action, Condition, ContainerId, ContainerState, Dependency, Key, ProcessId, ProjectName,
-    Service, ServiceName,
+    Action, Condition, ContainerId, ContainerState, Dependency, Key, ProcessId, ProjectName, Service, ServiceName,
 };
 use crate::plan::Plan;
 use crate::plan::sim::{Chance, World};
