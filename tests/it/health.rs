@@ -140,11 +140,11 @@ fn why_tells_who_was_unhealthy_what_its_check_said_and_what_was_done() {
             with("loops", IDLE, &["restart: always", "stop_grace_period: 1s", never]),
         ]),
     );
-    let before = lab.running("a-a-1");
+    let before = lab.runs("a-a-1", None);
     health(&lab, "a-a-1", "healthy");
     assert!(causes(&lab, "a/a").iter().all(|c| c["kind"] != "healthy"), "that one starts well is nothing to tell");
     exec(&lab, "a-a-1", &["rm", "/tmp/well"]);
-    lab.replaced("a-a-1", &before);
+    lab.runs("a-a-1", Some(&before));
     let seen = lab.until("it to be well again", || {
         let seen = causes(&lab, "a/a");
         seen.iter().any(|c| c["kind"] == "healthy").then_some(seen)

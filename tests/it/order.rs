@@ -178,24 +178,24 @@ fn a_dependency_that_is_unhealthy_is_restarted_and_only_who_asks_for_that_follow
         file(&[&three[..], more].concat())
     };
     let restarts = "x-longshore: {on_unhealthy: restart}";
-    lab.put("a.yaml", &services(&[], restarts));
-    waits(&lab, "stays", "a/db has to be healthy first, and it is unhealthy");
     let well = lab.dir.join("notes/well");
+    let text = services(&[], restarts);
     fs::write(&well, "").unwrap();
+    lab.put("a.yaml", &text);
     let (follows, stays) = (lab.running("a-follows-1"), lab.running("a-stays-1"));
     lab.wait_for("all to be well", |s| (s["settled"] == true).then_some(()));
     let db = lab.running("a-db-1");
     fs::remove_file(lab.dir.join("notes/all")).unwrap();
     fs::remove_file(&well).unwrap();
-    let again = lab.replaced("a-db-1", &db);
+    let again = lab.runs("a-db-1", Some(&db));
     assert_eq!(again.id, db.id, "it is the same container");
     // Who is not started yet waits; who runs goes on, also who is to follow, until it is well again.
     lab.put("a.yaml", &services(&[noting(&lab, "late", &[HEALTHY])], restarts));
     waits(&lab, "late", "a/db has to be healthy first, and it is unhealthy");
-    (lab.still("a-stays-1", &stays), lab.still("a-follows-1", &follows));
+    assert_eq!((lab.runs("a-stays-1", None), lab.runs("a-follows-1", None)), (stays.clone(), follows.clone()));
     fs::write(&well, "").unwrap();
-    let late = lab.running("a-late-1");
-    let followed = lab.replaced("a-follows-1", &follows);
+    let late = lab.runs("a-late-1", None);
+    let followed = lab.runs("a-follows-1", Some(&follows));
     assert_eq!(followed.id, follows.id);
     lab.wait_for("all to be well again", |s| (s["settled"] == true).then_some(()));
     (lab.still("a-stays-1", &stays), lab.still("a-late-1", &late));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::checks::right;
-use super::{held, wanted};
+use super::{held, toy_files, wanted};
 use crate::model::{
     Action, Condition, ContainerId, ContainerState, Dependency, ExitStatus, Health, Key, NetworkMode,
     ObservedContainer, ProjectName, RestartPolicy, Service, ServiceName, Slot,
@@ -191,7 +191,9 @@ pub(super) fn check_waiting(world: &World, slot: &Slot, service: &Service, here:
     let running = here.iter().filter(|c| c.state.alive()).count();
     assert!(made >= 1, "slot {slot} waits for {lacking}, and nothing is made");
     assert!(running <= 1 && here.len() <= 2, "slot {slot} waits for {lacking} with {} containers", here.len());
-    running == 0 || here.len() == 2
+    // One that is to be started again, for what its files hold by now, runs on as it is until then.
+    let to_be_started_anew = here.iter().any(|c| c.state.alive() && toy_files::changed(world, c));
+    running == 0 || here.len() == 2 || to_be_started_anew
 }
 
 pub(super) fn check_end(world: &World) {

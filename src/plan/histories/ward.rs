@@ -123,7 +123,14 @@ pub(in crate::plan) fn note(world: &mut World, observed: &Observed, plan: &Plan)
     let stopping = |id: &&ContainerId| {
         plan.steps.iter().any(|s| matches!(&s.action, Action::Stop { id: stopped, .. } if stopped == *id))
     };
-    let mut curing: BTreeSet<_> = world.ward.curing.iter().filter(|id| stays(id)).cloned().collect();
+    // A stop that failed may still have its effect: where it is to be tried again, what comes of the one before is the cure, too.
+    let to_be_tried_again = |id: &ContainerId| {
+        let stop = world.memory.failures.get(&Key::Container(id.clone())).filter(|failure| failure.verb == "stop");
+        let ill = observed.health.get(id) == Some(&Health::Unhealthy);
+        ill && stop.is_some() && reaction(world, &observed.containers[id]) == OnUnhealthy::Restart
+    };
+    let cured = |id: &&ContainerId| stays(id) || to_be_tried_again(id);
+    let mut curing: BTreeSet<_> = world.ward.curing.iter().filter(cured).cloned().collect();
     let still = |id: &&ContainerId| stays(id) && looked_after(id);
     let mut given_up: BTreeSet<_> = world.ward.given_up.iter().filter(still).cloned().collect();
     curing.extend(plan.curing.iter().filter(stopping).cloned());

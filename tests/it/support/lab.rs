@@ -194,6 +194,15 @@ impl Lab {
         })
     }
 
+    /// Waits until this container runs, as another one than `before` where that is given; whatever else is left to do.
+    #[track_caller]
+    pub(crate) fn runs(&self, name: &str, before: Option<&Running>) -> Running {
+        self.wait_for(&format!("{name} to run by now"), |s| {
+            let now = container(s, name).and_then(running)?;
+            before.is_none_or(|before| before.pid != now.pid).then_some(now)
+        })
+    }
+
     /// Waits until this container has ended for good; its exit code.
     #[track_caller]
     pub(crate) fn exited(&self, name: &str) -> i64 {
