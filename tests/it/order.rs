@@ -220,6 +220,7 @@ fn who_asks_to_be_restarted_follows_what_is_replaced_and_nobody_else_does() {
     };
     lab.put("a.yaml", &services(1));
     let (db, follows, stays) = (lab.running("a-db-1"), lab.running("a-follows-1"), lab.running("a-stays-1"));
+    lab.wait_for("all to be up", |_| (notes(&lab).len() == 3).then_some(()));
     assert_eq!(notes(&lab)[0], "up db");
     fs::remove_file(lab.dir.join("notes/all")).unwrap();
     lab.put("a.yaml", &services(2));

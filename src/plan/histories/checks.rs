@@ -343,7 +343,9 @@ fn check_nothing_is_forgotten(world: &World, observed: &Observed, plan: &Plan) {
     for wait in plan.waiting.iter().filter(|w| waits(w)) {
         let unknown = world.desired.kept.contains(&wait.slot.project);
         assert!(
-            unknown || wanted(world, &wait.slot).is_some_and(|s| held(world, &wait.slot.project, s)),
+            unknown
+                || wanted(world, &wait.slot).is_some_and(|s| held(world, &wait.slot.project, s))
+                || net_checks::is_cut_off(world, observed, &wait.slot),
             "{} is held for nothing",
             wait.slot
         );

@@ -36,6 +36,12 @@ fn as_it_is(world: &World, container: &ObservedContainer) -> bool {
     held(world, &slot.project, service) || container.spec.service.hash != service.hash
 }
 
+/// Whether it holds, until its successor is made, a container that was made for a network which nobody defines any more.
+pub(super) fn is_cut_off(world: &World, observed: &Observed, slot: &Slot) -> bool {
+    let here = observed.containers.values().filter(|c| c.spec.slot == *slot && as_it_is(world, c));
+    here.flat_map(joined).any(|name| definition(&world.desired, name).is_none())
+}
+
 fn clash(old: &ObservedNetwork, new: &Network) -> bool {
     let same_bridge = old.network.bridge == new.bridge && new.bridge.is_some();
     same_bridge || old.subnets.iter().any(|subnet| new.pools.iter().any(|pool| pool.subnet.overlaps(*subnet)))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::checks::right;
-use super::{held, toy_files, wanted};
+use super::{held, toy_files, wanted, ward};
 use crate::model::{
     Action, Condition, ContainerId, ContainerState, Dependency, ExitStatus, Health, Key, NetworkMode,
     ObservedContainer, ProjectName, RestartPolicy, Service, ServiceName, Slot,
@@ -151,7 +151,7 @@ pub(super) fn check_stop(world: &World, plan: &Plan, container: &ObservedContain
     }
     let Some(service) = wanted(world, slot) else { return check_last(world, container) };
     let plain = matches!(container.spec.service.network, NetworkMode::None | NetworkMode::Host);
-    if plain && !held(world, &slot.project, service) {
+    if plain && !held(world, &slot.project, service) && !ward::is_to_be_stopped(world, container) {
         // Of two that stop in one plan, neither counts for the other.
         let lacking = unmet(world, None, slot).filter(|_| unmet(world, Some(plan), slot).is_some());
         let what = if right(world, service, container) { "started anew" } else { "replaced" };

@@ -153,6 +153,12 @@ pub(super) fn may_stop(world: &World, observed: &Observed, container: &ObservedC
     }
 }
 
+/// Whether it is to be stopped for good, whatever it comes after.
+pub(super) fn is_to_be_stopped(world: &World, container: &ObservedContainer) -> bool {
+    let ill = world.observed().health.get(&container.spec.id) == Some(&Health::Unhealthy);
+    ill && reaction(world, container) == OnUnhealthy::Stop
+}
+
 /// Whether it was stopped to be started again.
 pub(super) fn is_cured(world: &World, container: &ObservedContainer) -> bool {
     world.ward.curing.contains(&container.spec.id)
