@@ -154,7 +154,7 @@ class History:
         if found:
             name, pid = self.dice.choice(found)
             service.disturbed.append(time.time())
-            self.note('kill -9 of %s (%d)' % (name, pid))
+            self.note('kill-main of %s (%d)' % (name, pid))
             self.end(pid)
 
     def end(self, pid):
@@ -180,7 +180,7 @@ class History:
 
     def kill_daemon(self):
         before = dict(self.daemon.pids()) if self.quiet(2) else {}
-        self.note('kill -9 of the daemon, %d run in peace' % len(before))
+        self.note('kill-daemon: %d run in peace' % len(before))
         self.daemon.kill()
         self.kills += 1
         time.sleep(self.dice.choice([0, 0, 0.1, 0.5]))
@@ -220,9 +220,10 @@ class History:
     def check_log(self):
         services = {(s.project, s.name): s for p in self.projects.values() for s in p.values()}
         services.update({(s.project, s.name): s for s in self.removed})
-        made, alive = {}, {}
+        made, alive, ended = {}, {}, {}
         for line in self.daemon.log_text().splitlines():
             if 'longshore is up' in line:
+                ended.update({name: float('inf') for name in alive})
                 alive = {}
             match = EVENT.match(line)
             if not match:
@@ -238,12 +239,16 @@ class History:
             if kind == 'container.created':
                 made[name] = at
             if kind in ('container.started', 'container.adopted'):
-                for other in service.after:
-                    if kind == 'container.started' and service.version == 1 and not any(n.startswith('%s-%s-' % (project, other.name)) for n in alive):
+                took = re.search(r'\((\d+) ms\)$', reason)
+                decided = at - int(took.group(1)) / 1000 - 0.1 if took else at
+                for other in service.after if kind == 'container.started' and service.version == 1 else ():
+                    ran = [n for n in (*alive, *(n for n, t in ended.items() if t >= decided)) if n.startswith('%s-%s-' % (project, other.name))]
+                    if not ran:
                         raise Wrong('%s was started before %s ran: %s' % (name, other.name, line))
                 alive[name] = at
             if kind in ('container.stopped', 'container.exited', 'container.removed', 'container.orphaned'):
-                alive.pop(name, None)
+                if alive.pop(name, None):
+                    ended[name] = at
             if kind in OWN:
                 since = alive.get(name, made.get(name, at)) - 3
                 asked = [t for t in (*service.edits, *service.disturbed) if t >= since]
@@ -280,9 +285,13 @@ class History:
         self.check_log()
         for project in self.projects:
             self.daemon.remove(project + '.yaml')
-        wait_for('the fuse, or nothing', 10, lambda: (self.daemon.status() or {}).get('folder', {}).get('held') or not self.daemon.containers(), 0.05)
-        self.daemon.cli('confirm')
-        wait_for('all are gone', 30, lambda: not self.daemon.containers() and self.daemon.settled(), 0.05)
+
+        def gone():
+            held = (self.daemon.status() or {}).get('folder', {}).get('held')
+            if held and held['confirmable']:
+                self.daemon.cli('confirm')
+            return not self.daemon.containers() and self.daemon.settled()
+        wait_for('all are gone', 30, gone, 0.05)
         self.daemon.terminate()
         left = {kind: names for kind, names in self.daemon.leftovers().items() if names}
         if left:
@@ -336,11 +345,11 @@ def one(lab, image, seed, counts):
         history.run()
     except (Wrong, Failed) as error:
         wrong = 'seed %d: %s' % (seed, error)
-        say('\n'.join(['--- ' + wrong, *history.said, *history.daemon.log_text().splitlines()[-60:]]))
+        say('\n'.join(['--- ' + wrong, *history.said, *history.daemon.log_text().splitlines()[-250:]]))
     finally:
         history.daemon.destroy()
     with lab.lock:
-        counts.update(' '.join(word.split()[1:4:2]) if word.split()[1] == 'kill' else word.split()[1] for word in history.said)
+        counts.update(word.split()[1].rstrip(':') for word in history.said)
     return seed, wrong, time.monotonic() - begun
 
 
