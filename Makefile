@@ -19,7 +19,7 @@ lint:
 # The long and hostile runs; `make test` does not do them. LONGSHORE names another program than the release build.
 soak: build
 	$(TOOLS) gcc busybox-static docker-registry curl python3 runc crun podman conmon e2fsprogs iproute2 util-linux openssl
-	for run in kill adopt store power volumes postgres secrets evil ends start pull space registries; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
+	for run in kill adopt store power boot histories volumes postgres secrets evil ends start pull space registries; do PYTHONDONTWRITEBYTECODE=1 python3 tests/soak/$$run.py || exit 1; done
 
 # Hostile images and a hostile registry, by a kit that is not part of this project. It calls the adapter with its `exec:` protocol.
 # usage: make evil-images KIT=path/to/evil_images.py [CASES="layers-125 @path"]

@@ -258,7 +258,8 @@ impl Networks {
     fn open_names(&self, id: &ContainerId, init: ProcessId) -> io::Result<()> {
         let begun = Instant::now();
         loop {
-            let Some(namespace) = namespace::of_process(init)? else { return Err(io::Error::other("it has ended")) };
+            // Where it has just ended nobody asks any more.
+            let Some(namespace) = namespace::of_process(init)? else { return Ok(()) };
             let opened = namespace::within(&namespace, dns::open)?;
             let state = self.state();
             if state.served.get(id) != Some(&init) {

@@ -17,6 +17,7 @@ mod ledger;
 mod networks;
 mod order;
 mod reconciler;
+mod restarts;
 mod run;
 mod secrets;
 #[cfg(test)]

@@ -136,8 +136,17 @@ impl<H: Host> Loop<H> {
             for step in steps {
                 tracing::debug!(verb = step.action.verb(), what = %step.action.key(), reason = step.reason, "step");
                 let host = Arc::clone(&self.host);
+                let key = step.action.key();
+                let before = self.reconciler.before(&key);
                 self.actions.spawn(async move {
-                    let key = step.action.key();
+                    if let Some(change) = before
+                        && let Err(error) = host.record(vec![change]).await
+                    {
+                        tracing::warn!(
+                            error,
+                            "what is being done cannot be brought to disk first; it is done all the same"
+                        );
+                    }
                     // A panic is one more way to fail; it must not leave the action under way for ever.
                     let applied = AssertUnwindSafe(host.apply(step.action)).catch_unwind().await;
                     let broken =

@@ -202,3 +202,36 @@ fn a_repair_that_fails_is_told_and_is_no_settled_state() {
         "network a_default is external and no state file defines it; define it in one: networks: {a_default: {name: a_default}}"
     );
 }
+
+#[test]
+fn a_restart_that_is_numbered_is_counted_before_it_is_begun() {
+    for (restart, counted) in [("on-failure:2", Some(1)), ("on-failure", None), ("always", None)] {
+        let (mut reconciler, mut observed) = on_a_network();
+        let policy = crate::model::RestartPolicy::OnFailure { max: Some(2) };
+        let service = &mut observed.containers.values_mut().next().unwrap().spec.service;
+        service.restart = match restart {
+            "on-failure:2" => policy,
+            "on-failure" => crate::model::RestartPolicy::OnFailure { max: None },
+            _ => crate::model::RestartPolicy::Always,
+        };
+        let service = service.clone();
+        reconciler.desired.projects.values_mut().next().unwrap().services.values_mut().next().unwrap().restart =
+            service.restart;
+        let container = observed.containers.values_mut().next().unwrap();
+        let status = crate::model::ExitStatus::Code(3);
+        container.state = ContainerState::Exited { status, started: Timestamp(2), at: Timestamp(3) };
+        let key = Key::Container(container.spec.id.clone());
+        reconciler.step(observed.clone(), Timestamp(4));
+        let (steps, _) = reconciler.step(observed, Timestamp(600));
+        assert!(matches!(steps[0].action, Action::Start { .. }), "{restart}: {steps:?}");
+        let count = |change: Option<super::host::Change>| match change {
+            Some(super::host::Change::History { restarts, .. }) => Some(restarts.total),
+            _ => None,
+        };
+        assert_eq!(count(reconciler.before(&key)), counted, "{restart}");
+        let error = ActionError { message: "no".to_owned(), retry_after_ms: None };
+        let noted = reconciler.finished(&key, Err(error), Timestamp(601));
+        let taken_back = noted.records.into_iter().find_map(|change| count(Some(change)));
+        assert_eq!(taken_back, counted.map(|_| 0), "{restart}");
+    }
+}

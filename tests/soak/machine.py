@@ -55,6 +55,14 @@ class Machine(Daemon):
             self.child.wait(20)
         self.child = None
 
+    def halt(self, seconds=5):
+        """An orderly end: everything is asked to end, what is written reaches the disk."""
+        self.up = False
+        self.pocket('halt', str(seconds))
+        if self.child:
+            self.child.wait(20)
+        self.child = None
+
     def destroy(self):
         if self.up:
             self.cut()

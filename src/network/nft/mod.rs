@@ -67,6 +67,8 @@ pub enum NftError {
 pub enum Drift {
     /// Nothing was applied yet by this process.
     Unknown,
+    /// Somebody changed rules just as ours were put in force: perhaps ours too.
+    Unsure,
     /// This table is gone.
     Gone(Table),
     /// This table was changed.
@@ -77,6 +79,7 @@ impl std::fmt::Display for Drift {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unknown => write!(f, "the rules were not set yet"),
+            Self::Unsure => write!(f, "another program changed its rules just as ours were set; they are set again"),
             Self::Gone(Table { family, name }) => write!(f, "the table {family} {name} is gone"),
             Self::Changed(Table { family, name }) => {
                 write!(f, "the table {family} {name} was changed by somebody else")
@@ -182,7 +185,7 @@ impl Nft {
                 Some(applied) if *applied != listing => return Ok(Some(Drift::Changed(table.clone()))),
                 Some(_) => {}
                 // Nobody knows whether it is what was applied.
-                None if generation.is_some() && !undisturbed => return Ok(Some(Drift::Unknown)),
+                None if generation.is_some() && !undisturbed => return Ok(Some(Drift::Unsure)),
                 None => {}
             }
             listings.push(Some(listing));
