@@ -32,7 +32,7 @@ pub(super) async fn looked(doors: &Doors) -> Result<(), ApiError> {
     ask(doors, |reply| Command::Look { reply }).await
 }
 
-async fn ask<T>(doors: &Doors, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiError> {
+pub(super) async fn ask<T>(doors: &Doors, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ApiError> {
     let (reply, answer) = oneshot::channel();
     doors.commands.try_send(command(reply)).map_err(|err| match err {
         TrySendError::Full(_) => unavailable("too many requests are waiting"),

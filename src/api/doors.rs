@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
+use crate::reconcile::{Disobeyed, Obeyed, Order};
 
 /// Everything that the routes can reach. Cloned for each request; every part is a handle.
 #[derive(Clone)]
@@ -65,6 +66,13 @@ pub enum Command {
     Confirm {
         /// The answer; `Err` says why there is nothing to confirm.
         reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Something is asked of services by hand.
+    ByHand {
+        /// What.
+        orders: Vec<Order>,
+        /// Of whom; `Err` says why of nobody.
+        reply: oneshot::Sender<Result<Obeyed, Disobeyed>>,
     },
     /// Look at the folder now.
     Look {

@@ -12,6 +12,7 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `by_hand` | what is asked of services by hand |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
 //! | `files/` | files of containers |
@@ -21,6 +22,7 @@
 //!
 //! [`View`]: crate::reconcile::view::View
 
+mod by_hand;
 mod commands;
 mod containers;
 mod doors;

@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
+    Doors, by_hand, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
     registries, secrets, status, system, version, volumes,
 };
 
@@ -34,6 +34,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),
         ("/api/v1/look", post(commands::look)),
+        ("/api/v1/by-hand", post(by_hand::order)),
         ("/api/v1/registries/login", post(registries::login)),
         ("/api/v1/registries/logout", post(registries::logout)),
         ("/api/v1/images", get(images::list)),

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ContainerId, Digest, ProjectName, ServiceName};
-use crate::plan::{Limits, Memory, Observed, Restarts};
-use crate::reconcile::{Ledger, Reconciler};
+use crate::model::{ContainerId, Digest, ProjectName, ServiceName, SpecHash, Timestamp};
+use crate::plan::{ByHand, Limits, Memory, Observed, Restarts, Scaled};
+use crate::reconcile::{Ledger, Override, Reconciler};
 use crate::source::{GoodFile, Remembered, Secrets, read_again};
-use crate::store::{Good, Record, RecordKey};
+use crate::store::{self, Good, Record, RecordKey};
 
 pub(super) fn reconciler(
     records: &BTreeMap<RecordKey, Record>,
@@ -20,6 +20,7 @@ pub(super) fn reconciler(
     let mut good = BTreeMap::new();
     let mut memory = Memory::default();
     let mut reasons = BTreeMap::new();
+    let mut overrides = BTreeMap::new();
     let mut moved_from = None;
     for (key, record) in records {
         match (key, record) {
@@ -39,6 +40,12 @@ pub(super) fn reconciler(
                 let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
                 memory.generations.insert((project, service), digests);
             }
+            (RecordKey::ByHand(project, service), Record::ByHand(record)) => {
+                let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) else {
+                    continue;
+                };
+                overrides.extend(by_hand(record).map(|over| ((project, service), over)));
+            }
             (RecordKey::Settings, Record::Settings(settings)) => {
                 moved_from = (settings.state_dir != state_dir).then(|| settings.state_dir.clone());
             }
@@ -46,7 +53,22 @@ pub(super) fn reconciler(
         }
     }
     let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
-    Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
+    Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits).with_overrides(overrides)
+}
+
+fn by_hand(record: &store::ByHand) -> Option<Override> {
+    let scaled = record.replicas.zip(record.file_replicas);
+    let again = |again: &store::Again| Some((ContainerId::from_hex(&again.container)?, Timestamp(again.begun_ms)));
+    Some(Override {
+        hash: SpecHash::from_hex(&record.hash)?,
+        since: Timestamp(record.since_ms),
+        hand: ByHand {
+            stopped: record.stopped,
+            scaled: scaled.map(|(replicas, file)| Scaled { replicas, file }),
+            grace_ms: record.grace_ms,
+            again: record.again.iter().filter_map(again).collect(),
+        },
+    })
 }
 
 fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {

@@ -317,6 +317,7 @@ fn doors(
         while let Some(ask) = asks.recv().await {
             let command = match ask {
                 api::Command::Confirm { reply } => Command::Confirm(reply),
+                api::Command::ByHand { orders, reply } => Command::ByHand(orders, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

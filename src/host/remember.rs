@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use super::LinuxHost;
-use crate::reconcile::Change;
-use crate::store::{Generations, Good, History, Record, RecordKey, Reference, Settings, Store};
+use crate::reconcile::{Change, Override};
+use crate::store::{Again, ByHand, Generations, Good, History, Record, RecordKey, Reference, Settings, Store};
 
 impl LinuxHost {
     pub(super) async fn save(&self, changes: Vec<Change>) -> Result<(), String> {
@@ -47,6 +47,31 @@ fn note(store: &mut Store, change: Change) {
             let manifests = digests.iter().map(ToString::to_string).collect();
             store.put(key, Record::Generations(Generations { manifests }));
         }
+        Change::ByHand { project, service, over } => {
+            let key = RecordKey::ByHand(project.to_string(), service.to_string());
+            match over {
+                Some(over) => store.put(key, Record::ByHand(by_hand(&over))),
+                None => store.remove(key),
+            }
+        }
         Change::Forgotten(id) => store.remove(RecordKey::History(id.to_string())),
+    }
+}
+
+fn by_hand(over: &Override) -> ByHand {
+    let hand = &over.hand;
+    let again = |(id, begun): (&crate::model::ContainerId, &crate::model::Timestamp)| Again {
+        container: id.to_string(),
+        begun_ms: begun.millis(),
+    };
+    ByHand {
+        hash: over.hash.to_string(),
+        since_ms: over.since.millis(),
+        stopped: hand.stopped,
+        paused: false,
+        replicas: hand.scaled.map(|scaled| scaled.replicas),
+        file_replicas: hand.scaled.map(|scaled| scaled.file),
+        grace_ms: hand.grace_ms,
+        again: hand.again.iter().map(again).collect(),
     }
 }

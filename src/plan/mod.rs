@@ -20,6 +20,7 @@ mod backoff;
 mod collect;
 mod facts;
 mod files;
+mod hand;
 #[cfg(test)]
 mod histories;
 mod images;
@@ -39,6 +40,7 @@ use std::path::PathBuf;
 pub use backoff::{failure_delay_ms, restart_delay_ms};
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
+pub use hand::{ByHand, Scaled, Stopped, begun};
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
@@ -46,7 +48,7 @@ pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, FileKind, Health, ImageReference, Key,
-    NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Slot, Timestamp,
+    NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -56,6 +58,8 @@ pub struct Desired {
     pub projects: BTreeMap<ProjectName, Project>,
     /// Projects that are seen on the host while nobody knows what the files say of them: what runs of them is kept as it is.
     pub kept: BTreeSet<ProjectName>,
+    /// What was asked of services by hand. Other numbers of replicas are in the projects already.
+    pub by_hand: BTreeMap<(ProjectName, ServiceName), ByHand>,
 }
 
 /// What is: the host as it was just seen.
@@ -164,6 +168,8 @@ pub enum WaitingOn {
         /// Why it stays so.
         because: &'static str,
     },
+    /// Its owner: it is stopped.
+    Stopped(Stopped),
     /// The file, or the machine: a key holds the service.
     Held,
     /// Nothing: the registry could not be asked whether the image moved, and what is here is used.

@@ -35,6 +35,7 @@ impl Reconciler {
         let projects = self.project_views(saved, &around.gauges);
         let open = |wait: &&Wait| match wait.on {
             WaitingOn::Held
+            | WaitingOn::Stopped(_)
             | WaitingOn::Owner { .. }
             | WaitingOn::NeverPulled(_)
             | WaitingOn::NoNetwork(_)
@@ -136,6 +137,7 @@ impl Reconciler {
             WaitingOn::Turn => "others are under way; it is its turn soon".to_owned(),
             WaitingOn::Owner { status, because } => format!("{status}; it stays so ({because})"),
             WaitingOn::Held => "held: see its problems".to_owned(),
+            WaitingOn::Stopped(by) => by.reason().to_owned(),
             WaitingOn::NeverPulled(image) => {
                 format!("image {image} is not here and pull_policy is never; pull it by hand or change the policy")
             }
@@ -223,6 +225,7 @@ impl Reconciler {
             running: u32::try_from(running).unwrap_or(u32::MAX),
             holds: wanted.map(|s| self.holds_of(name, s)).unwrap_or_default(),
             loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
+            by_hand: self.hand_view(name, service),
             waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             ports: wanted.map(|s| port_views(s, facts.gauges)).unwrap_or_default(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
@@ -251,7 +254,7 @@ impl Reconciler {
             }
             WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
             WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
-            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } => Phase::Applied,
+            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } | WaitingOn::Stopped(_) => Phase::Applied,
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
             WaitingOn::Image(_)

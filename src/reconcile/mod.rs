@@ -8,6 +8,7 @@
 //! host.observe() ─▶ Observed ┴▶ plan ─▶ steps ─▶ host.apply() ─▶ finished ─▶ look again
 //! ```
 
+mod by_hand;
 mod describe;
 mod host;
 mod images;
@@ -20,6 +21,7 @@ mod tests;
 pub mod view;
 mod volumes;
 
+pub use by_hand::{Disobeyed, Obeyed, Order, Override, ServiceKey, Verb};
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};
 pub use reconciler::{Noted, Reconciler};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::by_hand::{Override, ServiceKey};
 use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
@@ -43,7 +44,9 @@ pub struct Reconciler {
     pub(super) memory: Memory,
     pub(super) desired: Desired,
     /// What services cannot join.
-    unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
+    pub(super) unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
+    /// What was asked by hand.
+    pub(super) overrides: BTreeMap<ServiceKey, Override>,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
     pub(super) under_way: BTreeMap<Key, UnderWay>,
@@ -78,6 +81,7 @@ impl Reconciler {
             memory,
             desired: Desired::default(),
             unjoined: BTreeMap::new(),
+            overrides: BTreeMap::new(),
             observed: Observed::default(),
             plan: Plan::default(),
             under_way: BTreeMap::new(),
@@ -130,8 +134,8 @@ impl Reconciler {
             // Who edits a file wants to see now whether it works: what failed is tried at once.
             self.memory.retry_now();
         }
-        self.desired = self.ledger.desired();
-        self.unjoined = plan::unjoined(&self.desired);
+        self.release_edited(now, &mut noted);
+        self.refresh_desired();
         self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
         self.ready = true;
@@ -220,6 +224,7 @@ impl Reconciler {
             self.tell_problems(now, &mut noted);
         }
         if self.ready {
+            self.notice_runs(&mut noted);
             self.forget(&mut noted);
         }
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
@@ -414,6 +419,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Turn => "turn",
         WaitingOn::Owner { .. } => "owner",
         WaitingOn::Held => "held",
+        WaitingOn::Stopped(_) => "stopped",
         WaitingOn::Refresh { .. } => "refresh",
         WaitingOn::Recreation { .. } => "recreation",
         WaitingOn::NeverPulled(_) => "never",

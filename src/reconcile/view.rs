@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::host::{LayerTransfer, TransferWait};
+use crate::plan::Scaled;
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
     Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot, Timestamp,
@@ -195,12 +196,25 @@ pub struct ServiceView {
     pub holds: Vec<Problem>,
     /// What in its file makes it less confined than the defaults.
     pub loosenings: Vec<Loosening>,
+    /// What was asked of it by hand, over its file.
+    pub by_hand: Option<HandView>,
     /// What it waits for.
     pub waiting: Vec<WaitView>,
     /// The ports that its file publishes.
     pub ports: Vec<PortView>,
     /// Its containers.
     pub containers: Vec<ContainerView>,
+}
+
+/// What was asked of a service by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandView {
+    /// Nothing of it runs.
+    pub stopped: bool,
+    /// Another number of replicas than the file's.
+    pub scaled: Option<Scaled>,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// One port as the file asks for it.
@@ -379,6 +393,7 @@ pub struct Event {
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
     /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
+    /// `service.stopped`, `service.started`, `service.restarted`, `service.scaled`, `service.released`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,

@@ -1,0 +1,201 @@
+//! What is asked of services by hand: kept over the end of daemons and of the machine, over when the file says something else.
+
+use serde_json::{Value, json};
+
+use super::support::lab::{Running, container, containers, service as service_of};
+use super::support::{Lab, file, host, service, with};
+
+const IDLE: &str = "X";
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
+}
+
+#[track_caller]
+fn well(lab: &Lab, args: &[&str]) -> String {
+    let output = lab.cli(args);
+    assert!(output.status.success(), "{args:?}: {}", said(&output));
+    said(&output)
+}
+
+#[track_caller]
+fn refused(lab: &Lab, args: &[&str]) -> String {
+    let output = lab.cli(args);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {}", said(&output));
+    said(&output)
+}
+
+fn running_names(status: &Value) -> Vec<String> {
+    let runs = containers(status).filter(|c| c["state"]["status"] == "running");
+    let mut names: Vec<String> = runs.map(|c| c["name"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+fn restarts(lab: &Lab, name: &str) -> Value {
+    container(&lab.status(), name).unwrap()["restarts"].clone()
+}
+
+#[test]
+fn what_is_stopped_stays_so_over_daemons_until_it_is_started() {
+    let mut lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["restart: always"]), service("other", IDLE)]));
+    let (web, other) = (lab.running("a-web-1"), lab.running("a-other-1"));
+    assert_eq!(well(&lab, &["stop", "-t", "1", "a/web"]), "a/web: stopped\n");
+    assert!(!host::alive(web.pid));
+    assert_eq!(lab.exited("a-web-1"), 137, "it had a second to end by itself, and did not");
+    let by_hand = |lab: &Lab| service_of(&lab.status(), "a", "web").unwrap()["by_hand"].clone();
+    assert_eq!(by_hand(&lab)["stopped"], true);
+    assert!(well(&lab, &["status"]).contains("it is stopped by hand"));
+    for round in 0..2 {
+        if round == 0 { lab.kill() } else { drop(lab.stop()) }
+        lab.start();
+        lab.still("a-other-1", &other);
+        assert_eq!(lab.exited("a-web-1"), 137);
+        assert_eq!(by_hand(&lab)["stopped"], true);
+    }
+    let again = well(&lab, &["start", "a/web"]);
+    assert_eq!(again, "a/web: 1 of 1 run\n");
+    let second = lab.running("a-web-1");
+    assert_eq!((&second.id, second.pid == web.pid), (&web.id, false), "the same container, another run");
+    assert_eq!(restarts(&lab, "a-web-1"), 0, "nothing crashed");
+    assert_eq!(by_hand(&lab), Value::Null);
+    lab.still("a-other-1", &other);
+    lab.finish();
+}
+
+#[test]
+fn a_change_of_the_file_and_a_release_end_what_was_asked() {
+    let lab = Lab::new();
+    lab.put("a.yaml", &file(&[service("web", IDLE)]));
+    lab.running("a-web-1");
+    well(&lab, &["stop", "a"]);
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["labels: {x: y}"])]));
+    well(&lab, &["status"]);
+    let label = || {
+        lab.cli(&["status", "--wait"]);
+        lab.status()
+    };
+    assert_eq!(running_names(&label()), Vec::<String>::new(), "a label makes no other container");
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["environment: {A: b}"])]));
+    let web = lab.running("a-web-1");
+    well(&lab, &["stop", "a-web-1"]);
+    assert!(!host::alive(web.pid));
+    assert_eq!(well(&lab, &["release"]), "a/web: 1 of 1 run\n");
+    lab.running("a-web-1");
+    assert_eq!(well(&lab, &["release"]), "nothing was asked by hand\n");
+    lab.finish();
+}
+
+#[test]
+fn a_job_that_ended_runs_again_once() {
+    let lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("job", "echo done", &["restart: 'no'"])]));
+    assert_eq!(lab.exited("a-job-1"), 0);
+    let ends = |lab: &Lab| lab.output("a-job-1").matches("done").count();
+    assert_eq!(ends(&lab), 1);
+    well(&lab, &["start", "a/job"]);
+    lab.until("its second run", || (ends(&lab) == 2).then_some(()));
+    assert_eq!(lab.exited("a-job-1"), 0);
+    assert_eq!(ends(&lab), 2);
+    lab.finish();
+}
+
+#[test]
+fn a_restart_is_carried_on_by_the_next_daemon() {
+    let mut lab = Lab::new();
+    // It does not end by itself, so there is time to kill the daemon in the middle.
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["stop_grace_period: 2s", "restart: 'no'"])]));
+    let web = lab.running("a-web-1");
+    assert_eq!(well(&lab, &["restart", "-t", "0", "a/web"]), "a/web: 1 of 1 run\n");
+    let second = lab.replaced("a-web-1", &web);
+    assert_eq!(second.id, web.id);
+    let mut client = lab.client(&["restart", "a/web"]).spawn().unwrap();
+    lab.wait_for("the stop to be under way", |s| {
+        s["under_way"].as_array()?.iter().any(|step| step["verb"] == "stop").then_some(())
+    });
+    lab.kill();
+    let _ = client.wait().unwrap();
+    // The grace is over, or the container was stopped: the next daemon cannot know in which half it was.
+    lab.start();
+    let third = lab.replaced("a-web-1", &second);
+    assert_eq!((&third.id, restarts(&lab, "a-web-1")), (&web.id, json!(0)));
+    // It is done: another daemon does not do it once more.
+    lab.kill();
+    lab.start();
+    lab.still("a-web-1", &third);
+    // The other half: it ended while no daemon was there.
+    let mut client = lab.client(&["restart", "-t", "20", "a/web"]).spawn().unwrap();
+    lab.wait_for("the stop to be under way", |s| {
+        s["under_way"].as_array()?.iter().any(|step| step["verb"] == "stop").then_some(())
+    });
+    lab.kill();
+    let _ = client.wait().unwrap();
+    host::signal(third.pid, nix::sys::signal::Signal::SIGKILL);
+    lab.until("its end", || (!host::alive(third.shim)).then_some(()));
+    lab.start();
+    let fourth = lab.replaced("a-web-1", &third);
+    assert_eq!((fourth.id, restarts(&lab, "a-web-1")), (web.id, json!(0)));
+    lab.finish();
+}
+
+#[test]
+fn replicas_come_and_go_one_by_one_and_the_others_are_left_alone() {
+    let mut lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["stop_grace_period: 0s"])]));
+    let first = lab.running("a-web-1");
+    assert_eq!(well(&lab, &["scale", "a/web=3"]), "a/web: 3 of 3 run (by hand; its file says 1)\n");
+    let names = |upto: u32| (1..=upto).map(|n| format!("a-web-{n}")).collect::<Vec<_>>();
+    assert_eq!(running_names(&lab.status()), names(3));
+    let all: Vec<Running> = names(3).iter().map(|name| lab.running(name)).collect();
+    assert_eq!(all[0], first);
+    lab.kill();
+    lab.start();
+    names(3).iter().zip(&all).for_each(|(name, before)| lab.still(name, before));
+    well(&lab, &["scale", "a/web=2"]);
+    assert_eq!(running_names(&lab.status()), names(2));
+    lab.still("a-web-2", &all[1]);
+    let refusal = refused(&lab, &["stop", "a-web-2"]);
+    assert!(refusal.contains("a/web has 2 containers, and this is one of them"), "{refusal}");
+    // One container of several can be restarted.
+    well(&lab, &["restart", "-t", "0", "a-web-2"]);
+    lab.replaced("a-web-2", &all[1]);
+    lab.still("a-web-1", &first);
+    // Another number in the file is over it.
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["stop_grace_period: 0s", "scale: 4"])]));
+    lab.running("a-web-4");
+    assert_eq!(running_names(&lab.status()), names(4));
+    well(&lab, &["scale", "a/web=0"]);
+    assert_eq!(running_names(&lab.status()), names(0));
+    well(&lab, &["release", "a"]);
+    assert_eq!(running_names(&lab.status()), names(4));
+    lab.finish();
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_what_was_meant() {
+    let lab = Lab::new();
+    lab.put("shop.yaml", &file(&[service("web", IDLE), with("db", IDLE, &["container_name: the-db"])]));
+    lab.put("blog.yaml", &file(&[service("web", IDLE)]));
+    lab.running("shop-web-1");
+    for (args, text) in [
+        (&["stop", "shop/wbe"][..], "no service, project or container is called \"shop/wbe\"; did you mean shop/web?"),
+        (&["stop", "shpo"], "did you mean shop?"),
+        (&["restart", "nothing-like-it"], "no service, project or container is called \"nothing-like-it\"\n"),
+        (&["stop", "web"], "\"web\" could be blog/web, shop/web"),
+        (&["scale", "shop/db=2"], "shop/db has a container_name"),
+        (&["scale", "shop/db"], "write SERVICE=N"),
+    ] {
+        let refusal = refused(&lab, args);
+        assert!(refusal.contains(text), "{args:?}: {refusal}");
+    }
+    // All of it or nothing.
+    refused(&lab, &["stop", "shop/web", "shop/none"]);
+    assert_eq!(lab.status()["settled"], true);
+    lab.running("shop-web-1");
+    well(&lab, &["stop", "--no-wait", "the-db"]);
+    lab.exited("the-db");
+    let refusal = refused(&lab, &["restart", "shop/db"]);
+    assert!(refusal.contains("shop/db is stopped by hand"), "{refusal}");
+    lab.finish();
+}
