@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::support::lab::{Running, container, containers, service as service_of};
 use super::support::{Lab, file, host, service, with};
 
-const IDLE: &str = "X";
+const IDLE: &str = "[work, graceful, '0']";
+/// It has to be killed.
+const STUBBORN: &str = "[work, stubborn]";
 
 fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
@@ -39,7 +41,7 @@ fn restarts(lab: &Lab, name: &str) -> Value {
 #[test]
 fn what_is_stopped_stays_so_over_daemons_until_it_is_started() {
     let mut lab = Lab::new();
-    lab.put("a.yaml", &file(&[with("web", IDLE, &["restart: always"]), service("other", IDLE)]));
+    lab.put("a.yaml", &file(&[with("web", STUBBORN, &["restart: always"]), service("other", IDLE)]));
     let (web, other) = (lab.running("a-web-1"), lab.running("a-other-1"));
     assert_eq!(well(&lab, &["stop", "-t", "1", "a/web"]), "a/web: stopped\n");
     assert!(!host::alive(web.pid));
@@ -48,7 +50,11 @@ fn what_is_stopped_stays_so_over_daemons_until_it_is_started() {
     assert_eq!(by_hand(&lab)["stopped"], true);
     assert!(well(&lab, &["status"]).contains("it is stopped by hand"));
     for round in 0..2 {
-        if round == 0 { lab.kill() } else { drop(lab.stop()) }
+        if round == 0 {
+            lab.kill();
+        } else {
+            assert!(lab.stop().0.success());
+        }
         lab.start();
         lab.still("a-other-1", &other);
         assert_eq!(lab.exited("a-web-1"), 137);
@@ -90,9 +96,9 @@ fn a_change_of_the_file_and_a_release_end_what_was_asked() {
 #[test]
 fn a_job_that_ended_runs_again_once() {
     let lab = Lab::new();
-    lab.put("a.yaml", &file(&[with("job", "echo done", &["restart: 'no'"])]));
+    lab.put("a.yaml", &file(&[with("job", "[work, id]", &["restart: 'no'"])]));
     assert_eq!(lab.exited("a-job-1"), 0);
-    let ends = |lab: &Lab| lab.output("a-job-1").matches("done").count();
+    let ends = |lab: &Lab| lab.output("a-job-1").matches("uid").count();
     assert_eq!(ends(&lab), 1);
     well(&lab, &["start", "a/job"]);
     lab.until("its second run", || (ends(&lab) == 2).then_some(()));
@@ -105,7 +111,7 @@ fn a_job_that_ended_runs_again_once() {
 fn a_restart_is_carried_on_by_the_next_daemon() {
     let mut lab = Lab::new();
     // It does not end by itself, so there is time to kill the daemon in the middle.
-    lab.put("a.yaml", &file(&[with("web", IDLE, &["stop_grace_period: 2s", "restart: 'no'"])]));
+    lab.put("a.yaml", &file(&[with("web", STUBBORN, &["stop_grace_period: 2s", "restart: 'no'"])]));
     let web = lab.running("a-web-1");
     assert_eq!(well(&lab, &["restart", "-t", "0", "a/web"]), "a/web: 1 of 1 run\n");
     let second = lab.replaced("a-web-1", &web);
