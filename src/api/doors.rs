@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
+use super::{
+    Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, Signals, VolumeDoor,
+};
 use crate::model::Timestamp;
 use crate::reconcile::view::View;
 use crate::reconcile::{Disobeyed, Obeyed, Order};
@@ -20,6 +22,8 @@ pub struct Doors {
     pub logs: Arc<dyn LogSource>,
     /// What containers use, and their processes.
     pub numbers: Arc<dyn Numbers>,
+    /// Signals to containers.
+    pub signals: Arc<dyn Signals>,
     /// Commands in containers.
     pub execs: Arc<dyn ExecDoor>,
     /// Files of containers.

@@ -54,6 +54,7 @@ mod version;
 mod volumes;
 pub mod wire;
 
+pub use by_hand::Signals;
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};
 pub use exec::{ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession};

@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, by_hand, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
-    registries, secrets, status, system, version, volumes,
+    Doors, by_hand, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi,
+    plan, registries, secrets, status, system, version, volumes,
 };
 
 /// Every route with its handler, and its line in the API's description.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::by_hand::{NamesArgs, ReleaseArgs, ScaleArgs, StopArgs};
+use super::by_hand::{KillArgs, NamesArgs, ReleaseArgs, ScaleArgs, StopArgs};
 use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
 use super::image::commit::CommitArgs;
@@ -61,6 +61,12 @@ pub(super) enum Command {
     Start(NamesArgs),
     /// Stop services and start them again, once
     Restart(StopArgs),
+    /// Send a signal to what runs of services
+    Kill(KillArgs),
+    /// Hold services still
+    Pause(NamesArgs),
+    /// Let services go on that are held still
+    Unpause(NamesArgs),
     /// Give services another number of replicas than their files say
     Scale(ScaleArgs),
     /// Let services be as their files say again
@@ -353,6 +359,9 @@ mod tests {
           stop     Stop services, until they are started or released
           start    Start services that were stopped, or ended
           restart  Stop services and start them again, once
+          kill     Send a signal to what runs of services
+          pause    Hold services still
+          unpause  Let services go on that are held still
           scale    Give services another number of replicas than their files say
           release  Let services be as their files say again
           plan     Show what is being done and what waits for what

@@ -1,4 +1,4 @@
-//! `longshore stop|start|restart|scale|release`: asked by hand, then waited for.
+//! `longshore stop|start|restart|kill|pause|unpause|scale|release`: asked by hand, then waited for.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -47,6 +47,16 @@ pub(super) struct NamesArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct KillArgs {
+    /// Which signal
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    signal: String,
+    /// Services as project/service, projects, or containers
+    #[arg(required = true, value_name = "SERVICE")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ReleaseArgs {
     #[command(flatten)]
     patience: Patience,
@@ -82,6 +92,22 @@ pub(super) async fn start(client: &Client, args: NamesArgs, out: &mut Out) -> Re
 pub(super) async fn restart(client: &Client, args: StopArgs, out: &mut Out) -> Result<Exit, Failure> {
     let ask = HandAsk::Restart { names: args.names, grace_ms: millis(args.time) };
     order(client, &ask, &args.patience, out).await
+}
+
+/// The signal is sent, or it is not: there is nothing to wait for.
+pub(super) async fn kill(client: &Client, args: KillArgs, out: &mut Out) -> Result<Exit, Failure> {
+    let ask = HandAsk::Kill { names: args.names, signal: Some(args.signal) };
+    let done: HandDone = client.tell("/api/v1/by-hand", &ask, Duration::from_secs(20)).await?;
+    done.services.iter().try_for_each(|name| out.text(&format!("{}: sent\n", printable(name))))?;
+    Ok(Exit::Fine)
+}
+
+pub(super) async fn pause(client: &Client, args: NamesArgs, out: &mut Out) -> Result<Exit, Failure> {
+    order(client, &HandAsk::Pause { names: args.names }, &args.patience, out).await
+}
+
+pub(super) async fn unpause(client: &Client, args: NamesArgs, out: &mut Out) -> Result<Exit, Failure> {
+    order(client, &HandAsk::Unpause { names: args.names }, &args.patience, out).await
 }
 
 pub(super) async fn scale(client: &Client, args: ScaleArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -179,6 +205,9 @@ fn state(service: &Service) -> String {
     let ended = service.containers.iter().filter(ran).count();
     if by_hand.is_some_and(|hand| hand.stopped) {
         return "stopped".to_owned();
+    }
+    if by_hand.is_some_and(|hand| hand.paused) {
+        return "paused".to_owned();
     }
     let over = match by_hand.and_then(|hand| hand.file_replicas) {
         Some(file) => format!(" (by hand; its file says {file})"),

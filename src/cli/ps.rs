@@ -33,7 +33,7 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
             plain(&c.name),
             plain(format!("{}/{}", c.project, c.service)),
             plain(image(&c.image)),
-            state(&c.state, now),
+            paused(c).unwrap_or_else(|| state(&c.state, now)),
             plain(c.restarts.to_string()),
             plain(pid(&c.state)),
             plain(ports::of_container(c)),
@@ -41,6 +41,10 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
         ]);
     }
     table.render(paint)
+}
+
+fn paused(container: &Container) -> Option<(String, Ink)> {
+    container.paused.then(|| ("paused".to_owned(), Ink::Busy))
 }
 
 fn state(state: &ContainerState, now: Timestamp) -> (String, Ink) {
@@ -81,6 +85,7 @@ mod tests {
             hash: String::new(),
             settings: Default::default(),
             state,
+            paused: false,
             restarts: 2,
             reason: String::new(),
             next_attempt: None,

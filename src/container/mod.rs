@@ -83,7 +83,7 @@ pub use given_mounts::{GivenMount, GivenSource, MountOrder, StartGiven};
 pub use held_back::held_back;
 pub use launch::StartNetwork;
 use own_exe::OwnExe;
-pub use pause::Still;
+pub use pause::{PauseError, SignalError, Still};
 pub use peek::peek;
 use process::Process;
 pub use record::ImageDefaults;
@@ -204,6 +204,8 @@ struct Known {
     stop_signal: Option<Signal>,
     /// As it is on disk.
     attached: Attached,
+    /// Held still because that was asked for.
+    paused: bool,
     /// One operation at a time.
     busy: Arc<tokio::sync::Mutex<()>>,
 }
@@ -357,6 +359,8 @@ impl Containers {
             Some(ContainerState::Orphaned { .. }) => (None, None),
             _ => return Ok(()),
         };
+        // What is held still takes no signal.
+        self.let_go_on(id).await;
         if let Some(init) = init {
             init.signal(signal.number());
             // With it the kernel ends all of its pid namespace at once.
@@ -378,13 +382,15 @@ impl Containers {
     fn know(&self, spec: ContainerSpec, stop_signal: Option<Signal>, attached: Attached, state: ContainerState) {
         let id = spec.id.clone();
         let observed = ObservedContainer { spec, state };
-        let known = Known { observed, stop_signal, attached, busy: Arc::default() };
+        let paused = observed.state.alive() && self.0.cgroups.frozen(&id);
+        let known = Known { observed, stop_signal, attached, paused, busy: Arc::default() };
         self.known().insert(id, known);
         self.notify();
     }
 
     fn set(&self, id: &ContainerId, state: ContainerState) {
         if let Some(known) = self.known().get_mut(id) {
+            known.paused &= state.alive();
             known.observed.state = state;
         }
         self.notify();

@@ -64,6 +64,7 @@ fn by_hand(record: &store::ByHand) -> Option<Override> {
         since: Timestamp(record.since_ms),
         hand: ByHand {
             stopped: record.stopped,
+            paused: record.paused,
             scaled: scaled.map(|(replicas, file)| Scaled { replicas, file }),
             grace_ms: record.grace_ms,
             again: record.again.iter().filter_map(again).collect(),

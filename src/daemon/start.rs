@@ -338,6 +338,7 @@ fn doors(
         events: events.clone(),
         logs: Arc::new(Output::new(Arc::clone(host))),
         numbers: Arc::new(Machine::new(Arc::clone(host))),
+        signals: Arc::new(Machine::new(Arc::clone(host))),
         execs: Arc::new(Execs::new(Arc::clone(host))),
         files: Arc::new(Files::new(Arc::clone(host))),
         images: Arc::new(work),

@@ -65,8 +65,18 @@ impl LinuxHost {
         let attached = self.containers.all_attached();
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
-        let mounts = self.mounts.table();
-        Observed { disk, lacks, attached, lost, networks, firewall, mounts, ..join(self.images.all(), containers) }
+        let (mounts, paused) = (self.mounts.table(), self.containers.paused());
+        Observed {
+            paused,
+            disk,
+            lacks,
+            attached,
+            lost,
+            networks,
+            firewall,
+            mounts,
+            ..join(self.images.all(), containers)
+        }
     }
 
     pub(super) fn measure(&self) -> Gauges {

@@ -68,7 +68,7 @@ fn by_hand(over: &Override) -> ByHand {
         hash: over.hash.to_string(),
         since_ms: over.since.millis(),
         stopped: hand.stopped,
-        paused: false,
+        paused: hand.paused,
         replicas: hand.scaled.map(|scaled| scaled.replicas),
         file_replicas: hand.scaled.map(|scaled| scaled.file),
         grace_ms: hand.grace_ms,

@@ -70,6 +70,8 @@ pub struct Service {
     pub loosenings: Vec<Loosening>,
     /// What its keys ask of the machine.
     pub wishes: Vec<Wish>,
+    /// Nothing of it is to run (`x-longshore: suspend`). Not part of the hash.
+    pub suspended: bool,
     /// Why this service must not be started as it is written: keys that ask for isolation, ports, networks, volumes or
     /// secrets that this version cannot give. Empty for a service that may run.
     pub holds: Vec<Hold>,

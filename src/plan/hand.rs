@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Desired, Facts, Planner};
-use crate::model::{ContainerId, ContainerState, ObservedContainer, Project, Service, Slot, Timestamp};
+use super::{Desired, Facts, Planner, WaitingOn};
+use crate::model::{Action, ContainerId, ContainerState, Key, ObservedContainer, Project, Service, Slot, Timestamp};
 
 /// What was asked of one service by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ByHand {
     /// Nothing of it runs.
     pub stopped: bool,
+    /// What of it runs is held still.
+    pub paused: bool,
     /// So many replicas, instead of those that the file gives.
     pub scaled: Option<Scaled>,
     /// How long a container that is stopped for it has to end by itself; none: as the file says.
@@ -48,7 +50,7 @@ impl ByHand {
     /// Whether nothing is asked.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.stopped && self.scaled.is_none() && self.again.is_empty()
+        !self.stopped && !self.paused && self.scaled.is_none() && self.again.is_empty()
     }
 }
 
@@ -77,11 +79,10 @@ impl Desired {
 
 /// Who stopped a service, where somebody did.
 pub(super) fn stopped(facts: &Facts<'_>, project: &Project, service: &Service) -> Option<Stopped> {
-    if facts.desired.by_hand.is_empty() {
-        return None;
-    }
-    let hand = facts.desired.by_hand.get(&(project.name.clone(), service.name.clone()));
-    hand.filter(|hand| hand.stopped).map(|_| Stopped::ByHand)
+    let by_hand = !facts.desired.by_hand.is_empty()
+        && facts.desired.by_hand.get(&(project.name.clone(), service.name.clone())).is_some_and(|hand| hand.stopped);
+    let by_file = || service.suspended.then_some(Stopped::ByFile);
+    by_hand.then_some(Stopped::ByHand).or_else(by_file)
 }
 
 /// By whom a service is stopped.
@@ -89,6 +90,8 @@ pub(super) fn stopped(facts: &Facts<'_>, project: &Project, service: &Service) -
 pub enum Stopped {
     /// `longshore stop`.
     ByHand,
+    /// Its file: `suspend`.
+    ByFile,
 }
 
 impl Stopped {
@@ -97,6 +100,7 @@ impl Stopped {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::ByHand => "it is stopped by hand",
+            Self::ByFile => "its file says suspend: true",
         }
     }
 }
@@ -118,7 +122,27 @@ pub(super) fn not_yet(planner: &Planner<'_>, slot: &Slot, surplus: bool) -> bool
     if surplus {
         return same.any(|c| c.spec.slot.number > slot.number);
     }
-    let begun: Vec<u32> =
-        same.filter(|c| !matches!(c.state, ContainerState::Created)).map(|c| c.spec.slot.number).collect();
-    !(1..slot.number).all(|number| begun.contains(&number))
+    let made: Vec<u32> = same.filter(|c| !acted_upon(planner, &c.spec.id)).map(|c| c.spec.slot.number).collect();
+    !(1..slot.number).all(|number| made.contains(&number))
+}
+
+fn acted_upon(planner: &Planner<'_>, id: &ContainerId) -> bool {
+    let key = Key::Container(id.clone());
+    planner.facts.under_way.contains_key(&key) || planner.plan.steps.iter().any(|step| step.action.key() == key)
+}
+
+/// Holds a container that runs still where that is asked for, or lets it go on where it is not. Whether there is something to do.
+pub(super) fn pause(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer) -> bool {
+    let asked = planner.facts.desired.by_hand(slot).is_some_and(|hand| hand.paused);
+    let id = container.spec.id.clone();
+    match (asked, planner.facts.observed.paused.contains(&id)) {
+        (true, false) => planner.step(slot, Action::Pause { id }, "it is paused by hand".to_owned()),
+        (false, true) => planner.step(slot, Action::Unpause { id }, "it is no longer paused".to_owned()),
+        (true, true) => {
+            planner.wait(slot, WaitingOn::Paused, None);
+            return false;
+        }
+        (false, false) => return false,
+    }
+    true
 }

@@ -186,6 +186,8 @@ impl Memory {
             Action::Create { .. }
             | Action::Update { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
@@ -215,6 +217,8 @@ impl Memory {
             | Action::Create { .. }
             | Action::Start { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::Remove { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }

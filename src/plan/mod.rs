@@ -79,6 +79,8 @@ pub struct Observed {
     pub health: BTreeMap<ContainerId, Health>,
     /// What they were joined to when they were started last.
     pub attached: BTreeMap<ContainerId, Attached>,
+    /// Containers that are held still, because that was asked for.
+    pub paused: BTreeSet<ContainerId>,
     /// Containers that run and lack a link, and what is wrong.
     pub lost: BTreeMap<ContainerId, String>,
     /// Networks that we made.
@@ -170,6 +172,8 @@ pub enum WaitingOn {
     },
     /// Its owner: it is stopped.
     Stopped(Stopped),
+    /// Its owner: it is held still.
+    Paused,
     /// The file, or the machine: a key holds the service.
     Held,
     /// Nothing: the registry could not be asked whether the image moved, and what is here is used.
@@ -383,6 +387,8 @@ impl<'a> Planner<'a> {
             | Action::Update { .. }
             | Action::Connect { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::Remove { .. } => Some((&mut self.containers, self.facts.limits.containers)),
         };
         if let Some((count, limit)) = room {

@@ -81,6 +81,10 @@ pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) limits: Limits,
     pub(super) net: Net,
+    /// Held still.
+    pub(super) paused: BTreeSet<ContainerId>,
+    /// Runs that are to be followed by another one, as far as the history knows.
+    pub(super) asked: BTreeMap<ContainerId, Timestamp>,
     /// How many processes were begun.
     processes: u64,
     /// How often each container took effect as started.
@@ -115,6 +119,8 @@ impl World {
             memory: Memory::default(),
             limits: Limits { pulls: 2, containers: 5 },
             net: Net::default(),
+            paused: BTreeSet::new(),
+            asked: BTreeMap::new(),
             processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
@@ -141,6 +147,7 @@ impl World {
             machine: String::new(),
             lacks: self.lacks.clone(),
             containers: self.containers.clone(),
+            paused: self.paused.clone(),
             attached: self.net.attached.clone(),
             lost: self.net.lost.clone(),
             networks: self.net.networks.clone(),
@@ -228,6 +235,7 @@ impl World {
         }
         let percent = observed.disk.as_ref().unwrap().percent();
         self.filled = percent >= 85 || self.filled && percent >= 80;
+        super::histories::notice_hands(self);
         let plan = plan(&Facts {
             desired: &self.desired,
             observed: &observed,
@@ -335,6 +343,14 @@ impl World {
                 }
             }
             Action::Stop { id, .. } => self.end(id, ExitStatus::Signal(15)),
+            Action::Pause { id } => {
+                let runs = self.containers.get(id).is_some_and(|c| c.state.alive());
+                if !runs {
+                    return Err("it does not run".to_owned());
+                }
+                self.paused.insert(id.clone());
+            }
+            Action::Unpause { id } => drop(self.paused.remove(id)),
             Action::Remove { id } => {
                 let alive = self.containers.get(id).is_some_and(|c| c.state.alive());
                 assert!(!alive, "{id} was removed while it ran");
@@ -386,6 +402,7 @@ impl World {
                 ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. } => return,
             };
             container.state = ContainerState::Exited { status, started, at };
+            self.paused.remove(id);
             self.net.lost.remove(id);
         }
     }
@@ -416,6 +433,7 @@ impl World {
         self.under_way.clear();
         self.daemon_forgets();
         self.net.reboots();
+        self.paused.clear();
         let at = self.now;
         for container in self.containers.values_mut() {
             let started = match container.state {

@@ -250,7 +250,10 @@ fn moving(planner: &Planner<'_>, container: &ObservedContainer, service: &Servic
     let busy = planner.facts.under_way.contains_key(&Key::Container(container.spec.id.clone()));
     let changed = || files::restarts(container, service);
     let again = hand::again(planner, container);
-    again.or_else(|| joins::moved(planner, container)).or_else(changed).or_else(|| begun.filter(|_| !running || busy).cloned())
+    again
+        .or_else(|| joins::moved(planner, container))
+        .or_else(changed)
+        .or_else(|| begun.filter(|_| !running || busy).cloned())
 }
 
 /// Stops the container, as soon as it can be started again on its other network, with its other files, and starts it there.
@@ -293,6 +296,9 @@ fn supervise(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContain
             if let Some(action) = planner.facts.under_way.get(&key) {
                 let verb = action.verb();
                 return planner.wait(slot, WaitingOn::Step(verb), None);
+            }
+            if hand::pause(planner, slot, container) {
+                return;
             }
             joins::connect(planner, slot, container);
         }

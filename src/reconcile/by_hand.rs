@@ -9,7 +9,8 @@ use super::host::Change;
 use super::reconciler::{Noted, Reconciler};
 use super::view::HandView;
 use crate::model::{
-    ContainerId, ContainerState, ObservedContainer, Project, ProjectName, Service, ServiceName, SpecHash, Timestamp,
+    ContainerId, ContainerState, ObservedContainer, Project, ProjectName, Service, ServiceName, Signal, SpecHash,
+    Timestamp,
 };
 use crate::plan::{self, ByHand, Desired, Scaled, begun};
 use crate::spec::nearest;
@@ -52,6 +53,15 @@ pub enum Verb {
         /// How long it has to end by itself; none: as the file says.
         grace_ms: Option<u64>,
     },
+    /// A signal is sent to what runs, by whoever asks.
+    Kill {
+        /// Which.
+        signal: Signal,
+    },
+    /// What runs is held still.
+    Pause,
+    /// It goes on.
+    Unpause,
     /// So many replicas.
     Scale {
         /// How many.
@@ -66,6 +76,8 @@ pub enum Verb {
 pub struct Obeyed {
     /// The services that it was asked of.
     pub services: Vec<ServiceKey>,
+    /// Those that are to get a signal.
+    pub containers: Vec<(ContainerId, Signal)>,
 }
 
 /// Why nothing of what was asked is done.
@@ -98,6 +110,8 @@ fn refused(message: impl Into<String>, hint: &str) -> Disobeyed {
     Disobeyed::Refused { message: message.into(), hint: Some(hint.to_owned()) }
 }
 
+const SUSPEND: &str = "remove `suspend` from the file";
+
 /// What a name stands for: a service, or one container of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Target {
@@ -124,16 +138,19 @@ impl Reconciler {
             Ok(found) => found,
             Err(why) => return (Err(why), noted),
         };
-        let mut services = BTreeSet::new();
+        let (mut services, mut containers) = (BTreeSet::new(), Vec::new());
         for (targets, verb) in found {
             for target in targets {
                 services.insert(target.key.clone());
-                self.carry_out(&target, verb, now, &mut noted);
+                match verb {
+                    Verb::Kill { signal } => containers.extend(self.killed(&target, signal, now, &mut noted)),
+                    verb => self.carry_out(&target, verb, now, &mut noted),
+                }
             }
         }
         self.memory.retry_now();
         self.refresh_desired();
-        (Ok(Obeyed { services: services.into_iter().collect() }), noted)
+        (Ok(Obeyed { services: services.into_iter().collect(), containers }), noted)
     }
 
     fn check(&self, order: &Order) -> Result<Vec<Target>, Disobeyed> {
@@ -149,7 +166,7 @@ impl Reconciler {
         let name = written(&target.key);
         let whole = "write project/service for all of them";
         match verb {
-            Verb::Stop { .. } | Verb::Release => {}
+            Verb::Stop { .. } | Verb::Kill { .. } | Verb::Pause | Verb::Unpause | Verb::Release => {}
             Verb::Start | Verb::Restart { .. } | Verb::Scale { .. } => {
                 if let Some(hold) = self.holds_of(&target.key.0, service).into_iter().next() {
                     return Err(Disobeyed::Refused { message: format!("{name} is held: {hold}"), hint: None });
@@ -161,13 +178,29 @@ impl Reconciler {
                 format!("{name} has a container_name, and two containers cannot have one name"),
                 "remove `container_name` from the file",
             )),
-            Verb::Stop { .. } | Verb::Start | Verb::Scale { .. } if target.only.is_some() && service.replicas > 1 => {
+            Verb::Stop { .. } | Verb::Start | Verb::Pause | Verb::Unpause | Verb::Scale { .. }
+                if target.only.is_some() && service.replicas > 1 =>
+            {
                 Err(refused(format!("{name} has {} containers, and this is one of them", service.replicas), whole))
             }
-            Verb::Restart { .. } if self.stopped(&target.key) => {
+            Verb::Start if service.suspended => Err(refused(format!("the file of {name} says suspend: true"), SUSPEND)),
+            Verb::Restart { .. } | Verb::Pause if service.suspended => {
+                Err(refused(format!("{name} does not run: its file says suspend: true"), SUSPEND))
+            }
+            Verb::Restart { .. } | Verb::Pause if self.stopped(&target.key) => {
                 Err(refused(format!("{name} is stopped by hand"), "`longshore start` starts it"))
             }
-            Verb::Stop { .. } | Verb::Start | Verb::Restart { .. } | Verb::Scale { .. } | Verb::Release => Ok(()),
+            Verb::Kill { .. } if self.runs(target, ContainerState::alive).is_empty() => {
+                Err(refused(format!("nothing of {name} runs"), "`longshore ps -a` shows what became of it"))
+            }
+            Verb::Stop { .. }
+            | Verb::Start
+            | Verb::Restart { .. }
+            | Verb::Kill { .. }
+            | Verb::Pause
+            | Verb::Unpause
+            | Verb::Scale { .. }
+            | Verb::Release => Ok(()),
         }
     }
 
@@ -243,19 +276,29 @@ impl Reconciler {
         let mut hand = before.as_ref().map(|over| over.hand.clone()).unwrap_or_default();
         let (kind, message) = match verb {
             Verb::Stop { grace_ms } => {
-                (hand.stopped, hand.grace_ms) = (true, grace_ms);
+                (hand.stopped, hand.paused, hand.grace_ms) = (true, false, grace_ms);
                 hand.again.extend(self.runs(target, ContainerState::alive));
                 ("service.stopped", "stopped by hand".to_owned())
             }
             Verb::Start => {
-                hand.stopped = false;
+                (hand.stopped, hand.paused) = (false, false);
                 hand.again.extend(self.runs(target, |state| !state.alive()));
                 ("service.started", "started by hand".to_owned())
             }
             Verb::Restart { grace_ms } => {
-                hand.grace_ms = grace_ms;
+                (hand.paused, hand.grace_ms) = (false, grace_ms);
                 hand.again.extend(self.runs(target, |_| true));
                 ("service.restarted", "restarted by hand".to_owned())
+            }
+            // Nothing that is kept.
+            Verb::Kill { .. } => return,
+            Verb::Pause => {
+                hand.paused = true;
+                ("service.paused", "paused by hand".to_owned())
+            }
+            Verb::Unpause => {
+                hand.paused = false;
+                ("service.unpaused", "no longer paused".to_owned())
             }
             Verb::Scale { replicas } => {
                 hand.scaled = (replicas != file).then_some(Scaled { replicas, file });
@@ -275,6 +318,19 @@ impl Reconciler {
         let same = before.as_ref().filter(|over| over.hash == hash);
         let since = same.map_or(now, |over| if over.hand == hand { over.since } else { now });
         self.put_override(&target.key, Some(Override { hash, since, hand }), noted);
+    }
+
+    fn killed(
+        &mut self,
+        target: &Target,
+        signal: Signal,
+        now: Timestamp,
+        noted: &mut Noted,
+    ) -> Vec<(ContainerId, Signal)> {
+        let name = signal.name();
+        let event = self.event(now, "service.killed", written(&target.key), format!("{name} is sent by hand"));
+        noted.events.push(event);
+        self.runs(target, ContainerState::alive).into_iter().map(|(id, _)| (id, signal)).collect()
     }
 
     /// What the file says, whatever was asked by hand.
@@ -339,9 +395,9 @@ impl Reconciler {
     /// The host was seen: runs that are over are forgotten.
     pub(super) fn notice_runs(&mut self, noted: &mut Noted) {
         let mut changed = false;
-        for (key, over) in self.overrides.clone() {
+        for (key, over) in self.overrides.clone().into_iter().chain(self.suspended()) {
             let mut hand = over.hand.clone();
-            let stopped = hand.stopped;
+            let stopped = hand.stopped || self.wanted(&key).is_some_and(|(_, service)| service.suspended);
             hand.notice(stopped, containers_of(&self.observed.containers, &key));
             if hand != over.hand {
                 self.put_override(&key, Some(Override { hand, ..over }), noted);
@@ -353,11 +409,21 @@ impl Reconciler {
         }
     }
 
+    /// Services that their files suspend and of which nothing was asked by hand: which runs that ended is noted all the same.
+    fn suspended(&self) -> Vec<(ServiceKey, Override)> {
+        let all = self.desired.projects.values().flat_map(|p| p.services.values().map(move |s| (&p.name, s)));
+        let all = all.filter(|(_, service)| service.suspended).map(|(project, service)| {
+            let (hash, since) = (service.hash.clone(), Timestamp::default());
+            ((project.clone(), service.name.clone()), Override { hash, since, hand: ByHand::default() })
+        });
+        all.filter(|(key, _)| !self.overrides.contains_key(key)).collect()
+    }
+
     pub(super) fn hand_view(&self, project: &ProjectName, service: &ServiceName) -> Option<HandView> {
         let over = self.overrides.get(&(project.clone(), service.clone()))?;
-        let ByHand { stopped, scaled, grace_ms: _, again: _ } = &over.hand;
-        let view = HandView { stopped: *stopped, scaled: *scaled, since: over.since };
-        (view.stopped || view.scaled.is_some()).then_some(view)
+        let ByHand { stopped, paused, scaled, grace_ms: _, again: _ } = &over.hand;
+        let view = HandView { stopped: *stopped, paused: *paused, scaled: *scaled, since: over.since };
+        (view.stopped || view.paused || view.scaled.is_some()).then_some(view)
     }
 }
 

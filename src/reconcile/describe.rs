@@ -36,6 +36,7 @@ impl Reconciler {
         let open = |wait: &&Wait| match wait.on {
             WaitingOn::Held
             | WaitingOn::Stopped(_)
+            | WaitingOn::Paused
             | WaitingOn::Owner { .. }
             | WaitingOn::NeverPulled(_)
             | WaitingOn::NoNetwork(_)
@@ -138,6 +139,7 @@ impl Reconciler {
             WaitingOn::Owner { status, because } => format!("{status}; it stays so ({because})"),
             WaitingOn::Held => "held: see its problems".to_owned(),
             WaitingOn::Stopped(by) => by.reason().to_owned(),
+            WaitingOn::Paused => "it is paused by hand".to_owned(),
             WaitingOn::NeverPulled(image) => {
                 format!("image {image} is not here and pull_policy is never; pull it by hand or change the policy")
             }
@@ -254,7 +256,9 @@ impl Reconciler {
             }
             WaitingOn::Retry { .. } | WaitingOn::Backoff { .. } | WaitingOn::NeverPulled(_) => Phase::Failing,
             WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
-            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } | WaitingOn::Stopped(_) => Phase::Applied,
+            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } | WaitingOn::Stopped(_) | WaitingOn::Paused => {
+                Phase::Applied
+            }
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
             WaitingOn::Image(_)
@@ -270,7 +274,9 @@ impl Reconciler {
             | Action::Start { spec, .. }
             | Action::Update { spec }
             | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
-            Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
+            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
+                containers.iter().any(|c| c.spec.id == *id)
+            }
             Action::Pull { image, .. } => wanted.images().any(|wanted| wanted == image),
             Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
                 false
@@ -308,6 +314,7 @@ impl Reconciler {
             hash: spec.service.hash.to_string(),
             settings: Settings::of(&spec.service),
             state: state_view(container),
+            paused: self.observed.paused.contains(&spec.id),
             restarts: self.memory.restarts.get(&spec.id).map_or(0, |r| r.total),
             reason,
             next_attempt: wait.and_then(|w| w.until),

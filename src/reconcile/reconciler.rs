@@ -361,6 +361,8 @@ impl Reconciler {
             | Action::Create { .. }
             | Action::Update { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
@@ -384,7 +386,9 @@ impl Reconciler {
                 self.observed.networks.get(id).map_or_else(|| id.short().to_owned(), |n| n.network.name.to_string())
             }
             Action::Guard => "firewall".to_owned(),
-            Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
+            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
+                by_id(id)
+            }
         }
     }
 
@@ -420,6 +424,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Owner { .. } => "owner",
         WaitingOn::Held => "held",
         WaitingOn::Stopped(_) => "stopped",
+        WaitingOn::Paused => "paused",
         WaitingOn::Refresh { .. } => "refresh",
         WaitingOn::Recreation { .. } => "recreation",
         WaitingOn::NeverPulled(_) => "never",
@@ -439,6 +444,8 @@ const fn done_kind(action: &Action) -> &'static str {
         Action::Start { .. } => "container.started",
         Action::Update { .. } => "container.updated",
         Action::Stop { .. } => "container.stopped",
+        Action::Pause { .. } => "container.paused",
+        Action::Unpause { .. } => "container.unpaused",
         Action::Remove { .. } => "container.removed",
         Action::RemoveImage { .. } => "image.removed",
         Action::MakeNetwork { .. } => "network.made",
@@ -456,6 +463,8 @@ const fn failed_kind(action: &Action) -> &'static str {
         | Action::Update { .. }
         | Action::Connect { .. }
         | Action::Stop { .. }
+        | Action::Pause { .. }
+        | Action::Unpause { .. }
         | Action::Remove { .. } => "container.failed",
         Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } => "network.failed",
         Action::Guard => "firewall.failed",

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::host::{LayerTransfer, TransferWait};
-use crate::plan::Scaled;
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
     Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot, Timestamp,
     VolumeName,
 };
+use crate::plan::Scaled;
 
 /// The whole status at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -211,6 +211,8 @@ pub struct ServiceView {
 pub struct HandView {
     /// Nothing of it runs.
     pub stopped: bool,
+    /// What of it runs is held still.
+    pub paused: bool,
     /// Another number of replicas than the file's.
     pub scaled: Option<Scaled>,
     /// Since when.
@@ -264,6 +266,8 @@ pub struct ContainerView {
     pub settings: Settings,
     /// What it does.
     pub state: ContainerStateView,
+    /// Whether it is held still.
+    pub paused: bool,
     /// How often it was started again since it was made.
     pub restarts: u32,
     /// Why the last thing was done to it, or nothing is done.
@@ -392,8 +396,9 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
-    /// `service.stopped`, `service.started`, `service.restarted`, `service.scaled`, `service.released`,
+    /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.paused`, `container.unpaused`, `container.removed`, `container.failed`,
+    /// `service.stopped`, `service.started`, `service.restarted`, `service.scaled`, `service.killed`,
+    /// `service.paused`, `service.unpaused`, `service.released`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,

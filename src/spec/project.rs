@@ -270,6 +270,7 @@ impl Reader<'_, '_> {
                 continue;
             };
             service.holds.extend(all.iter().cloned());
+            service.suspended = service::suspended(body).or_else(|| service::suspended(root)).unwrap_or(false);
             services.push((service, places));
             mounted.push(mounts);
         }

@@ -69,6 +69,8 @@ pub(super) fn read(
         resources,
         loosenings: found.loosenings,
         wishes: found.wishes,
+        // Said below, with what stands beside the services.
+        suspended: false,
         holds,
         // Taken below, over all of the above.
         hash: SpecHash::of(b""),
@@ -76,6 +78,11 @@ pub(super) fn read(
     mode(body, key, reader);
     service.hash = hash::of(&service);
     Some((service, places, data.places))
+}
+
+/// `suspend` of the `x-longshore` in here.
+pub(super) fn suspended(node: &Node) -> Option<bool> {
+    node.given("x-longshore")?.given("suspend")?.truth()
 }
 
 /// A service with profiles takes part only where one of them is chosen, and nothing here chooses one.

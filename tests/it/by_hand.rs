@@ -205,3 +205,85 @@ fn what_cannot_be_is_refused_with_what_was_meant() {
     assert!(refusal.contains("shop/db is stopped by hand"), "{refusal}");
     lab.finish();
 }
+
+/// How often the workload said something by now.
+fn ticks(lab: &Lab, name: &str) -> usize {
+    lab.output(name).matches("tick").count()
+}
+
+#[test]
+fn what_is_paused_stands_still_over_daemons_and_goes_on() {
+    let mut lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("web", "[work, tick, '20']", &["restart: always"])]));
+    let web = lab.running("a-web-1");
+    lab.says("a-web-1", "tick 5");
+    assert_eq!(well(&lab, &["pause", "a/web"]), "a/web: paused\n");
+    assert_eq!(container(&lab.status(), "a-web-1").unwrap()["paused"], true);
+    assert!(well(&lab, &["ps"]).contains(" paused "));
+    assert!(well(&lab, &["status"]).contains("it is paused by hand"));
+    // What was on its way is written by now.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let still = ticks(&lab, "a-web-1");
+    lab.kill();
+    lab.start();
+    lab.still("a-web-1", &web);
+    assert_eq!(container(&lab.status(), "a-web-1").unwrap()["paused"], true);
+    assert_eq!(ticks(&lab, "a-web-1"), still, "it moved");
+    let refusal = lab.cli(&["exec", "a-web-1", "work", "id"]);
+    assert_eq!(refusal.status.code(), Some(126), "{}", said(&refusal));
+    assert!(said(&refusal).contains("is paused"), "{}", said(&refusal));
+    assert_eq!(well(&lab, &["unpause", "a/web"]), "a/web: 1 of 1 run\n");
+    lab.until("it to go on", || (ticks(&lab, "a-web-1") > still).then_some(()));
+    lab.still("a-web-1", &web);
+    // It is stopped as its file says although it is paused: by SIGTERM.
+    well(&lab, &["pause", "a/web"]);
+    well(&lab, &["stop", "a/web"]);
+    assert_eq!(lab.exited("a-web-1"), 0);
+    assert_eq!(well(&lab, &["start", "a/web"]), "a/web: 1 of 1 run\n");
+    // Killed although it is paused; what runs then is paused again.
+    let second = lab.running("a-web-1");
+    well(&lab, &["pause", "a/web"]);
+    well(&lab, &["kill", "a/web"]);
+    lab.replaced("a-web-1", &second);
+    lab.wait_for("its next run to be paused", |s| (container(s, "a-web-1")?["paused"] == true).then_some(()));
+    lab.finish();
+}
+
+#[test]
+fn a_signal_is_sent_and_the_policy_answers_an_end() {
+    let lab = Lab::new();
+    lab.put("a.yaml", &file(&[with("web", IDLE, &["restart: always"]), with("job", IDLE, &["restart: 'no'"])]));
+    let web = lab.running("a-web-1");
+    lab.says("a-web-1", "ready");
+    assert_eq!(well(&lab, &["kill", "a/web"]), "a/web: sent\n");
+    lab.replaced("a-web-1", &web);
+    assert_eq!(restarts(&lab, "a-web-1"), 1, "as after a crash");
+    lab.says("a-job-1", "ready");
+    well(&lab, &["kill", "-s", "INT", "a-job-1"]);
+    assert_eq!(lab.exited("a-job-1"), 0);
+    assert!(refused(&lab, &["kill", "a/job"]).contains("nothing of a/job runs"));
+    assert!(refused(&lab, &["kill", "-s", "NONE", "a/web"]).contains("\"NONE\" is not a signal"));
+    lab.finish();
+}
+
+#[test]
+fn what_its_file_suspends_is_stopped_and_goes_on_when_it_does_no_longer() {
+    let mut lab = Lab::new();
+    let text = |suspend: bool| {
+        let more = format!("x-longshore: {{suspend: {suspend}}}");
+        file(&[with("web", IDLE, &[&more, "restart: 'no'"]), service("other", IDLE)])
+    };
+    lab.put("a.yaml", &text(false));
+    let (web, other) = (lab.running("a-web-1"), lab.running("a-other-1"));
+    lab.put("a.yaml", &text(true));
+    assert_eq!(lab.exited("a-web-1"), 0);
+    assert!(refused(&lab, &["start", "a/web"]).contains("says suspend: true"));
+    lab.kill();
+    lab.start();
+    assert_eq!(lab.exited("a-web-1"), 0);
+    lab.put("a.yaml", &text(false));
+    assert_eq!(lab.running("a-web-1").id, web.id, "whatever its policy says");
+    assert_eq!(restarts(&lab, "a-web-1"), 0);
+    lab.still("a-other-1", &other);
+    lab.finish();
+}

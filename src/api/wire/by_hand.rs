@@ -34,6 +34,24 @@ pub enum HandAsk {
         #[serde(default)]
         grace_ms: Option<u64>,
     },
+    /// A signal is sent to the main processes of what runs.
+    Kill {
+        /// Which.
+        names: Vec<String>,
+        /// `TERM`, `SIGHUP`, `9`; null: SIGKILL.
+        #[serde(default)]
+        signal: Option<String>,
+    },
+    /// What runs is held still.
+    Pause {
+        /// Which.
+        names: Vec<String>,
+    },
+    /// It goes on.
+    Unpause {
+        /// Which.
+        names: Vec<String>,
+    },
     /// Another number of replicas than the file's.
     Scale {
         /// How many, by name.
@@ -58,6 +76,8 @@ pub struct HandDone {
 pub struct ByHand {
     /// Nothing of it runs.
     pub stopped: bool,
+    /// What of it runs is held still.
+    pub paused: bool,
     /// How many replicas there are; null: as many as the file says.
     pub replicas: Option<u32>,
     /// How many the file says, where there are others.
@@ -70,6 +90,7 @@ impl From<&HandView> for ByHand {
     fn from(view: &HandView) -> Self {
         Self {
             stopped: view.stopped,
+            paused: view.paused,
             replicas: view.scaled.map(|scaled| scaled.replicas),
             file_replicas: view.scaled.map(|scaled| scaled.file),
             since: view.since.into(),

@@ -32,6 +32,9 @@ pub struct Container {
     pub settings: BTreeMap<String, String>,
     /// What it does.
     pub state: ContainerState,
+    /// Whether all of it is held still.
+    #[serde(default)]
+    pub paused: bool,
     /// How often it was started again since it was made.
     pub restarts: u32,
     /// Why the last thing was done to it, or nothing is done.
@@ -129,6 +132,7 @@ impl From<&ContainerView> for Container {
             hash: view.hash.clone(),
             settings: view.settings.by_key().clone(),
             state: (&view.state).into(),
+            paused: view.paused,
             restarts: view.restarts,
             reason: view.reason.clone(),
             next_attempt: view.next_attempt.map(Time::from),

@@ -308,6 +308,7 @@ impl ServiceRecord {
             resources: Resources::from(&self.resources),
             loosenings: Vec::new(),
             wishes: Vec::new(),
+            suspended: false,
             holds: Vec::new(),
             hash: valid("hash", &self.hash, SpecHash::from_hex)?,
         })
@@ -393,6 +394,7 @@ pub(super) mod tests {
                 resources: resources(),
                 loosenings: Vec::new(),
                 wishes: Vec::new(),
+                suspended: false,
                 holds: Vec::new(),
                 hash,
             },

@@ -28,6 +28,7 @@ fn file(project: &str, version: u32) -> Read {
         isolation: Default::default(),
         resources: Default::default(),
         loosenings: Vec::new(),
+        suspended: false,
         wishes: Vec::new(),
         holds: Vec::new(),
         hash: SpecHash::of(&version.to_be_bytes()),

@@ -24,7 +24,7 @@ static ON_CHANGE_SIGNAL: Table = Table { name: "on_change", rules: &[part("signa
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
-        held("suspend", "the service asks not to be run", "Do not run it."),
+        rule("suspend", Shape::Flag, Acts, "`true`: its containers are stopped, and none is started."),
         held("schedule", "the service asks to be run at set times only", "When to run it."),
         rule(
             "require_mount",
