@@ -373,6 +373,10 @@ impl World {
         let other = self.containers.values().find(|c| c.spec.slot == slot && c.state.alive());
         assert!(other.is_none(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
+        // No two runs of a container begin at the same moment.
+        if super::begun(&self.containers[id].state) == Some(self.now) {
+            self.now = self.now.plus_ms(1);
+        }
         let since = self.now;
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;

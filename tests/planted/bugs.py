@@ -9,6 +9,7 @@ SLOT, MOD, MEM = "src/plan/slot.rs", "src/plan/mod.rs", "src/plan/memory.rs"
 IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
+HAND = "src/plan/hand.rs"
 BUGS = [
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
@@ -21,7 +22,7 @@ BUGS = [
     ("starts a held service", NETWORKS, "if !service.holds.is_empty() || service.image.is_none()", "if service.image.is_none()"),
     ("removes what is held", SLOT, "Wanted::AsItIs => keep(planner, slot, containers, WaitingOn::Held),", "Wanted::AsItIs => { keep(planner, slot, &[], WaitingOn::Held); clear(planner, slot, containers, \"held\") }"),
     ("removes an orphan alive", SLOT, "ContainerState::Orphaned { .. } => kill(id),", "ContainerState::Orphaned { .. } => Action::Remove { id },"),
-    ("one replica too many", SLOT, "Standing::InForce if slot.number > service.replicas =>", "Standing::InForce if slot.number > service.replicas + 1 =>"),
+    ("one replica too many", SLOT, "let surplus = slot.number > service.replicas;", "let surplus = slot.number > service.replicas + 1;"),
     ("follows the policy of yesterday", SLOT, "            None => supervise(planner, slot, container, service.restart),", "            None => supervise(planner, slot, container, container.spec.service.restart),"),
     ("restarts what succeeded", SLOT, "RestartPolicy::OnFailure { .. } if status.success() =>", "RestartPolicy::OnFailure { .. } if status.code() == 77 =>"),
     ("one attempt too many", SLOT, "if restarts >= max =>", "if restarts > max =>"),
@@ -117,6 +118,14 @@ BUGS = [
     ("files: swaps in what does not run", FILES, "if !running || !swapped(file.on_change) =>", "if !swapped(file.on_change) =>"),
     ("files: swaps the wrong one", LIVE, "made.target == asked.target && made.name == asked.name && of(made) == of(asked)", "made.target == asked.target && made.name == asked.name && of(made).0 == of(asked).0"),
     ("files: starts without what nobody defines", FILES, "            return Err(WaitingOn::Content { kind: file.kind, name: file.name.clone() });", "            return Ok(file.clone());"),
+    ("by hand: starts what is stopped", HAND, "by_hand.then_some(Stopped::ByHand).or_else(by_file)", "by_hand.then_some(Stopped::ByHand).filter(|_| service.replicas > 9).or_else(by_file)"),
+    ("by hand: leaves running what is stopped", SLOT, "containers.iter().filter(|container| container.state.alive()) {", "containers.iter().filter(|container| matches!(container.state, ContainerState::Orphaned { .. })) {"),
+    ("by hand: restarts for ever", HAND, "(begun(&container.state) == Some(*asked)).then(", "asked.millis().checked_add(1).and(begun(&container.state)).is_some().then("),
+    ("by hand: a restart is forgotten", SLOT, "    again.or_else(|| joins::moved(planner, container)).or_else(changed)", "    again.filter(|_| !running).or_else(|| joins::moved(planner, container)).or_else(changed)"),
+    ("by hand: never goes on", HAND, "        (false, true) => planner.step(", "        (false, true) if slot.number > 9 => planner.step("),
+    ("by hand: pauses unasked", HAND, "is_some_and(|hand| hand.paused);\n    let id", "is_some_and(|hand| hand.paused || hand.scaled.is_some());\n    let id"),
+    ("by hand: the lowest goes first", HAND, "same.any(|c| c.spec.slot.number > slot.number);", "same.any(|c| c.spec.slot.number > slot.number + 9);"),
+    ("by hand: the highest comes first", HAND, "!(1..slot.number).all(|number| made.contains(&number))", "!(1..slot.number).all(|number| number > 0 || made.contains(&number))"),
 ]
 
 
