@@ -121,7 +121,7 @@ BUGS = [
     ("by hand: starts what is stopped", HAND, "by_hand.then_some(Stopped::ByHand).or_else(by_file)", "by_hand.then_some(Stopped::ByHand).filter(|_| service.replicas > 9).or_else(by_file)"),
     ("by hand: leaves running what is stopped", SLOT, "containers.iter().filter(|container| container.state.alive()) {", "containers.iter().filter(|container| matches!(container.state, ContainerState::Orphaned { .. })) {"),
     ("by hand: restarts for ever", HAND, "(begun(&container.state) == Some(*asked)).then(", "asked.millis().checked_add(1).and(begun(&container.state)).is_some().then("),
-    ("by hand: a restart is forgotten", SLOT, "    again.or_else(|| joins::moved(planner, container)).or_else(changed)", "    again.filter(|_| !running).or_else(|| joins::moved(planner, container)).or_else(changed)"),
+    ("by hand: a restart is forgotten", SLOT, "    let again = hand::again(planner, container);", "    let again = hand::again(planner, container).filter(|_| !running);"),
     ("by hand: never goes on", HAND, "        (false, true) => planner.step(", "        (false, true) if slot.number > 9 => planner.step("),
     ("by hand: pauses unasked", HAND, "is_some_and(|hand| hand.paused);\n    let id", "is_some_and(|hand| hand.paused || hand.scaled.is_some());\n    let id"),
     ("by hand: the lowest goes first", HAND, "same.any(|c| c.spec.slot.number > slot.number);", "same.any(|c| c.spec.slot.number > slot.number + 9);"),
