@@ -135,7 +135,7 @@ impl Containers {
         }
         let (inner, held) = (Arc::clone(&self.0), id.clone());
         // It fails only where the container is gone, or the daemon ends.
-        let _ = blocking(move || Ok(inner.cgroups.thaw(&held))).await;
+        let _ = tokio::task::spawn_blocking(move || inner.cgroups.thaw(&held)).await;
         self.set_paused(id, false);
     }
 
@@ -164,7 +164,7 @@ impl Containers {
         if signal == Signal::KILL && self.is_paused(id) {
             let (inner, held) = (Arc::clone(&self.0), id.clone());
             // A hierarchy of version 1 lets nobody die who is held still.
-            let _ = blocking(move || Ok(inner.cgroups.thaw(&held))).await;
+            let _ = tokio::task::spawn_blocking(move || inner.cgroups.thaw(&held)).await;
         }
         Ok(())
     }

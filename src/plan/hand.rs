@@ -35,11 +35,11 @@ pub struct Scaled {
 
 impl ByHand {
     /// Forgets runs that are over, and notes those that end because the service is stopped. `here`: its containers.
-    pub fn notice<'a>(&mut self, stopped: bool, here: impl Iterator<Item = &'a ObservedContainer> + Clone) {
-        let run = |id: &ContainerId| here.clone().find(|c| c.spec.id == *id).and_then(|c| begun(&c.state));
+    pub fn notice(&mut self, stopped: bool, here: &[&ObservedContainer]) {
+        let run = |id: &ContainerId| here.iter().find(|c| c.spec.id == *id).and_then(|c| begun(&c.state));
         self.again.retain(|id, begun| run(id) == Some(*begun));
         if stopped {
-            let running = here.clone().filter(|c| c.state.alive());
+            let running = here.iter().filter(|c| c.state.alive());
             self.again.extend(running.filter_map(|c| Some((c.spec.id.clone(), begun(&c.state)?))));
         }
         if !stopped && self.again.is_empty() {

@@ -80,6 +80,9 @@ pub struct Obeyed {
     pub containers: Vec<(ContainerId, Signal)>,
 }
 
+/// What became of what was asked.
+pub(super) type Answer = Result<Obeyed, Disobeyed>;
+
 /// Why nothing of what was asked is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disobeyed {
@@ -398,7 +401,7 @@ impl Reconciler {
         for (key, over) in self.overrides.clone().into_iter().chain(self.suspended()) {
             let mut hand = over.hand.clone();
             let stopped = hand.stopped || self.wanted(&key).is_some_and(|(_, service)| service.suspended);
-            hand.notice(stopped, containers_of(&self.observed.containers, &key));
+            hand.notice(stopped, &containers_of(&self.observed.containers, &key).collect::<Vec<_>>());
             if hand != over.hand {
                 self.put_override(&key, Some(Override { hand, ..over }), noted);
                 changed = true;
@@ -444,7 +447,7 @@ fn hands(overrides: &BTreeMap<ServiceKey, Override>) -> BTreeMap<ServiceKey, ByH
 fn containers_of<'a>(
     containers: &'a BTreeMap<ContainerId, ObservedContainer>,
     key: &'a ServiceKey,
-) -> impl Iterator<Item = &'a ObservedContainer> + Clone {
+) -> impl Iterator<Item = &'a ObservedContainer> {
     containers.values().filter(|c| c.spec.slot.project == key.0 && c.spec.slot.service == key.1)
 }
 

@@ -10,7 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use super::by_hand::{Disobeyed, Obeyed, Order};
+use super::by_hand::{Answer, Order};
 use super::describe::Surroundings;
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
@@ -31,7 +31,7 @@ pub enum Command {
     /// The owner confirms what the mass-delete fuse holds.
     Confirm(oneshot::Sender<Result<(), String>>),
     /// Something is asked of services by hand; whoever asks is told once the view shows it.
-    ByHand(Vec<Order>, oneshot::Sender<Result<Obeyed, Disobeyed>>),
+    ByHand(Vec<Order>, oneshot::Sender<Answer>),
     /// Write the state of everything to the log.
     Dump,
     /// Look at the folder now; whoever asks is told once what was seen is acted upon.
@@ -101,7 +101,7 @@ struct Loop<H> {
     /// So many saves end before the next step: what is asked by hand is on disk before it is begun, or is known not to get there.
     hold: u8,
     /// Who is told with the next view what became of what they asked.
-    obeyed: Vec<(oneshot::Sender<Result<Obeyed, Disobeyed>>, Result<Obeyed, Disobeyed>)>,
+    obeyed: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl<H: Host> Loop<H> {

@@ -2,10 +2,10 @@
 
 use super::{held, right};
 use crate::model::{
-    Action, ContainerId, ContainerState, ObservedContainer, ProjectName, Service, ServiceName, Slot, Timestamp,
+    Action, ContainerId, ContainerState, ObservedContainer, ProjectName, Service, ServiceName, Timestamp,
 };
 use crate::plan::sim::{Chance, World};
-use crate::plan::{Observed, Plan, Scaled};
+use crate::plan::{Observed, Scaled};
 
 pub(super) fn stopped(world: &World, project: &ProjectName, service: &Service) -> bool {
     let hand = world.desired.by_hand.get(&(project.clone(), service.name.clone()));
@@ -101,7 +101,8 @@ pub(in crate::plan) fn notice(world: &mut World) {
         world.desired.by_hand.entry(key.clone()).or_default();
     }
     for (key, hand) in &mut world.desired.by_hand {
-        hand.notice(halted.contains(key), containers.values().filter(|c| of(c) == *key));
+        let here: Vec<_> = containers.values().filter(|c| of(c) == *key).collect();
+        hand.notice(halted.contains(key), &here);
     }
 }
 
@@ -112,7 +113,7 @@ pub(super) fn again(world: &World, container: &ObservedContainer) -> bool {
 }
 
 /// What must be so at each step.
-pub(super) fn check_step(world: &World, observed: &Observed, plan: &Plan, action: &Action) {
+pub(super) fn check_step(world: &World, observed: &Observed, action: &Action) {
     let (slot, fresh) = match action {
         Action::Create { spec } => (&spec.slot, true),
         Action::Stop { id, .. } | Action::Remove { id } => (&observed.containers[id].spec.slot, false),
@@ -141,11 +142,7 @@ pub(super) fn check_step(world: &World, observed: &Observed, plan: &Plan, action
     }
     let Some(service) = world.desired.projects.get(&key.0).and_then(|p| p.services.get(&key.1)) else { return };
     let same = |c: &&ObservedContainer| c.spec.slot.project == key.0 && c.spec.slot.service == key.1;
-    let here = |number: u32| {
-        let making = |a: &Action| matches!(a, Action::Create { spec } if spec.slot == Slot { number, ..slot.clone() });
-        let steps = plan.steps.iter().any(|step| making(&step.action));
-        !steps && observed.containers.values().filter(same).any(|c| c.spec.slot.number == number)
-    };
+    let here = |number: u32| observed.containers.values().filter(same).any(|c| c.spec.slot.number == number);
     if fresh && !observed.containers.values().filter(same).any(|c| c.spec.slot.number == slot.number) {
         assert!((1..slot.number).all(here), "{slot} comes before a lower one");
     } else if !fresh && slot.number > service.replicas && !held(world, &key.0, service) {

@@ -25,7 +25,7 @@ pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Pla
         if let Some(failure) = failed {
             assert!(failure.retry_at <= world.now, "{key} is retried before its back-off is over");
         }
-        super::by_hand::check_step(world, observed, plan, &step.action);
+        super::by_hand::check_step(world, observed, &step.action);
         check_action(world, observed, plan, &step.action);
     }
     check_limits(world, plan);
