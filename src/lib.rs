@@ -26,6 +26,7 @@
 //! | [`runtime`] | short single-threaded helper calls |
 //! | [`volume`] | named volumes: their folders, their records, what is mounted on them, copies of them |
 //! | [`secret`] | the host's key, what is encrypted to it, secrets kept by name |
+//! | [`notice`] | tells others what happened: webhooks |
 //! | [`logs`] | container output: reading and following |
 //! | [`store`] | the database |
 //! | [`source`] | the watched folder |
@@ -53,6 +54,7 @@ pub mod image;
 pub mod logs;
 pub mod model;
 pub mod network;
+pub mod notice;
 pub mod plan;
 pub mod reconcile;
 pub mod rootfs;

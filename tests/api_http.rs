@@ -133,6 +133,29 @@ async fn a_look_is_answered_when_it_is_acted_upon() {
 }
 
 #[tokio::test]
+async fn what_happened_to_a_service_is_asked_of_the_one_who_decides_and_what_a_container_said_before_is_found() {
+    let mut served = serve();
+    for (path, status) in [("shop/db", 200), ("shop/none", 404)] {
+        let stream = served.connect().await;
+        let ask = format!("GET /api/v1/services/{path}/why HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let (answer, ()) = tokio::join!(served::ask(stream, &ask), async {
+            let Some(Command::Why { reply, .. }) = within(served.commands.recv()).await else { panic!("not asked") };
+            reply.send(None).unwrap();
+        });
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert!(status == 404 || answer.json()["causes"] == serde_json::json!([]), "{}", answer.body);
+    }
+    let said = served.get("/api/v1/containers/shop-db-1/logs?previous=true&format=raw").await;
+    assert_eq!((said.status, said.body.as_str()), (200, "shop db Some(1)\n"));
+    let said = served.get("/api/v1/services/shop/db/logs?previous=true&format=raw").await;
+    assert_eq!((said.status, said.body.as_str()), (200, "shop db None\n"));
+    let none = served.get("/api/v1/services/shop/web/logs?previous=true").await;
+    assert_eq!(none.code(), (404, "no_such_file".into()));
+    let both = served.get("/api/v1/services/shop/db/logs?previous=true&follow=true").await;
+    assert_eq!(both.code(), (400, "bad_request".into()));
+}
+
+#[tokio::test]
 async fn events_are_replayed_from_an_id_and_go_on() {
     let served = serve();
     (1..=4).for_each(|n| served.events.publish(event(n)));

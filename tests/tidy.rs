@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("network", &["model"]),
     ("volume", &["model", "untar"]),
     ("secret", &[]),
+    ("notice", &["model"]),
     ("container", &["model", "rootfs", "logs", "tree"]),
     ("shim", &["model", "container", "rootfs", "logs", "network"]),
     ("runtime", &["model", "container", "rootfs", "tree", "volume"]),

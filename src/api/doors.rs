@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, Signals, VolumeDoor,
 };
-use crate::model::Timestamp;
+use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
 use crate::reconcile::view::View;
 use crate::reconcile::{Disobeyed, Obeyed, Order};
 
@@ -77,6 +77,15 @@ pub enum Command {
         orders: Vec<Order>,
         /// Of whom; `Err` says why of nobody.
         reply: oneshot::Sender<Result<Obeyed, Disobeyed>>,
+    },
+    /// Tell what happened to a service.
+    Why {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// The answer, the newest last; none where nothing is known of it.
+        reply: oneshot::Sender<Option<Vec<Cause>>>,
     },
     /// Look at the folder now.
     Look {

@@ -49,6 +49,20 @@ pub(super) fn outputs<'v>(view: &'v View, name: &str) -> Result<Vec<&'v Containe
     }
 }
 
+/// Project, service and, where a container is meant and not a service, the number of its replica.
+pub(super) fn place(view: &View, name: &str) -> Result<(String, String, Option<u32>), ApiError> {
+    let of = |c: &ContainerView| (c.project.to_string(), c.service.to_string(), Some(c.number));
+    if let Some(one) = exact(view, name) {
+        return Ok(of(one));
+    }
+    let found: Vec<_> = services(view).filter(|(project, s)| names(name, project, s)).collect();
+    match found.as_slice() {
+        [] => by_id(view, name).map(of),
+        [(project, service)] => Ok(((*project).to_owned(), service.name.to_string(), None)),
+        many => Err(ambiguous(name, many.iter().map(|(project, s)| format!("{project}/{}", s.name)))),
+    }
+}
+
 /// The container that `name` means; of a service the replica with this number, else the first one that runs.
 pub(super) fn replica<'v>(view: &'v View, name: &str, index: Option<u32>) -> Result<&'v ContainerView, ApiError> {
     let found = outputs(view, name)?;

@@ -16,7 +16,9 @@ use super::feed::clock;
 use super::merge::{Named, merge};
 use super::status::bad_query;
 use super::wire::parse_since;
-use super::{Doors, LogRequest, find};
+use super::{Doors, LogRequest, LogStream, find};
+use crate::model::{ProjectName, ServiceName};
+use crate::reconcile::view::View;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -27,6 +29,8 @@ pub(super) struct Ask {
     since: Option<String>,
     /// Only so many lines from the end.
     tail: Option<usize>,
+    /// Of the container that was there before the present one.
+    previous: bool,
     /// How the lines are written.
     format: Format,
 }
@@ -66,16 +70,45 @@ fn answer(doors: &Doors, name: &str, ask: &Ask) -> Result<Response, ApiError> {
     let since = since.map_err(|err| ApiError::BadRequest { message: err.to_string() })?;
     let request = LogRequest { follow: ask.follow, since, tail: ask.tail };
     let view = doors.now();
-    let sources = find::outputs(&view, name)?
-        .into_iter()
-        .map(|c| (c.name.to_string(), doors.logs.open(&c.id, request)))
-        .collect();
+    let sources = match ask.previous {
+        true if ask.follow => {
+            let message = "what a container said that is gone cannot be followed".to_owned();
+            return Err(ApiError::BadRequest { message });
+        }
+        true => previous(doors, &view, name, request)?,
+        false => {
+            let found = find::outputs(&view, name)?;
+            found.into_iter().map(|c| (c.name.to_string(), doors.logs.open(&c.id, request))).collect()
+        }
+    };
     let lines = merge(sources, ask.follow);
     let (kind, body) = match ask.format {
         Format::Ndjson => ("application/x-ndjson", Body::from_stream(lines.map(record))),
         Format::Raw => ("application/octet-stream", Body::from_stream(lines.map(raw))),
     };
     Ok(([(CONTENT_TYPE, kind)], body).into_response())
+}
+
+/// Of one container's place, or of all places of a service; of one that is gone by its full name.
+fn previous(doors: &Doors, view: &View, name: &str, request: LogRequest) -> Result<Vec<(String, LogStream)>, ApiError> {
+    let all = match find::place(view, name) {
+        Ok((project, service, number)) => doors.logs.previous(&project, &service, number, request),
+        Err(error) => match name.split_once('/').map(|(p, s)| (ProjectName::parse(p), ServiceName::parse(s))) {
+            Some((Ok(project), Ok(service))) => {
+                let gone = doors.logs.previous(project.as_str(), service.as_str(), None, request);
+                if gone.is_empty() {
+                    return Err(error);
+                }
+                gone
+            }
+            Some(_) | None => return Err(error),
+        },
+    };
+    if all.is_empty() {
+        let message = format!("nothing is kept of what a container of {name:?} said before the present one");
+        return Err(ApiError::NoFile { message });
+    }
+    Ok(all)
 }
 
 /// A failure in the middle is a line of its own: the status code has long been sent.

@@ -15,6 +15,7 @@
 //! | `by_hand` | what is asked of services by hand |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
+//! | `why` | what happened to a service |
 //! | `files/` | files of containers |
 //! | `images/` | images, and long work on them |
 //! | `volumes/` | volumes, archives and copies of them |
@@ -52,6 +53,7 @@ mod status;
 mod system;
 mod version;
 mod volumes;
+mod why;
 pub mod wire;
 
 pub use by_hand::Signals;

@@ -43,6 +43,7 @@ const LOGS: &[(&str, &str)] = &[
     ("follow", "true: go on with what is written later"),
     ("since", "a time in RFC 3339, or how long ago (10m)"),
     ("tail", "only so many lines from the end of what is there"),
+    ("previous", "true: what is kept of the container that was there before the present one"),
     ("format", "ndjson (default): one record per line; raw: the bytes as they were written"),
 ];
 
@@ -135,6 +136,12 @@ fn operations() -> Vec<Operation> {
             "The output of all containers of a service",
             LOGS,
             Answer::Lines("application/x-ndjson", of::<wire::LogRecord>),
+        ),
+        get(
+            "/api/v1/services/{project}/{service}/why",
+            "What happened to a service, the newest last, and why",
+            &[],
+            Answer::Json(of::<wire::Why>),
         ),
         get(
             "/api/v1/events",

@@ -16,6 +16,16 @@ pub type LogStream = BoxStream<'static, Result<LogLine, io::Error>>;
 pub trait LogSource: Send + Sync {
     /// Opens the output of a container. A container without output gives an empty stream.
     fn open(&self, id: &ContainerId, request: LogRequest) -> LogStream;
+
+    /// Opens what is kept of the containers that were in these places before the present ones, with their names: of the replica
+    /// with this number, or of each one.
+    fn previous(
+        &self,
+        project: &str,
+        service: &str,
+        number: Option<u32>,
+        request: LogRequest,
+    ) -> Vec<(String, LogStream)>;
 }
 
 /// What part of the output.

@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use super::error::ApiError;
 use super::{
     Doors, by_hand, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi,
-    plan, registries, secrets, status, system, version, volumes,
+    plan, registries, secrets, status, system, version, volumes, why,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -30,6 +30,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/networks/{name}", get(networks::show)),
         ("/api/v1/stats", get(numbers::of_all)),
         ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
+        ("/api/v1/services/{project}/{service}/why", get(why::show)),
         ("/api/v1/events", get(feed::listen)),
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),

@@ -41,6 +41,8 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Print the output of containers
     Logs(LogsArgs),
+    /// Tell what happened to a service, and why
+    Why(WhyArgs),
     /// Show what containers use, again and again
     Stats(StatsArgs),
     /// List the processes of containers
@@ -158,6 +160,9 @@ pub(super) struct LogsArgs {
     /// Go on with what is written later
     #[arg(short, long)]
     pub(super) follow: bool,
+    /// What the container said that was there before the present one
+    #[arg(short, long, conflicts_with = "follow")]
+    pub(super) previous: bool,
     /// Leave out what is older: 10m, 2h30m, 3d, or a time in RFC 3339
     #[arg(long, value_name = "TIME")]
     pub(super) since: Option<String>,
@@ -170,6 +175,16 @@ pub(super) struct LogsArgs {
     /// Containers, services as project/service, or unique service names
     #[arg(required = true, value_name = "NAME")]
     pub(super) names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WhyArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// A service as project/service or by its unique name, or a container
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
 }
 
 /// As `docker exec` has it.
@@ -349,6 +364,7 @@ mod tests {
           status   Show projects, services and problems
           ps       List containers
           logs     Print the output of containers
+          why      Tell what happened to a service, and why
           stats    Show what containers use, again and again
           top      List the processes of containers
           exec     Execute a command in a container

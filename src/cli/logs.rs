@@ -33,6 +33,9 @@ pub(super) async fn run(client: &Client, args: &LogsArgs, out: &mut Out) -> Resu
 
 fn path(name: &str, args: &LogsArgs) -> String {
     let mut path = format!("/api/v1/containers/{}/logs?follow={}", percent(name), args.follow);
+    if args.previous {
+        path.push_str("&previous=true");
+    }
     if let Some(since) = &args.since {
         path.push_str(&format!("&since={}", percent(since)));
     }

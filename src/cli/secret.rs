@@ -60,6 +60,9 @@ pub(super) struct RmArgs {
     /// Which
     #[arg(required = true, value_name = "NAME")]
     names: Vec<String>,
+    /// Although services use them: they are held then, what runs keeps what it has
+    #[arg(short, long)]
+    force: bool,
 }
 
 #[derive(Debug, Args)]
@@ -78,7 +81,7 @@ pub(super) async fn run(client: &Client, command: SecretCommand, out: &mut Out) 
     match command {
         SecretCommand::Ls(args) => list(client, args.json, out).await,
         SecretCommand::Set(args) => set(client, &args, out).await,
-        SecretCommand::Rm(args) => remove(client, &args.names, out).await,
+        SecretCommand::Rm(args) => remove(client, &args, out).await,
         SecretCommand::Encrypt(args) => encrypt(client, args, out).await,
         SecretCommand::Recipient => {
             let all: SecretList = client.get("/api/v1/secrets").await?;
@@ -94,9 +97,10 @@ async fn list(client: &Client, json: bool, out: &mut Out) -> Result<Exit, Failur
         out.json(&all)?;
     } else {
         let now = now();
-        let mut table = Table::new(&["NAME", "SET"]);
+        let mut table = Table::new(&["NAME", "SET", "USED BY"]);
         for secret in &all.secrets {
-            table.row([plain(&secret.name), plain(age(secret.set, now))]);
+            let users = if secret.used_by.is_empty() { "unused".to_owned() } else { secret.used_by.join(", ") };
+            table.row([plain(&secret.name), plain(age(secret.set, now)), plain(users)]);
         }
         out.text(&table.render(out.paint))?;
     }
@@ -121,13 +125,14 @@ async fn set(client: &Client, args: &SetArgs, out: &mut Out) -> Result<Exit, Fai
     Ok(Exit::Fine)
 }
 
-async fn remove(client: &Client, names: &[String], out: &mut Out) -> Result<Exit, Failure> {
+async fn remove(client: &Client, args: &RmArgs, out: &mut Out) -> Result<Exit, Failure> {
     let mut exit = Exit::Fine;
-    for name in names {
-        let removed = client.delete::<SecretName>(&format!("/api/v1/secrets/{}", percent(name)), PATIENCE).await;
+    let query = if args.force { "?force=true" } else { "" };
+    for name in &args.names {
+        let removed = client.delete::<SecretName>(&format!("/api/v1/secrets/{}{query}", percent(name)), PATIENCE).await;
         match removed {
             Ok(removed) => out.text(&format!("{}\n", printable(&removed.name)))?,
-            Err(failure) if names.len() == 1 => return Err(failure),
+            Err(failure) if args.names.len() == 1 => return Err(failure),
             Err(failure) => {
                 out.complain(&failure.to_string());
                 exit = Exit::Error;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::kept_logs::{KeptLogLimits, KeptLogs};
 use super::link::{CONTAINER, EXIT, FAILED, FailedRecord, LOGS, NETWORK, START};
 use super::record::{ContainerRecord, RecordError, network};
 use super::{OpenError, Warning};
@@ -27,6 +28,7 @@ pub(super) struct Folders {
     broken: PathBuf,
     bin: PathBuf,
     run: PathBuf,
+    pub(super) kept: KeptLogs,
 }
 
 /// A container that was found on disk.
@@ -57,13 +59,14 @@ pub(super) enum RecordFault {
 }
 
 impl Folders {
-    pub(super) fn open(data: &Path, run: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(data: &Path, run: &Path, kept: KeptLogLimits) -> Result<Self, OpenError> {
         let folders = Self {
             containers: data.join("containers"),
             trash: data.join("trash"),
             broken: data.join("broken"),
             bin: data.join("bin"),
             run: run.join("c"),
+            kept: KeptLogs::new(data, kept),
         };
         for path in [&folders.containers, &folders.trash, &folders.bin, &folders.run] {
             let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
@@ -93,6 +96,7 @@ impl Folders {
     ) -> Result<Vec<Found>, OpenError> {
         for path in list(&self.trash)? {
             // Ordinary: the daemon ended in the middle of a removal.
+            self.kept.keep(&path);
             if fs::remove_dir_all(&path).is_err() {
                 warnings.push(clear(&path, "is left of a removal"));
             }
@@ -246,6 +250,7 @@ impl Folders {
             done => done?,
         }
         sync(&self.containers)?;
+        self.kept.keep(&trash);
         remove_if_there(&trash)
     }
 

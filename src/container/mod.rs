@@ -9,6 +9,7 @@
 //!                       paused    it is held still while what it wrote is read
 //!                       logs/ etc/ upper/ work/
 //! DATA/trash/           containers whose removal has begun
+//! DATA/logs/            output of containers that are gone; see `kept_logs`
 //! DATA/broken/          folders of containers whose record cannot be used, set aside
 //! DATA/bin/HASH/        the follower as a file
 //! RUN/c/ID(32)/         bundle, runtime state, mount point (the mount is the shim's own); made anew for each start
@@ -38,6 +39,7 @@ pub mod given_files;
 mod given_mounts;
 mod held_back;
 pub mod host_device;
+mod kept_logs;
 mod launch;
 pub mod link;
 pub mod machine;
@@ -81,6 +83,7 @@ use disk::Folders;
 pub use exec::{Exec, ExecAsk, ExecError, ExecStreams};
 pub use given_mounts::{GivenMount, GivenSource, MountOrder, StartGiven};
 pub use held_back::held_back;
+pub use kept_logs::{KeptLog, KeptLogLimits};
 pub use launch::StartNetwork;
 use own_exe::OwnExe;
 pub use pause::{PauseError, SignalError, Still};
@@ -214,7 +217,7 @@ impl Containers {
     /// Reads what is there, clears away what is half made, and takes over what runs. Within a tokio runtime.
     pub fn open(settings: Settings) -> Result<(Self, Vec<Warning>), OpenError> {
         let mut warnings = Vec::new();
-        let folders = Folders::open(&settings.data_dir, &settings.run_dir)?;
+        let folders = Folders::open(&settings.data_dir, &settings.run_dir, settings.kept_logs)?;
         let follower = folders.write_follower()?;
         let (cgroups, warning) =
             Cgroups::find(&settings.instance, settings.cgroup_driver, &follower).map_err(OpenError::Cgroups)?;

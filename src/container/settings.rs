@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{CgroupDriver, StartError, cdi, privileges, subids};
+use super::{CgroupDriver, KeptLogLimits, StartError, cdi, privileges, subids};
 use crate::model::BootId;
 
 /// Which program creates containers.
@@ -41,6 +41,8 @@ pub struct Settings {
     pub log_bytes: u64,
     /// So many log files are kept.
     pub log_files: u64,
+    /// How much is kept of the output of containers that are gone.
+    pub kept_logs: KeptLogLimits,
     /// This boot.
     pub boot_id: BootId,
     /// The program to start as `… shim`: `/proc/self/exe` but in tests.
@@ -63,6 +65,7 @@ impl Settings {
             defaults: privileges::Defaults::default(),
             log_bytes: 10 * 1024 * 1024,
             log_files: 5,
+            kept_logs: KeptLogLimits::default(),
             boot_id: this_boot()?,
             exe: PathBuf::from("/proc/self/exe"),
         })

@@ -14,6 +14,7 @@ mod images_settings;
 mod listen;
 mod lock;
 mod network_settings;
+mod notices;
 mod numbers;
 mod offline;
 mod output;
@@ -31,7 +32,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 pub use config::{
-    CgroupDriverFile, CollectFile, Config, ConfigFile, Flags, ImageLimits, ImagesFile, ProxyFile, RegistryFile, schema,
+    CgroupDriverFile, CollectFile, Config, ConfigFile, Flags, ImageLimits, ImagesFile, NoticeFile, ProxyFile,
+    RegistryFile, schema,
 };
 pub use offline::{check, plan};
 

@@ -1,6 +1,7 @@
 //! The output of containers, from the log files to the API.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -23,13 +24,27 @@ impl Output {
 
 impl LogSource for Output {
     fn open(&self, id: &ContainerId, request: LogRequest) -> LogStream {
-        let since_ns = request.since.map(|since| since.millis().saturating_mul(1_000_000));
-        let select = Select { tail: request.tail, since_ns, follow: request.follow };
-        let lines = logs::read(&self.host.log_dir(id), &select);
-        lines.map(|line| line.map(shown).map_err(io::Error::other)).boxed()
+        read(&self.host.log_dir(id), request)
+    }
+
+    fn previous(
+        &self,
+        project: &str,
+        service: &str,
+        number: Option<u32>,
+        request: LogRequest,
+    ) -> Vec<(String, LogStream)> {
+        let kept = self.host.previous_logs(project, service, number);
+        kept.into_iter().map(|log| (log.name.clone(), read(&log.folder, request))).collect()
     }
 }
 
+fn read(folder: &Path, request: LogRequest) -> LogStream {
+    let since_ns = request.since.map(|since| since.millis().saturating_mul(1_000_000));
+    let select = Select { tail: request.tail, since_ns, follow: request.follow };
+    let lines = logs::read(folder, &select);
+    lines.map(|line| line.map(shown).map_err(io::Error::other)).boxed()
+}
 fn shown(line: LogLine) -> api::LogLine {
     let LogLine { at_ns: time, number: sequence, bytes, partial, unterminated, .. } = line;
     let (stream, bytes) = match line.stream {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ContainerId, Digest, ProjectName, ServiceName, SpecHash, Timestamp};
+use crate::model::{
+    Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, SpecHash, Timestamp,
+};
 use crate::plan::{ByHand, Limits, Memory, Observed, Restarts, Scaled};
-use crate::reconcile::{Ledger, Override, Reconciler};
+use crate::reconcile::{Chronicle, Ledger, Override, Reconciler};
 use crate::source::{GoodFile, Remembered, Secrets, read_again};
-use crate::store::{self, Good, Record, RecordKey};
+use crate::store::{self, CauseRecord, EditRecord, Good, Record, RecordKey};
 
 pub(super) fn reconciler(
     records: &BTreeMap<RecordKey, Record>,
@@ -22,6 +24,7 @@ pub(super) fn reconciler(
     let mut reasons = BTreeMap::new();
     let mut overrides = BTreeMap::new();
     let mut moved_from = None;
+    let mut causes = BTreeMap::new();
     for (key, record) in records {
         match (key, record) {
             (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry, secrets)),
@@ -46,6 +49,11 @@ pub(super) fn reconciler(
                 };
                 overrides.extend(by_hand(record).map(|over| ((project, service), over)));
             }
+            (RecordKey::Causes(project, service), Record::Causes(record)) => {
+                if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
+                    causes.insert((project, service), record.causes.iter().filter_map(cause).collect());
+                }
+            }
             (RecordKey::Settings, Record::Settings(settings)) => {
                 moved_from = (settings.state_dir != state_dir).then(|| settings.state_dir.clone());
             }
@@ -53,7 +61,9 @@ pub(super) fn reconciler(
         }
     }
     let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
-    Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits).with_overrides(overrides)
+    Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
+        .remembering(Chronicle::remembered(causes))
+        .with_overrides(overrides)
 }
 
 fn by_hand(record: &store::ByHand) -> Option<Override> {
@@ -83,4 +93,28 @@ fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secret
             None
         }
     }
+}
+
+/// None where a newer version of Longshore wrote it and this one does not know the kind.
+fn cause(record: &CauseRecord) -> Option<Cause> {
+    Some(Cause {
+        at: Timestamp(record.at),
+        last: Timestamp(record.last),
+        times: record.times,
+        kind: CauseKind::parse(&record.what)?,
+        subject: record.subject.clone(),
+        text: record.text.clone(),
+        reason: record.reason.clone(),
+        next: record.next.map(Timestamp),
+        edits: record.edits.iter().map(edit).collect(),
+    })
+}
+
+fn edit(record: &EditRecord) -> Edit {
+    let change = match record.change.as_str() {
+        "added" => EditChange::Added(record.now.clone()),
+        "removed" => EditChange::Removed(record.before.clone()),
+        _ => EditChange::Changed { values: record.before.clone().zip(record.now.clone()) },
+    };
+    Edit { file: record.file.clone(), line: record.line, key: record.key.clone(), change }
 }

@@ -45,7 +45,8 @@ impl SecretDoor for HostSecrets {
     fn list(&self) -> Answer<'_, SecretList> {
         self.work(|vault| {
             let kept = vault.list().map_err(|error| Refusal::new(RefusalKind::Failed, sentence(&error)))?;
-            let entry = |kept: Kept| SecretEntry { name: kept.name, set: Timestamp(kept.set).into() };
+            let entry =
+                |kept: Kept| SecretEntry { name: kept.name, set: Timestamp(kept.set).into(), used_by: Vec::new() };
             Ok(SecretList { recipient: vault.recipient(), secrets: kept.into_iter().map(entry).collect() })
         })
     }

@@ -20,7 +20,7 @@ use super::registries::Registries;
 use super::secrets::HostSecrets;
 use super::signals::Signals;
 use super::volumes::VolumeWork;
-use super::{images_settings, network_settings, remember, systemd, trace};
+use super::{images_settings, network_settings, notices, remember, systemd, trace};
 use crate::api::{self, Doors, Events, Release};
 use crate::container::privileges::Defaults;
 use crate::container::subids::Sources;
@@ -29,6 +29,7 @@ use crate::host::{LinuxHost, Own};
 use crate::image::{self, Images};
 use crate::model::{CapabilitySet, Timestamp};
 use crate::network::{self, Networks};
+use crate::notice::Notices;
 use crate::plan::Limits;
 use crate::reconcile::view::View;
 use crate::reconcile::{Channels, Command, Host as _};
@@ -124,7 +125,8 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     let _run = DirectoryLock::take(&config.run_dir, 0o755)?;
     let mut signals = Signals::listen().map_err(StartError::Runtime)?;
     let listener = listen::unix(&config.socket)?;
-    let (host, images, volumes, secrets, reconciler) = open(&config).await?;
+    let hooks = notices::start(&config).map_err(StartError::Settings)?;
+    let (host, images, volumes, secrets, reconciler) = open(&config, &hooks).await?;
     let (view, watched) = watch::channel(Arc::new(View::default()));
     let (commands, received) = mpsc::channel(64);
     let events = Events::new();
@@ -145,8 +147,12 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
     }
     tasks.spawn(api::serve_unix(listener, api::router(doors), limits, until(stopped)));
     tasks.spawn(systemd::tell(watched, commands.clone()));
+    tokio::spawn(notices::show(hooks.clone(), Arc::clone(&host)));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state_dir = %config.state_dir.display(), data_dir = %config.data_dir.display(), socket = %config.socket.display(), "longshore is up");
-    let publish = Box::new(move |event| events.publish(event));
+    let publish = Box::new(move |event| {
+        notices::tell(&hooks, &event);
+        events.publish(event);
+    });
     let channels = Channels { view, events: publish, commands: received };
     let source = Source::open(&config.state_dir).with_default_registry(config.default_registry());
     let source = source.with_secrets(Arc::new(secrets));
@@ -196,6 +202,7 @@ async fn wind_down(
 
 async fn open(
     config: &Config,
+    hooks: &Notices,
 ) -> Result<(Arc<LinuxHost>, Images, Volumes, HostSecrets, crate::reconcile::Reconciler), StartError> {
     let dir = config.data_dir.join("images");
     let settings = images_settings::settings(config).map_err(StartError::Settings)?;
@@ -244,7 +251,11 @@ async fn open(
         loosenings,
         config.state_dir.clone(),
     )
-    .watching(config.data_dir.join("images"));
+    .watching(config.data_dir.join("images"))
+    .noting({
+        let hooks = hooks.clone();
+        move || hooks.notes()
+    });
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
     let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry, &secrets);
@@ -300,6 +311,7 @@ fn container_settings(config: &Config) -> Result<container::Settings, StartError
         defaults: Defaults { capabilities, no_new_privileges: config.file.no_new_privileges },
         log_bytes: logs.max_size,
         log_files: logs.max_files.into(),
+        kept_logs: container::KeptLogLimits { containers: logs.previous, bytes: logs.previous_size },
         ..defaults
     })
 }
@@ -318,6 +330,7 @@ fn doors(
             let command = match ask {
                 api::Command::Confirm { reply } => Command::Confirm(reply),
                 api::Command::ByHand { orders, reply } => Command::ByHand(orders, reply),
+                api::Command::Why { project, service, reply } => Command::Why(project, service, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

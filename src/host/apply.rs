@@ -1,6 +1,5 @@
 //! One arm for each action.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
@@ -9,7 +8,8 @@ use futures_util::future::join_all;
 use super::{LinuxHost, RemoveError};
 use crate::container::ImageDefaults;
 use crate::image::StoreError;
-use crate::model::{Action, ContainerId, ContainerSpec, Digest, ImageReference, ProjectName, sentence};
+use crate::model::{Action, ContainerId, ContainerSpec, Digest, ImageReference, sentence};
+use crate::plan::stop_order;
 use crate::reconcile::ActionError;
 
 impl LinuxHost {
@@ -85,14 +85,13 @@ impl LinuxHost {
         Ok(())
     }
 
-    /// Stops everything that is alive: one project after the other, the last one first, each container as its file asked for.
+    /// Stops everything that is alive, each container as its file asked for: those first who come after others, over all projects.
+    /// Each stop has a limit of time, and one that fails holds up nobody.
     pub async fn stop_all(&self) {
-        let mut projects: BTreeMap<ProjectName, Vec<ContainerSpec>> = BTreeMap::new();
-        for container in self.containers.observe().into_values().filter(|c| c.state.alive()) {
-            projects.entry(container.spec.slot.project.clone()).or_default().push(container.spec);
-        }
-        for (_, containers) in projects.into_iter().rev() {
-            join_all(containers.iter().map(|spec| self.stop_one(spec))).await;
+        let alive = self.containers.observe().into_values().filter(|c| c.state.alive());
+        let specs: Vec<ContainerSpec> = alive.map(|container| container.spec).collect();
+        for wave in stop_order(&specs) {
+            join_all(wave.into_iter().map(|spec| self.stop_one(spec))).await;
         }
     }
 

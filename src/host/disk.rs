@@ -1,7 +1,7 @@
 //! What containers take on disk.
 
 use super::LinuxHost;
-use crate::container::DiskUse;
+use crate::container::{DiskUse, KeptLog};
 use crate::model::{ContainerName, ContainerState, Slot, Timestamp};
 
 /// One container's part.
@@ -33,6 +33,18 @@ impl LinuxHost {
         let mut all: Vec<_> = self.containers.observe().into_iter().map(each).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// The output that is kept of containers that are gone, with its bytes. Blocks.
+    #[must_use]
+    pub fn kept_logs(&self) -> Vec<(KeptLog, u64)> {
+        self.containers.kept_logs()
+    }
+
+    /// The output of the containers that were in these slots before the present ones.
+    #[must_use]
+    pub fn previous_logs(&self, project: &str, service: &str, number: Option<u32>) -> Vec<KeptLog> {
+        self.containers.previous_logs(project, service, number)
     }
 }
 

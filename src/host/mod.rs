@@ -54,6 +54,8 @@ pub struct LinuxHost {
     pulls: Mutex<BTreeMap<ImageReference, images::Running>>,
     /// Something other than a container's state changed.
     changed: Notify,
+    /// What else is to be known, from who knows it.
+    notes: Box<dyn Fn() -> Vec<String> + Send + Sync>,
 }
 
 impl LinuxHost {
@@ -87,7 +89,19 @@ impl LinuxHost {
             images_dir,
             pulls,
             changed,
+            notes: Box::new(Vec::new),
         }
+    }
+
+    /// Shows further notes with those of the machine.
+    #[must_use]
+    pub fn noting(self, notes: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self { notes: Box::new(notes), ..self }
+    }
+
+    /// Has the notes shown as they are now.
+    pub fn noted(&self) {
+        self.changed.notify_one();
     }
 
     /// Watches the disk that images lie on.

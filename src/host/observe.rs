@@ -87,7 +87,7 @@ impl LinuxHost {
             transfers: transfers.collect(),
             store_note: self.store_note.clone(),
             loosenings: self.loosenings.clone(),
-            notes: self.networks.notes(),
+            notes: self.networks.notes().into_iter().chain((self.notes)()).collect(),
             exposure: self.networks.settings().exposure,
             publish_ip: self.networks.settings().publish_ip,
         }

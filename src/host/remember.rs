@@ -3,13 +3,18 @@
 use std::sync::{Arc, PoisonError};
 
 use super::LinuxHost;
+use crate::model::{Cause, Edit, EditChange};
 use crate::reconcile::{Change, Override};
-use crate::store::{Again, ByHand, Generations, Good, History, Record, RecordKey, Reference, Settings, Store};
+use crate::store::{
+    Again, ByHand, CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Settings,
+    Store,
+};
 
 impl LinuxHost {
     pub(super) async fn save(&self, changes: Vec<Change>) -> Result<(), String> {
         let store = Arc::clone(&self.store);
         let state_dir = self.state_dir.clone();
+        let containers = self.containers.clone();
         let saved = tokio::task::spawn_blocking(move || {
             // A panic inside a commit leaves its changes noted; the next commit tries them again.
             let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
@@ -17,6 +22,11 @@ impl LinuxHost {
                 if let Change::Good { .. } = change {
                     let settings = Settings { state_dir: state_dir.clone() };
                     store.put(RecordKey::Settings, Record::Settings(settings));
+                }
+                if let Change::Causes { project, service, causes } = &change
+                    && causes.is_empty()
+                {
+                    containers.forget_logs(project.as_str(), service.as_str());
                 }
                 note(&mut store, change);
             }
@@ -54,6 +64,13 @@ fn note(store: &mut Store, change: Change) {
                 None => store.remove(key),
             }
         }
+        Change::Causes { project, service, causes } => {
+            let key = RecordKey::Causes(project.to_string(), service.to_string());
+            if causes.is_empty() {
+                return store.remove(key);
+            }
+            store.put(key, Record::Causes(Causes { causes: causes.into_iter().map(cause_record).collect() }));
+        }
         Change::Forgotten(id) => store.remove(RecordKey::History(id.to_string())),
     }
 }
@@ -74,4 +91,21 @@ fn by_hand(over: &Override) -> ByHand {
         grace_ms: hand.grace_ms,
         again: hand.again.iter().map(again).collect(),
     }
+}
+
+fn cause_record(cause: Cause) -> CauseRecord {
+    let Cause { at, last, times, kind, subject, text, reason, next, edits } = cause;
+    let (at, last, next) = (at.millis(), last.millis(), next.map(crate::model::Timestamp::millis));
+    let edits = edits.into_iter().map(edit_record).collect();
+    CauseRecord { at, last, times, what: kind.as_str().to_owned(), subject, text, reason, next, edits }
+}
+
+fn edit_record(edit: Edit) -> EditRecord {
+    let Edit { file, line, key, change } = edit;
+    let (change, before, now) = match change {
+        EditChange::Added(now) => ("added", None, now),
+        EditChange::Removed(before) => ("removed", before, None),
+        EditChange::Changed { values } => ("changed", values.as_ref().map(|v| v.0.clone()), values.map(|v| v.1)),
+    };
+    EditRecord { file, line, key, change: change.to_owned(), before, now }
 }

@@ -107,7 +107,7 @@ impl ContainerSpec {
     pub fn without_contents(&self) -> Self {
         let mut spec = self.clone();
         for file in &mut spec.service.files {
-            file.content = None;
+            *file = file.without_content();
         }
         spec
     }

@@ -24,6 +24,8 @@ pub struct MountedFile {
     pub on_change: OnChange,
     /// Tells one content from another, and nothing else of it.
     pub fingerprint: Fingerprint,
+    /// The secret that it is of those that are kept on the host by name (`external`). Not written down with a container.
+    pub kept: Option<String>,
     /// What it holds. None in what is known of a container that exists: nobody writes it down.
     pub content: Option<Content>,
 }
@@ -32,7 +34,7 @@ impl MountedFile {
     /// As it is written down: what it holds is not.
     #[must_use]
     pub fn without_content(&self) -> Self {
-        Self { content: None, ..self.clone() }
+        Self { content: None, kept: None, ..self.clone() }
     }
     /// `the config "web"`, for people.
     #[must_use]

@@ -6,7 +6,9 @@
 mod action;
 mod attached;
 mod capability;
+mod cause;
 mod container;
+mod depends;
 mod file;
 mod hash;
 mod health;
@@ -14,6 +16,7 @@ mod image;
 mod isolation;
 mod name;
 mod network;
+mod pace;
 mod problem;
 mod resources;
 mod sentence;
@@ -24,9 +27,11 @@ mod volume;
 pub use action::{Action, Key};
 pub use attached::{Attached, Attachment, Exposure, Link, NetworkPlace, ObservedNetwork, Published};
 pub use capability::{Capability, CapabilitySet};
+pub use cause::{Cause, CauseKind, Edit, EditChange};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };
+pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
 pub use health::Health;
@@ -40,6 +45,7 @@ pub use network::{
     AddressPool, Cidr, Driver, Exposed, IpvlanMode, Join, Mac, MacvlanMode, Membership, Network, NetworkId, Port,
     Protocol, ServiceLink,
 };
+pub use pace::RestartPace;
 pub use problem::{Location, Problem, Severity};
 pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};
 pub use sentence::sentence;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, ImageReference, Isolation, Location, Membership, Mount, MountSource, MountedFile, Names,
-    Network, NetworkName, Platform, Problem, ProjectName, Resources, ServiceName, SpecHash, Volume, VolumeName,
+    Ability, ContainerName, Dependency, ImageReference, Isolation, Location, Membership, Mount, MountSource,
+    MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace, ServiceName,
+    SpecHash, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -48,6 +49,8 @@ pub struct Service {
     pub annotations: BTreeMap<String, String>,
     /// `restart`, or `deploy.restart_policy`.
     pub restart: RestartPolicy,
+    /// How restarts are spaced (`deploy.restart_policy`, `x-longshore: restart`).
+    pub pace: RestartPace,
     /// `stop_signal`, `stop_grace_period`.
     pub stop: StopPolicy,
     /// `network_mode`, `networks`, `ports` and the like.
@@ -58,6 +61,9 @@ pub struct Service {
     pub mounts: Vec<Mount>,
     /// Paths of the host that must be mount points before it is started (`x-longshore: require_mount`).
     pub required_mounts: Vec<PathBuf>,
+    /// `depends_on`, and what `links` and the like imply; by project and name, none twice. Not part of the hash: it says when a
+    /// container is started and stopped, not what it is.
+    pub depends: Vec<Dependency>,
     /// `configs`, `secrets`; by target, none twice.
     pub files: Vec<MountedFile>,
     /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{BlockIo, Ceiling, CpuQuota, PullPolicy, Resources, RestartPolicy, Service, Signal, StopPolicy};
+use super::{
+    BlockIo, Ceiling, CpuQuota, PullPolicy, Resources, RestartPace, RestartPolicy, Service, Signal, StopPolicy,
+};
 
 /// By key, as a file names it; a label is `labels.NAME`. What is not given is not here. Two services with the same settings leave
 /// nothing to be given, so no two values may have the same words.
@@ -23,10 +25,13 @@ impl Settings {
         }
         let StopPolicy { signal, grace_ms } = service.stop;
         settings.put("restart", restart(service.restart));
+        settings.option("the pace of restarts", pace(service.pace));
         settings.option("stop_signal", signal.map(Signal::name));
         settings.put("stop_grace_period", format!("{grace_ms} ms"));
         settings.put("pull_policy", pull(service.pull));
         let required: Vec<String> = service.required_mounts.iter().map(|path| path.display().to_string()).collect();
+        let depends: Vec<String> = service.depends.iter().map(ToString::to_string).collect();
+        settings.option("depends_on", (!depends.is_empty()).then(|| depends.join(" and ")));
         settings.option("require_mount", (!required.is_empty()).then(|| required.join(" and ")));
         settings
     }
@@ -34,11 +39,12 @@ impl Settings {
     /// Whether two services have the same, without putting them into words.
     #[must_use]
     pub fn same(one: &Service, other: &Service) -> bool {
-        let all = |s: &Service| (s.restart, s.stop, s.pull);
+        let all = |s: &Service| (s.restart, s.pace, s.stop, s.pull);
         all(one) == all(other)
             && one.resources == other.resources
             && one.labels == other.labels
             && one.required_mounts == other.required_mounts
+            && one.depends == other.depends
     }
 
     /// As they were told elsewhere.
@@ -155,6 +161,17 @@ fn cpus(quota: &CpuQuota) -> String {
 fn devices<T: ToString>(all: &[(String, T)]) -> Option<String> {
     let one = |(path, value): &(String, T)| format!("{path} {}", value.to_string());
     (!all.is_empty()).then(|| all.iter().map(one).collect::<Vec<_>>().join(" and "))
+}
+
+/// None: as usual.
+fn pace(pace: RestartPace) -> Option<String> {
+    let RestartPace { first_ms, factor_percent, longest_ms, reset_ms } = pace;
+    let words = || {
+        format!(
+            "{first_ms} ms, each {factor_percent} % of the one before, at most {longest_ms} ms, anew after {reset_ms} ms"
+        )
+    };
+    (pace != RestartPace::default()).then(words)
 }
 
 fn restart(policy: RestartPolicy) -> String {

@@ -1,7 +1,7 @@
 //! Volumes, and what of them, of the host and of images a service sees.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::hash::hex_sha256;
 use super::{ImageReference, ServiceName, Slot, VolumeName};
@@ -17,6 +17,20 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// Somebody else makes it: another file.
     pub external: bool,
+}
+
+impl Volume {
+    /// The folder of the host that it is, by its options.
+    #[must_use]
+    pub fn device(&self) -> Option<&Path> {
+        Self::device_by(&self.options)
+    }
+    /// The same, of options alone.
+    #[must_use]
+    pub fn device_by(options: &BTreeMap<String, String>) -> Option<&Path> {
+        let binds = |o: &String| o.split(',').any(|option| matches!(option.trim(), "bind" | "rbind"));
+        options.get("device").map(Path::new).filter(|_| options.get("o").is_some_and(binds))
+    }
 }
 
 /// One place in a container where something of outside is seen.

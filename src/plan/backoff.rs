@@ -1,22 +1,10 @@
-//! How long to wait: after an exit, and after a failed action. Pure: jitter comes from the key, not from chance.
+//! How long to wait after a failed action. Pure: jitter comes from the key, not from chance.
 
 use crate::model::{Key, Timestamp};
-
-/// Docker's back-off between restarts: 100 ms, doubled each time, at most one minute.
-const RESTART_FIRST_MS: u64 = 100;
-const RESTART_LONGEST_MS: u64 = 60_000;
-/// After a run of this length the back-off begins anew.
-pub(super) const RESTART_RESET_MS: u64 = 10_000;
 
 /// Between attempts of a failing action: 1 s, doubled each time, at most five minutes, spread by up to a fifth.
 const FAILURE_FIRST_MS: u64 = 1_000;
 const FAILURE_LONGEST_MS: u64 = 300_000;
-
-/// The pause before restart number `streak + 1` in a row.
-#[must_use]
-pub fn restart_delay_ms(streak: u32) -> u64 {
-    doubled(RESTART_FIRST_MS, streak, RESTART_LONGEST_MS)
-}
 
 /// The pause after the `attempts`-th failure in a row. Two keys that fail at the same moment do not retry at the same moment.
 #[must_use]
@@ -40,13 +28,6 @@ fn spread(key: &Key, attempts: u32, at: Timestamp) -> u64 {
 mod tests {
     use super::*;
     use crate::model::ImageReference;
-
-    #[test]
-    fn restarts_back_off_as_docker_does() {
-        let delays: Vec<u64> = (0..12).map(restart_delay_ms).collect();
-        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200, 60_000, 60_000]);
-        assert_eq!(restart_delay_ms(u32::MAX), 60_000);
-    }
 
     #[test]
     fn failures_back_off_with_a_bounded_spread() {

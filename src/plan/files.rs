@@ -45,7 +45,7 @@ pub(super) fn live(container: &ObservedContainer, service: &Service) -> Vec<Moun
     let one = |file: &MountedFile| match made.iter().find(|made| made.target == file.target) {
         // What it holds is given with the next start.
         Some(made) if !running || !swapped(file.on_change) => {
-            MountedFile { fingerprint: made.fingerprint.clone(), content: None, ..file.clone() }
+            MountedFile { fingerprint: made.fingerprint.clone(), ..file.without_content() }
         }
         Some(_) | None => file.clone(),
     };

@@ -6,10 +6,13 @@ mod checks;
 mod mounted;
 mod net_checks;
 mod net_tables;
+mod order;
+mod order_tables;
 mod policies;
 mod tables;
 pub(super) mod toy_files;
 pub(super) mod toy_net;
+pub(super) mod toy_order;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,8 +27,8 @@ use toy_net as net;
 use super::sim::{Chance, Outcome, World};
 use crate::model::{
     Ability, ContainerId, ContainerState, ExitStatus, Hold, ImageReference, Key, Location, Loosening, NetworkMode,
-    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPolicy, Service, ServiceName, Severity, Slot,
-    SpecHash, StopPolicy, Wish,
+    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPace, RestartPolicy, Service, ServiceName,
+    Severity, Slot, SpecHash, StopPolicy, Wish,
 };
 
 fn histories() -> u64 {
@@ -83,6 +86,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         23 => net::redefine(world, chance),
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
+        29 => toy_order::disturb(world, chance),
         32 | 33 => by_hand::ask(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
@@ -135,11 +139,14 @@ fn edit(world: &mut World, chance: &mut Chance) {
         return world.forget();
     }
     match entry.services.get_mut(&name).filter(|_| chance.one_in(3)) {
+        Some(service) if chance.one_in(4) => toy_order::join(service, &project, chance),
         Some(service) => change_live(service, chance),
         None => {
             let version = chance.below(4);
             let mut service = service(name.clone(), version, chance);
+            service.pace = pace(chance);
             net::join(&mut service, &project, version, chance);
+            toy_order::join(&mut service, &project, chance);
             entry.services.insert(name, service);
         }
     }
@@ -172,10 +179,16 @@ fn change_live(service: &mut Service, chance: &mut Chance) {
     match chance.below(7) {
         4.. => toy_files::change(service, chance),
         0 => service.resources.memory = [None, Some(64 << 20), Some(128 << 20)][chance.below(3)],
+        1 if chance.one_in(2) => service.pace = pace(chance),
         1 => service.labels = (0..chance.below(3)).map(|n| (format!("l{n}"), String::new())).collect(),
         2 => service.stop.grace_ms = [1_000, 10_000][chance.below(2)],
         _ => service.restart = [RestartPolicy::Always, RestartPolicy::No][chance.below(2)],
     }
+}
+
+fn pace(chance: &mut Chance) -> RestartPace {
+    let slow = RestartPace { first_ms: 3_000, factor_percent: 100, longest_ms: 3_000, reset_ms: 50_000 };
+    [RestartPace::default(), RestartPace::default(), slow][chance.below(3)]
 }
 
 /// One of the images that services name; one is pinned, the last one is only mounted.
@@ -230,7 +243,9 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         network: NetworkMode::None,
         read_only: false,
         mounts: mounted::mounts(version),
+        pace: RestartPace::default(),
         required_mounts: Vec::new(),
+        depends: Vec::new(),
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),
@@ -253,6 +268,7 @@ fn settle(world: &mut World) {
     let asking = services.any(|service| matches!(service.pull, PullPolicy::Every { .. }));
     let end = if asking { world.now.plus_ms(250_000) } else { world.now };
     for _ in 0..5_000 {
+        toy_order::checks_pass(world);
         let plan = world.step();
         let keys: Vec<Key> = world.under_way.keys().cloned().collect();
         if let Some(key) = keys.first() {
@@ -278,13 +294,15 @@ fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
         return true;
     }
     let free = service.holds.is_empty() && net::joinable(&world.desired, project, service);
+    let free = free && !order::circular(world, project, service);
     !free || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
 }
 
 /// What a container was given, or is to be given, without being made again.
 fn live(service: &Service) -> impl PartialEq + std::fmt::Debug + '_ {
     let files: Vec<_> = service.files.iter().map(|file| (&file.target, &file.name, file.on_change)).collect();
-    (&service.resources, &service.labels, service.restart, service.stop, service.pull, files)
+    let policy = (service.restart, service.pace, service.stop, service.pull);
+    (&service.resources, &service.labels, policy, files, &service.depends)
 }
 
 /// Whether the file's word counts for this slot now.
@@ -313,6 +331,7 @@ fn check_end(world: &World) {
     }
     by_hand::check_end(world);
     net_checks::check_end(world);
+    order::check_end(world);
 }
 
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
@@ -320,6 +339,9 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let image = service.image.as_ref().unwrap();
     let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {
+        return;
+    }
+    if order::check_waiting(world, slot, service, &here) {
         return;
     }
     assert_eq!(here.len(), 1, "slot {slot} holds {} containers", here.len());

@@ -70,7 +70,7 @@ fn sharing<'a>(planner: &Planner<'a>, container: &ObservedContainer) -> Option<S
 }
 
 /// Whether it is being stopped, or will be with this plan.
-fn ending(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
+pub(super) fn ending(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
     let key = Key::Container(container.spec.id.clone());
     let planned = planner.plan.steps.iter().map(|step| &step.action).find(|action| action.key() == key);
     let action = planner.facts.under_way.get(&key).or(planned);

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::backoff::{RESTART_RESET_MS, failure_delay_ms};
-use super::{CollectPolicy, Desired, DiskUse, Observed, Plan};
+use super::backoff::failure_delay_ms;
+use super::{CollectPolicy, Desired, DiskUse, Followed, Observed, Plan};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
     Service, ServiceName, Slot, Timestamp,
@@ -46,6 +46,8 @@ pub struct Memory {
     pub connects: BTreeMap<ContainerId, Failure>,
     /// Containers that are stopped to be started on another network, and why.
     pub moving: BTreeMap<ContainerId, String>,
+    /// Containers that are to be started anew after what they come after.
+    pub following: BTreeMap<ContainerId, Vec<Followed>>,
     /// Restarts by container.
     pub restarts: BTreeMap<ContainerId, Restarts>,
     /// When the end of a container was noticed, on the planner's own clock.
@@ -107,6 +109,7 @@ impl Memory {
     /// Keeps in mind who was stopped only to be started on another network.
     pub fn notice_moves(&mut self, plan: &Plan) {
         self.moving.clone_from(&plan.moving);
+        self.following.clone_from(&plan.following);
     }
 
     /// Begins to remove images above one mark, and goes on until the other.
@@ -171,7 +174,8 @@ impl Memory {
                     && !moved
                 {
                     let restarts = self.restarts.entry(spec.id.clone()).or_default();
-                    restarts.streak = streak(*restarts, at.since(*started)).saturating_add(1);
+                    let streak = spec.service.pace.streak(restarts.streak, at.since(*started));
+                    restarts.streak = streak.saturating_add(1);
                     restarts.total = restarts.total.saturating_add(1);
                 }
                 self.ends.remove(&spec.id);
@@ -243,9 +247,4 @@ impl Memory {
         self.updates.clear();
         self.connects.clear();
     }
-}
-
-/// How many quick ends in a row there were, given how long the last run took.
-pub(super) fn streak(restarts: Restarts, ran_ms: u64) -> u32 {
-    if ran_ms >= RESTART_RESET_MS { 0 } else { restarts.streak }
 }

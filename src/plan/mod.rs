@@ -29,6 +29,7 @@ mod live;
 mod memory;
 mod mounts;
 mod networks;
+mod order;
 #[cfg(test)]
 mod sim;
 mod slot;
@@ -37,18 +38,20 @@ mod unmet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-pub use backoff::{failure_delay_ms, restart_delay_ms};
+pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use hand::{ByHand, Scaled, Stopped, begun};
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
+pub use order::{Followed, Lacking, circles, stop_order};
 pub use unmet::unmet;
 
 use crate::model::{
-    Ability, Action, Attached, ContainerId, ContainerState, Digest, ExitStatus, FileKind, Health, ImageReference, Key,
-    NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, ServiceName, Slot, Timestamp,
+    Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
+    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
+    ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -228,6 +231,20 @@ pub enum WaitingOn {
         /// Whether there is such a container.
         here: bool,
     },
+    /// A service that it comes after is not as far as it has to be.
+    Dependency {
+        /// Which, and how far it has to be.
+        of: Dependency,
+        /// What is missing.
+        why: Lacking,
+    },
+    /// A container that goes too, and comes after it, has to end first.
+    Dependents {
+        /// Which.
+        id: ContainerId,
+        /// Its name.
+        name: ContainerName,
+    },
 }
 
 /// One object that is not, or no longer, acted upon.
@@ -267,6 +284,8 @@ pub struct Plan {
     pub crowded: Option<Crowded>,
     /// Containers that are being stopped, or were, to be started again on another network or with another file, and why.
     pub moving: BTreeMap<ContainerId, String>,
+    /// Containers that are to be started anew after what they come after, and the runs of that which end.
+    pub following: BTreeMap<ContainerId, Vec<Followed>>,
 }
 
 impl Plan {
@@ -288,10 +307,13 @@ impl Plan {
 pub fn plan(facts: &Facts<'_>) -> Plan {
     let mut planner = Planner::new(facts);
     let by_slot = containers_by_slot(facts.observed);
-    for slot in all_slots(facts.desired, &by_slot) {
+    let mut slots: Vec<Slot> = all_slots(facts.desired, &by_slot).into_iter().collect();
+    slots.sort_by_key(|slot| planner.order.rank(slot));
+    for slot in slots {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
     }
+    order::note(&mut planner);
     networks::plan(&mut planner);
     collect::plan(&mut planner);
     planner.plan
@@ -325,6 +347,7 @@ type Blocked = Box<(WaitingOn, Option<Timestamp>)>;
 struct Planner<'a> {
     facts: &'a Facts<'a>,
     networks: networks::Networks<'a>,
+    order: order::Order<'a>,
     plan: Plan,
     pulls: usize,
     containers: usize,
@@ -334,7 +357,9 @@ impl<'a> Planner<'a> {
     fn new(facts: &'a Facts<'a>) -> Self {
         let pulls = facts.under_way.values().filter(|a| matches!(a, Action::Pull { .. })).count();
         let containers = facts.under_way.keys().filter(|key| matches!(key, Key::Container(_))).count();
-        Self { facts, networks: networks::Networks::of(facts), plan: Plan::default(), pulls, containers }
+        let order = order::Order::of(facts);
+        let networks = networks::Networks::of(facts, &order);
+        Self { facts, networks, order, plan: Plan::default(), pulls, containers }
     }
 
     fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {

@@ -25,6 +25,15 @@ impl MountTable {
         let absent = |(point, _): &(&PathBuf, &String)| path.starts_with(point) && !self.points.contains(*point);
         self.expected.iter().find(absent).map(|(point, why)| (point.as_path(), why.as_str()))
     }
+
+    /// The mount point below this path that should be mounted and is not. Who is given the root of the host is not asked: it has all that
+    /// is mounted now and later.
+    #[must_use]
+    pub fn absent_in(&self, path: &Path) -> Option<(&Path, &str)> {
+        let below = |point: &Path| path.parent().is_some() && point.starts_with(path);
+        let absent = |(point, _): &(&PathBuf, &String)| below(point) && !self.points.contains(*point);
+        self.expected.iter().find(absent).map(|(point, why)| (point.as_path(), why.as_str()))
+    }
 }
 
 /// The mount that a container waits for, if there is one.
@@ -35,13 +44,13 @@ pub(super) fn missing(table: &MountTable, spec: &ContainerSpec) -> Option<Waitin
         why: why.to_owned(),
     };
     let binds = spec.service.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Bind(bind) => Some(table.state_dir.join(&bind.source)),
-        MountSource::Volume(mount) => device(mount),
+        MountSource::Bind(bind) => Some((table.state_dir.join(&bind.source), !mount.read_only)),
+        MountSource::Volume(volume) => device(volume).map(|device| (device, !mount.read_only)),
         MountSource::Image(_) => None,
     });
-    let below = binds.into_iter().find_map(|path| {
-        let (point, why) = table.absent_above(&path)?;
-        Some(wait(path.clone(), point, why))
+    let below = binds.into_iter().find_map(|(path, written)| {
+        let absent = table.absent_above(&path).or_else(|| table.absent_in(&path).filter(|_| written));
+        absent.map(|(point, why)| wait(path.clone(), point, why))
     });
     let required = || {
         let required = spec.service.required_mounts.iter().map(|path| table.state_dir.join(path));
@@ -54,8 +63,7 @@ pub(super) fn missing(table: &MountTable, spec: &ContainerSpec) -> Option<Waitin
 /// The folder of the host that a volume is, by its options.
 fn device(mount: &VolumeMount) -> Option<PathBuf> {
     let VolumeRef::Named(volume) = &mount.volume else { return None };
-    let binds = |o: &String| o.split(',').any(|option| matches!(option, "bind" | "rbind"));
-    volume.options.get("o").filter(|o| binds(o)).and_then(|_| volume.options.get("device")).map(PathBuf::from)
+    volume.device().map(Path::to_owned)
 }
 
 /// Whether it is a mount point, or lies below one other than the root of the host.
@@ -113,6 +121,9 @@ mod tests {
         assert_eq!(waits(&["/"], &["/mnt/disk"], &[]), on("/mnt/disk", "/mnt/disk"));
         assert_eq!(waits(&["/", "/mnt/disk"], &["/mnt/disk/data"], &[]), None);
         assert_eq!(waits(&["/"], &["/mnt/disk2", "/srv", "data"], &[]), None);
+        assert_eq!(waits(&["/"], &["/mnt"], &[]), on("/mnt", "/mnt/disk"), "it lies below");
+        assert_eq!(waits(&["/", "/mnt/disk"], &["/mnt"], &[]), None);
+        assert_eq!(waits(&["/"], &["/"], &[]), None);
         assert_eq!(waits(&["/"], &[], &["/srv/x"]), on("/srv/x", "/srv/x"));
         assert_eq!(waits(&["/"], &[], &["data"]), on("/state/data", "/state/data"));
         assert_eq!(waits(&["/", "/srv"], &["/srv/x"], &["/srv/x"]), None, "it lies on one");

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::order::Order;
 use super::{Desired, Facts, Planner, Stopped, Upkeep, WaitingOn, hand, unmet};
 use crate::model::{
     Action, Cidr, Driver, Join, Key, Location, Network, NetworkId, NetworkName, NetworkPlace, ObservedContainer,
@@ -116,14 +117,18 @@ pub(super) enum Standing<'a> {
 
 pub(super) fn standing<'a>(
     facts: &Facts<'_>,
-    defined: &Defined<'_>,
+    (defined, order): (&Defined<'_>, &Order<'_>),
     project: &Project,
     service: &'a Service,
 ) -> Standing<'a> {
     if let Some(by) = hand::stopped(facts, project, service) {
         return Standing::Stopped(by);
     }
-    if !service.holds.is_empty() || service.image.is_none() || unmet::holds(service, &facts.observed.lacks) {
+    if order.circular(&project.name, &service.name)
+        || !service.holds.is_empty()
+        || service.image.is_none()
+        || unmet::holds(service, &facts.observed.lacks)
+    {
         return Standing::Held;
     }
     for join in joins(service) {
@@ -137,7 +142,7 @@ pub(super) fn standing<'a>(
 }
 
 impl<'a> Networks<'a> {
-    pub(super) fn of(facts: &Facts<'a>) -> Self {
+    pub(super) fn of(facts: &Facts<'a>, order: &Order<'a>) -> Self {
         let mut networks = Self {
             defined: defined(facts.desired),
             needed: BTreeMap::new(),
@@ -145,11 +150,11 @@ impl<'a> Networks<'a> {
             pinned: BTreeSet::new(),
             asked: BTreeMap::new(),
         };
-        networks.note_needed(facts);
+        networks.note_needed(facts, order);
         // Which places are filled by what: asked for each container.
         let made = facts.observed.containers.values().map(|c| (&c.spec.slot, &c.spec.service.hash)).collect();
         for container in facts.observed.containers.values() {
-            networks.note_container(facts, container, &made);
+            networks.note_container(facts, order, container, &made);
         }
         for action in facts.under_way.values() {
             if let Action::Start { network: NetworkPlace::Networks(ids), .. } = action {
@@ -159,11 +164,11 @@ impl<'a> Networks<'a> {
         networks
     }
 
-    fn note_needed(&mut self, facts: &Facts<'a>) {
+    fn note_needed(&mut self, facts: &Facts<'a>, order: &Order<'a>) {
         for project in facts.desired.projects.values() {
             let services = project.services.values().filter(|service| service.replicas > 0);
             for service in services {
-                if !matches!(standing(facts, &self.defined, project, service), Standing::InForce) {
+                if !matches!(standing(facts, (&self.defined, order), project, service), Standing::InForce) {
                     continue;
                 }
                 let known = joins(service).iter().filter_map(|join| self.defined.get(&join.network));
@@ -175,6 +180,7 @@ impl<'a> Networks<'a> {
     fn note_container(
         &mut self,
         facts: &Facts<'a>,
+        order: &Order<'a>,
         container: &'a ObservedContainer,
         made: &BTreeSet<(&Slot, &SpecHash)>,
     ) {
@@ -191,7 +197,7 @@ impl<'a> Networks<'a> {
             return;
         };
         let Some(service) = project.services.get(&slot.service) else { return };
-        if matches!(standing(facts, &self.defined, project, service), Standing::InForce) {
+        if matches!(standing(facts, (&self.defined, order), project, service), Standing::InForce) {
             // What a successor is still to be made for stays, and runs again if it ends.
             let surplus = slot.number > service.replicas;
             if surplus || made.contains(&(slot, &service.hash)) {
@@ -236,6 +242,11 @@ impl<'a> Networks<'a> {
         });
         let mut others = here.chain(making).filter(|(other, ..)| unneeded(other));
         others.find(|(_, old, subnets)| exclude(old, subnets, network)).map(|(other, ..)| other)
+    }
+
+    /// Whether a container is on a network that no service joins any more.
+    pub(super) fn leaves(&self, facts: &Facts<'_>, container: &ObservedContainer) -> bool {
+        attached_to(facts, container).iter().any(|id| !self.needed.contains_key(id))
     }
 
     /// Whether a network goes as soon as the containers that are to move have moved.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::histories::toy_files;
 use super::histories::toy_net::Net;
+use super::histories::toy_order::{Ordered, note_renewals};
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
     Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkPlace,
@@ -81,6 +82,7 @@ pub(super) struct World {
     pub(super) memory: Memory,
     pub(super) limits: Limits,
     pub(super) net: Net,
+    pub(super) order: Ordered,
     /// Held still.
     pub(super) paused: BTreeSet<ContainerId>,
     /// Runs that are to be followed by another one, as far as the history knows.
@@ -119,6 +121,7 @@ impl World {
             memory: Memory::default(),
             limits: Limits { pulls: 2, containers: 5 },
             net: Net::default(),
+            order: Ordered::default(),
             paused: BTreeSet::new(),
             asked: BTreeMap::new(),
             processes: 0,
@@ -141,7 +144,7 @@ impl World {
         let digests: BTreeSet<&Digest> = self.images.values().map(|here| &here.digest).collect();
         let used = self.others_use + digests.len() as u64 * IMAGE;
         Observed {
-            health: BTreeMap::new(),
+            health: self.order.health(&self.containers),
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),
             machine: String::new(),
@@ -248,6 +251,7 @@ impl World {
         super::histories::check_plan(self, &observed, &plan);
         let moves = super::histories::note_moves(self, &observed, &plan);
         self.net.moved.extend(moves);
+        note_renewals(self, &plan);
         self.memory.notice_moves(&plan);
         for step in &plan.steps {
             self.under_way.insert(step.action.key(), step.action.clone());
@@ -383,6 +387,7 @@ impl World {
             let process = ProcessId { pid: 1, start_ticks: self.processes };
             container.state = ContainerState::Running { init: process, shim: process, since };
             *self.starts.entry(id.clone()).or_default() += 1;
+            self.order.started(id);
         }
         Ok(())
     }
@@ -457,6 +462,7 @@ impl World {
         self.memory = Memory { generations, ..Memory::default() };
         self.counted.clear();
         self.net.moved.clear();
+        self.order.owes.clear();
         self.update_after.clear();
         self.answered.clear();
         self.heard.clear();

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::backoff::restart_delay_ms;
-use super::memory::streak;
 use super::networks::{Standing, standing};
-use super::{Blocked, Planner, Stopped, WaitingOn, files, hand, images, joins, live, may_run, mounts};
+use super::{Blocked, Planner, Stopped, WaitingOn, files, hand, images, joins, live, may_run, mounts, order};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -44,7 +42,7 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
         return Wanted::Nothing("its service is no longer in the file");
     };
     let surplus = slot.number > service.replicas;
-    match standing(planner.facts, planner.networks.defined(), project, service) {
+    match standing(planner.facts, (planner.networks.defined(), &planner.order), project, service) {
         Standing::Held => Wanted::AsItIs,
         Standing::NoNetwork(name) => Wanted::NoNetwork(name),
         Standing::Stopped(_) | Standing::InForce if surplus => Wanted::Nothing(FEWER),
@@ -55,13 +53,21 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
 
 const FEWER: &str = "fewer replicas are asked for";
 
+/// Whether nothing belongs in the slot.
+pub(super) fn surplus(planner: &Planner<'_>, slot: &Slot) -> bool {
+    matches!(wanted(planner, slot), Wanted::Nothing(_))
+}
+
 /// Ends and removes everything in the slot.
 fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer], reason: &str) {
     if reason == FEWER && hand::not_yet(planner, slot, true) {
         return planner.wait(slot, WaitingOn::Turn, None);
     }
     for container in containers {
-        retire(planner, slot, container, reason);
+        match order::holds_the_stop(planner, slot) {
+            Some(on) if matches!(container.state, ContainerState::Running { .. }) => planner.wait(slot, on, None),
+            Some(_) | None => retire(planner, slot, container, reason),
+        }
     }
 }
 
@@ -99,6 +105,11 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
             keep_running(planner, slot, Some(service), containers);
         }
         Some(container) => {
+            if let Some(blocked) = stale().find_map(|old| order::holds_the_change(planner, old)) {
+                planner.wait(slot, blocked.0, blocked.1);
+                keep_running(planner, slot, Some(service), containers);
+                return images::look_after(planner, slot, service, image, container);
+            }
             for old in stale() {
                 let reason = retirement_reason(service, container, old);
                 retire(planner, slot, old, &reason);
@@ -250,10 +261,9 @@ fn moving(planner: &Planner<'_>, container: &ObservedContainer, service: &Servic
     let busy = planner.facts.under_way.contains_key(&Key::Container(container.spec.id.clone()));
     let changed = || files::restarts(container, service);
     let again = hand::again(planner, container);
-    again
-        .or_else(|| joins::moved(planner, container))
-        .or_else(changed)
-        .or_else(|| begun.filter(|_| !running || busy).cloned())
+    let follows = || order::follows(planner, container);
+    let why = again.or_else(|| joins::moved(planner, container)).or_else(changed).or_else(follows);
+    why.or_else(|| begun.filter(|_| !running || busy).cloned())
 }
 
 /// Stops the container, as soon as it can be started again on its other network, with its other files, and starts it there.
@@ -285,7 +295,8 @@ fn relocate(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContaine
 fn holds_the_start(planner: &Planner<'_>, container: &ObservedContainer) -> Option<Blocked> {
     let missing = mounts::missing(&planner.facts.observed.mounts, &container.spec);
     let on = missing.or_else(|| files::given(planner, &container.spec).err());
-    on.map(|on| Box::new((on, None))).or_else(|| joins::holds_the_move(planner, container))
+    let blocked = on.map(|on| Box::new((on, None))).or_else(|| joins::holds_the_move(planner, container));
+    blocked.or_else(|| order::holds_the_change(planner, container))
 }
 
 /// Looks after a container that was started: restart, wait, or leave it to its owner.
@@ -333,7 +344,8 @@ fn restart(
         | ExitStatus::AfterOom(_)
         | ExitStatus::ShimLost => {
             let ended = planner.facts.memory.ends.get(&container.spec.id).copied().unwrap_or(planner.facts.now);
-            ended.plus_ms(restart_delay_ms(streak(restarts, ran_ms)))
+            let pace = container.spec.service.pace;
+            ended.plus_ms(pace.delay_ms(pace.streak(restarts.streak, ran_ms)))
         }
     };
     if due > planner.facts.now {
@@ -343,7 +355,7 @@ fn restart(
     start(planner, slot, container, format!("{how}; restart: {}", policy_name(policy)));
 }
 
-fn stays_ended(policy: RestartPolicy, status: ExitStatus, restarts: u32) -> Option<&'static str> {
+pub(super) fn stays_ended(policy: RestartPolicy, status: ExitStatus, restarts: u32) -> Option<&'static str> {
     match policy {
         RestartPolicy::No => Some("restart: no"),
         RestartPolicy::Always | RestartPolicy::UnlessStopped => None,
@@ -365,7 +377,8 @@ const fn policy_name(policy: RestartPolicy) -> &'static str {
 }
 
 fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
-    if let Some(on) = mounts::missing(&planner.facts.observed.mounts, &container.spec) {
+    let missing = || mounts::missing(&planner.facts.observed.mounts, &container.spec);
+    if let Some(on) = order::unmet(planner, slot).or_else(missing) {
         return planner.wait(slot, on, None);
     }
     let mut spec = Box::new(container.spec.clone());

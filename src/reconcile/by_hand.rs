@@ -365,6 +365,9 @@ impl Reconciler {
         let overrides = &self.overrides;
         self.desired = self.ledger.desired_with(|desired| apply(overrides, desired));
         self.unjoined = plan::unjoined(&self.desired);
+        for (of, problem) in plan::circles(&self.desired) {
+            self.unjoined.entry(of).or_default().push(problem);
+        }
     }
 
     /// The files were read: what they say anew counts.

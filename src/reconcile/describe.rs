@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::host::{Gauges, Transfer};
 use super::networks::port_views;
+use super::order;
 use super::reconciler::{Reconciler, wait_kind};
 use super::view::{
     ContainerStateView, ContainerView, FolderView, ImageStateView, ImageView, Phase, ProjectView, ServiceView,
@@ -33,7 +34,7 @@ impl Reconciler {
     pub(super) fn view(&self, around: &Surroundings<'_>) -> View {
         let saved = !around.saving && around.unsaved.is_none();
         let projects = self.project_views(saved, &around.gauges);
-        let open = |wait: &&Wait| match wait.on {
+        let open = |wait: &&Wait| match &wait.on {
             WaitingOn::Held
             | WaitingOn::Stopped(_)
             | WaitingOn::Paused
@@ -47,9 +48,11 @@ impl Reconciler {
             | WaitingOn::Content { .. }
             | WaitingOn::Refresh { .. }
             | WaitingOn::Recreation { .. } => false,
+            WaitingOn::Dependency { why, .. } => order::goes_on(*why),
             WaitingOn::Image(_)
             | WaitingOn::Step(_)
             | WaitingOn::Predecessor(_)
+            | WaitingOn::Dependents { .. }
             | WaitingOn::Retry { .. }
             | WaitingOn::Backoff { .. }
             | WaitingOn::Network { .. }
@@ -81,6 +84,7 @@ impl Reconciler {
             notes: around.gauges.notes.clone(),
             networks: self.network_views(),
             volumes: self.volumes_view(),
+            secrets: self.secrets_view(),
         }
     }
 
@@ -157,6 +161,10 @@ impl Reconciler {
                 format!(
                     "what its {kind} {name:?} holds is kept in no record, and its state file does not say it now; it is started once the file defines the {kind}"
                 )
+            }
+            WaitingOn::Dependency { of, why } => self.dependency_reason(of, *why),
+            WaitingOn::Dependents { name, .. } => {
+                format!("{name} goes too, and is stopped first: it comes after this one")
             }
             WaitingOn::NetworkOf { whose, here: true } => {
                 format!("{whose}, whose network it shares, does not run; it is started once that one runs")
@@ -251,6 +259,7 @@ impl Reconciler {
             | WaitingOn::Mount { .. }
             | WaitingOn::Content { .. }
             | WaitingOn::NetworkOf { here: false, .. } => Phase::Held,
+            WaitingOn::Dependency { why, .. } => order::phase(*why),
             WaitingOn::Network { id, .. } if self.memory.failures.contains_key(&Key::Network(id.clone())) => {
                 Phase::Failing
             }
@@ -264,6 +273,7 @@ impl Reconciler {
             WaitingOn::Image(_)
             | WaitingOn::Step(_)
             | WaitingOn::Predecessor(_)
+            | WaitingOn::Dependents { .. }
             | WaitingOn::Network { .. }
             | WaitingOn::NetworkOf { here: true, .. }
             | WaitingOn::Turn => Phase::Applying,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::model::{Action, ContainerId, Digest, Exposure, ImageReference, ProjectName, ServiceName, Timestamp};
+use crate::model::{Action, Cause, ContainerId, Digest, Exposure, ImageReference, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Observed, Restarts};
 use crate::source::Remembered;
 
@@ -68,6 +68,15 @@ pub enum Change {
         service: ServiceName,
         /// What is asked now; none: nothing.
         over: Option<super::Override>,
+    },
+    /// Something happened to a service.
+    Causes {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// What is kept of it, the newest last; empty when the service is forgotten.
+        causes: Vec<Cause>,
     },
     /// A service runs another manifest than before.
     Generations {

@@ -35,6 +35,7 @@ impl Reconciler {
             // The same name for another platform is another image, not a newer one.
             if let Some((from, _)) = moved.filter(|(_, platform)| *platform == facts.platform) {
                 let message = format!("it moved from {} to {}", from.short(), facts.digest.short());
+                self.note_moved(image, &message, now);
                 noted.events.push(self.event(now, "image.moved", image.to_string(), message));
             }
             let asked = pull.is_some_and(|pull| !pull.refresh);

@@ -52,6 +52,8 @@ pub struct Changes {
     pub applied: Vec<PathBuf>,
     /// Documents that are no longer in force.
     pub removed: Vec<PathBuf>,
+    /// What was in force before, of files that changed or are gone.
+    pub replaced: Vec<(PathBuf, GoodFile)>,
     /// A file is still being written.
     pub writing: bool,
     /// Something is absent that may be back in a moment: look again soon.
@@ -172,7 +174,8 @@ impl Ledger {
         if !taken && !self.frozen.contains(path) && self.good.get(path) != Some(file) {
             self.disown(path);
             self.owners.insert(file.document.project.name.clone(), path.to_owned());
-            self.good.insert(path.to_owned(), file.clone());
+            let before = self.good.insert(path.to_owned(), file.clone());
+            changes.replaced.extend(before.map(|before| (path.to_owned(), before)));
             changes.applied.push(path.to_owned());
         }
     }
@@ -242,7 +245,8 @@ impl Ledger {
 
     fn drop_good(&mut self, path: &Path, changes: &mut Changes) {
         self.disown(path);
-        self.good.remove(path);
+        let before = self.good.remove(path);
+        changes.replaced.extend(before.map(|before| (path.to_owned(), before)));
         self.absent_since.remove(path);
         changes.removed.push(path.to_owned());
         changes.answered.insert(path.to_owned());

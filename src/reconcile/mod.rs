@@ -9,19 +9,23 @@
 //! ```
 
 mod by_hand;
+mod chronicle;
 mod describe;
 mod host;
 mod images;
 mod ledger;
 mod networks;
+mod order;
 mod reconciler;
 mod run;
+mod secrets;
 #[cfg(test)]
 mod tests;
 pub mod view;
 mod volumes;
 
 pub use by_hand::{Disobeyed, Obeyed, Order, Override, ServiceKey, Verb};
+pub use chronicle::Chronicle;
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};
 pub use reconciler::{Noted, Reconciler};

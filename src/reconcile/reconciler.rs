@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::by_hand::{Override, ServiceKey};
+use super::chronicle::Chronicle;
 use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
@@ -24,6 +25,14 @@ pub(super) struct UnderWay {
     before: Option<ContainerState>,
     /// What it is about, by the name that it had when it began.
     pub(super) what: String,
+    /// Whose container it is about.
+    pub(super) slot: Option<Slot>,
+}
+
+impl UnderWay {
+    pub(super) const fn before(&self) -> Option<&ContainerState> {
+        self.before.as_ref()
+    }
 }
 
 /// What follows from something that was noted.
@@ -43,7 +52,7 @@ pub struct Reconciler {
     pub(super) ledger: Ledger,
     pub(super) memory: Memory,
     pub(super) desired: Desired,
-    /// What services cannot join.
+    /// What services cannot join, and what they cannot come after.
     pub(super) unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
     /// What was asked by hand.
     pub(super) overrides: BTreeMap<ServiceKey, Override>,
@@ -64,6 +73,7 @@ pub struct Reconciler {
     /// When the progress of a pull was told last.
     pub(super) progress_told: BTreeMap<ImageReference, Timestamp>,
     pub(super) host_seen: bool,
+    pub(super) chronicle: Chronicle,
     limits: Limits,
     collect: CollectPolicy,
     crowded_told: bool,
@@ -94,6 +104,7 @@ impl Reconciler {
             transfers: Default::default(),
             progress_told: BTreeMap::new(),
             host_seen: false,
+            chronicle: Chronicle::default(),
             limits,
             collect: CollectPolicy::default(),
             crowded_told: false,
@@ -136,6 +147,7 @@ impl Reconciler {
         }
         self.release_edited(now, &mut noted);
         self.refresh_desired();
+        self.note_edits(&changes, now);
         self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
         self.ready = true;
@@ -244,6 +256,7 @@ impl Reconciler {
         }
         self.plan = plan;
         self.note_waits(now);
+        self.note_waits_of_ends();
         self.tell_crowded(now, &mut noted);
         (steps, noted)
     }
@@ -258,13 +271,14 @@ impl Reconciler {
             Key::Image(_) | Key::Network(_) | Key::Firewall => None,
         };
         let (action, reason) = (step.action.clone(), step.reason.clone());
-        let what = self.name_of(&action);
-        self.under_way.insert(key, UnderWay { action, reason, since: now, before, what });
+        let (what, slot) = (self.name_of(&action), self.slot_of(&action));
+        self.under_way.insert(key, UnderWay { action, reason, since: now, before, what, slot });
     }
 
     fn tell_ends(&mut self, observed: &Observed, now: Timestamp, noted: &mut Noted) {
         for (id, container) in &observed.containers {
-            let before = self.observed.containers.get(id).map(|c| &c.state);
+            let before = self.observed.containers.get(id).map(|c| c.state.clone());
+            self.note_end(container, before.as_ref());
             let name = container.spec.name.to_string();
             match &container.state {
                 ContainerState::Exited { status, .. }
@@ -313,6 +327,9 @@ impl Reconciler {
         let mut noted = Noted::default();
         let Some(under) = self.under_way.remove(key) else { return noted };
         let what = under.what.clone();
+        if result.is_ok() {
+            self.note_outcome(&under, &result, now);
+        }
         match result {
             Ok(()) => {
                 let generations = self.generations_of(&under.action);
@@ -338,6 +355,7 @@ impl Reconciler {
             }
             Err(error) => {
                 self.memory.failed(&under.action, error.message.clone(), error.retry_after_ms, now);
+                self.note_outcome(&under, &Err(error.clone()), now);
                 let retry = self.memory.failure(&under.action).map_or(0, |f| f.retry_at.since(now));
                 let message = format!("{} failed: {}; tried again in {retry} ms", under.action.verb(), error.message);
                 noted.events.push(self.event(now, failed_kind(&under.action), what, message));
@@ -433,6 +451,8 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::NetworkOf { .. } => "network of another",
         WaitingOn::Mount { .. } => "mount",
         WaitingOn::Content { .. } => "content",
+        WaitingOn::Dependency { .. } => "dependency",
+        WaitingOn::Dependents { .. } => "dependents",
     }
     .to_owned()
 }

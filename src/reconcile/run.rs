@@ -15,7 +15,7 @@ use super::describe::Surroundings;
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
 use super::view::{Event, View};
-use crate::model::{Key, Timestamp};
+use crate::model::{Cause, Key, ProjectName, ServiceName, Timestamp};
 use crate::source::Source;
 
 /// The progress of pulls is shown this often while one runs.
@@ -36,6 +36,8 @@ pub enum Command {
     Dump,
     /// Look at the folder now; whoever asks is told once what was seen is acted upon.
     Look(Option<oneshot::Sender<()>>),
+    /// Tell what happened to a service; none where nothing is known of it.
+    Why(ProjectName, ServiceName, oneshot::Sender<Option<Vec<Cause>>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -203,6 +205,11 @@ impl<H: Host> Loop<H> {
                 self.source.look_soon();
                 self.lookers.extend(reply);
             }
+            Command::Why(project, service, reply) => {
+                if reply.send(self.reconciler.causes_of(&project, &service)).is_err() {
+                    tracing::debug!("nobody waits for what happened to {project}/{service} any more");
+                }
+            }
             Command::Alive(reply) => {
                 if reply.send(()).is_err() {
                     tracing::debug!("nobody waits for a sign of life any more");
@@ -227,6 +234,7 @@ impl<H: Host> Loop<H> {
 
     /// One save at a time; what comes meanwhile goes with the next.
     fn save(&mut self) {
+        self.to_save.extend(self.reconciler.chronicle.changes());
         let again = self.save_again.is_some_and(|at| at <= Instant::now());
         if !self.saves.is_empty() || (self.to_save.is_empty() && !again) {
             return;
@@ -299,6 +307,7 @@ impl<H: Host> Loop<H> {
         while let Some(saved) = self.saves.join_next().await {
             self.saved(saved);
         }
+        self.to_save.extend(self.reconciler.chronicle.changes());
         let changes: Vec<Change> = self.to_save.drain(..).collect();
         if let Err(error) = self.host.record(changes).await {
             tracing::error!(error, "what was decided last could not be brought to disk");

@@ -48,6 +48,8 @@ pub struct View {
     pub networks: Vec<NetworkView>,
     /// Which volumes the state files name.
     pub volumes: VolumesView,
+    /// The services that use a secret which is kept by name, as `project/service`.
+    pub secrets: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Which volumes the state files in force name.

@@ -193,7 +193,7 @@ fn move_into(staging: &Path, source: &Path) -> io::Result<()> {
 
 pub(super) fn failed(mount: &GivenMount, what: &str, error: &io::Error) -> ShimError {
     let reason = match error.raw_os_error() {
-        Some(libc::ENOSPC | libc::EDQUOT) => "there is no space left; make room and start it again".to_owned(),
+        Some(libc::ENOSPC | libc::EDQUOT) => "there is no space left; make room, it is tried again".to_owned(),
         _ => error.to_string(),
     };
     ShimError::Runtime(format!("volumes: {} at {}: {what}: {reason}", mount.source, mount.target))

@@ -6,7 +6,7 @@ use super::keys::RESTART_POLICY;
 use super::nearest::nearest;
 use super::node::Node;
 use super::project::Reader;
-use crate::model::{PullPolicy, RestartPolicy, Signal, StopPolicy};
+use crate::model::{PullPolicy, RestartPace, RestartPolicy, Signal, StopPolicy};
 
 /// One host; more is a slip.
 const MAX_REPLICAS: u32 = 1000;
@@ -25,6 +25,45 @@ pub(super) fn restart(service: &Node, key: &str, reader: &mut Reader<'_, '_>) ->
         (None, Some(node)) => of_restart(node, &path(key, "restart"), reader),
         (None, None) => RestartPolicy::No,
     }
+}
+
+/// How restarts are spaced: by `x-longshore: restart`, else by `deploy.restart_policy`, whose delay is the same each time.
+pub(super) fn pace(service: &Node, key: &str, reader: &mut Reader<'_, '_>) -> RestartPace {
+    let mut pace = RestartPace::default();
+    let length = |node: Option<&Node>| node.and_then(Node::text).and_then(|text| duration::millis(text, Units::Clock));
+    if let Some(policy) = service.given("deploy").and_then(|deploy| deploy.given("restart_policy")) {
+        if let Some(delay) = length(policy.given("delay")) {
+            pace = RestartPace { first_ms: delay, factor_percent: 100, longest_ms: delay, ..pace };
+        }
+        pace.reset_ms = length(policy.given("window")).unwrap_or(pace.reset_ms);
+    }
+    let Some((at, ours)) = service.entry("x-longshore") else { return pace };
+    let Some(node) = ours.given("restart") else { return pace };
+    let full = path(&format!("{key}.{}", at.text), "restart");
+    let usual = RestartPace::default();
+    pace = RestartPace {
+        first_ms: length(node.given("delay")).unwrap_or(usual.first_ms),
+        longest_ms: length(node.given("max_delay")).unwrap_or(usual.longest_ms),
+        reset_ms: length(node.given("reset_after")).unwrap_or(pace.reset_ms),
+        ..usual
+    };
+    if let Some(factor) = node.given("factor") {
+        let number =
+            factor.text().and_then(|text| text.parse::<f64>().ok()).filter(|number| (1.0..=100.0).contains(number));
+        match number {
+            // Between 100 and 10,000.
+            Some(number) => pace.factor_percent = (number * 100.0).round() as u32,
+            None => {
+                let noted = reader.report.error(factor.at, &path(&full, "factor"), "expected a number from 1 to 100");
+                noted.hint("1: the delay stays the same; 2: it is doubled each time");
+            }
+        }
+    }
+    if pace.longest_ms < pace.first_ms {
+        let noted = reader.report.error(node.at, &full, "`max_delay` is shorter than `delay`");
+        noted.hint("write a longer one, or leave it out");
+    }
+    pace
 }
 
 fn of_restart(node: &Node, key: &str, reader: &mut Reader<'_, '_>) -> RestartPolicy {

@@ -14,7 +14,7 @@ use super::network::{self, Definitions};
 use super::node::{Key, Node, Value};
 use super::report::Report;
 use super::source_text::{MAX_BYTES, Source, Span};
-use super::{Document, FileError, Files, Input, service, substitute, tree};
+use super::{Document, FileError, Files, Input, order, service, substitute, tree};
 use crate::model::{
     Fingerprint, FingerprintKey, Hold, Location, Network, NetworkName, Problem, Project, ProjectName, Service,
     ServiceName, Volume, VolumeName,
@@ -210,7 +210,7 @@ impl Reader<'_, '_> {
         let definitions = Definitions::read(root, &name, self);
         let defined = data::Definitions::read(root, &name, self);
         let mut files = files::Definitions::read(root, self);
-        let (services, networks, volumes) = self.services(root, &definitions, &defined, &mut files);
+        let (services, networks, volumes) = self.services(root, &name, &definitions, &defined, &mut files);
         Some(Project { name, file: input.path.to_owned(), services, networks, volumes })
     }
 
@@ -243,6 +243,7 @@ impl Reader<'_, '_> {
     fn services(
         &mut self,
         root: &Node,
+        project: &ProjectName,
         definitions: &Definitions,
         defined: &data::Definitions,
         files: &mut files::Definitions,
@@ -274,13 +275,12 @@ impl Reader<'_, '_> {
             services.push((service, places));
             mounted.push(mounts);
         }
-        if included.is_none() {
-            self.dependencies(given);
-        }
         self.container_names(given);
         let networks = network::finish(&mut services, definitions, self.report);
         let mut services: Vec<Service> = services.into_iter().map(|(service, _)| service).collect();
         let volumes = data::finish(&mut services, &mounted, defined, self);
+        let known = order::Known { given, root, project, included: included.is_some() };
+        order::finish(&mut services, &known, self.report);
         (services.into_iter().map(|service| (service.name.clone(), service)).collect(), networks, volumes)
     }
 
@@ -298,24 +298,6 @@ impl Reader<'_, '_> {
             holds.push(effects::hold(self.report, key.at, "include", &message, "write the services into this file"));
         }
         holds
-    }
-
-    /// `depends_on` names services of the same file.
-    fn dependencies(&mut self, services: &[(Key, Node)]) {
-        let known: BTreeSet<&str> = services.iter().map(|(key, _)| key.text.as_str()).collect();
-        for (name, body) in services {
-            let Some(node) = body.given("depends_on") else { continue };
-            let listed = node.items().iter().filter_map(|item| Some((item.text()?, item.at, true)));
-            let mapped = node.entries().iter().map(|(key, value)| {
-                (key.text.as_str(), key.at, value.given("required").and_then(Node::truth).unwrap_or(true))
-            });
-            for (other, at, required) in listed.chain(mapped) {
-                if required && !known.contains(other) {
-                    let key = format!("{}.depends_on", path("services", &name.text));
-                    self.report.error(at, &key, format!("there is no service {other:?} in the file"));
-                }
-            }
-        }
     }
 
     fn container_names(&mut self, services: &[(Key, Node)]) {

@@ -8,6 +8,7 @@ mod messages;
 mod mutations;
 mod networks;
 mod networks_bad;
+mod order;
 mod ports;
 mod resources;
 mod services;

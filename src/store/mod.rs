@@ -21,7 +21,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mark::Mark;
-pub use record::{Again, ByHand, Generations, Good, History, Record, RecordKey, Reference, Seal, Settings};
+pub use record::{
+    Again, ByHand, CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal,
+    Settings,
+};
 use record::{decode, encode};
 
 const DATABASE: &str = "db";

@@ -49,6 +49,8 @@ pub enum RecordKey {
     Generations(String, String),
     /// What was asked of a service by hand, by its project and name.
     ByHand(String, String),
+    /// What happened to a service, by its project and name.
+    Causes(String, String),
     /// What is remembered of the daemon itself.
     Settings,
 }
@@ -61,6 +63,7 @@ impl RecordKey {
             Self::History(id) => [b"history/", id.as_bytes()].concat(),
             Self::Generations(project, service) => format!("generations/{project}/{service}").into_bytes(),
             Self::ByHand(project, service) => format!("by-hand/{project}/{service}").into_bytes(),
+            Self::Causes(project, service) => format!("causes/{project}/{service}").into_bytes(),
             Self::Settings => b"settings".to_vec(),
         }
     }
@@ -81,6 +84,10 @@ impl RecordKey {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
             return Some(Self::ByHand(project.to_owned(), service.to_owned()));
         }
+        if let Some(of) = key.strip_prefix(b"causes/") {
+            let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
+            return Some(Self::Causes(project.to_owned(), service.to_owned()));
+        }
         let id = key.strip_prefix(b"history/")?;
         std::str::from_utf8(id).ok().map(|id| Self::History(id.to_owned()))
     }
@@ -98,6 +105,8 @@ pub enum Record {
     Generations(Generations),
     /// What was asked of a service by hand.
     ByHand(ByHand),
+    /// What happened to a service.
+    Causes(Causes),
     /// What is remembered of the daemon itself.
     Settings(Settings),
 }
@@ -192,6 +201,58 @@ pub struct Again {
     pub container: String,
     /// When the run began, in milliseconds since 1970.
     pub begun_ms: u64,
+}
+
+/// What happened to a service, the newest last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Causes {
+    /// One for each thing that happened, as often as it did in a row.
+    pub causes: Vec<CauseRecord>,
+}
+
+/// Something that happened to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CauseRecord {
+    /// When, the first time, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// When, the last time.
+    pub last: u64,
+    /// How often in a row.
+    pub times: u32,
+    /// What kind of thing, in a word.
+    pub what: String,
+    /// What it happened to.
+    pub subject: String,
+    /// In one sentence.
+    pub text: String,
+    /// Why, where something was done for a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// What changed in the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<EditRecord>,
+}
+
+/// A key that changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EditRecord {
+    /// The file.
+    pub file: PathBuf,
+    /// The line; 0: the file as a whole.
+    pub line: u32,
+    /// The key.
+    pub key: String,
+    /// How: `added`, `removed` or `changed`.
+    pub change: String,
+    /// What was there; none where it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// What is there; none where it is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
 }
 
 /// What is remembered of the daemon itself.

@@ -128,6 +128,12 @@ pub(crate) struct Logs {
 }
 
 impl LogSource for Logs {
+    fn previous(&self, project: &str, service: &str, number: Option<u32>, _: LogRequest) -> Vec<(String, LogStream)> {
+        let said = format!("{project} {service} {number:?}");
+        let lines = stream::iter([Ok(line(1, Stream::Stdout, said.as_bytes()))]).boxed();
+        if service == "web" { Vec::new() } else { vec![(format!("{project}-{service}-1"), lines)] }
+    }
+
     fn open(&self, id: &ContainerId, request: LogRequest) -> LogStream {
         self.asked.lock().unwrap().push(request);
         let kept: Vec<io::Result<LogLine>> = self.kept.get(id).into_iter().flatten().cloned().map(Ok).collect();
@@ -225,7 +231,7 @@ impl ExecDoor for Toy {
 
 impl SecretDoor for Toy {
     fn list(&self) -> BoxFuture<'_, Result<SecretList, Refusal>> {
-        let secrets = vec![SecretEntry { name: "db".into(), set: Timestamp(0).into() }];
+        let secrets = vec![SecretEntry { name: "db".into(), set: Timestamp(0).into(), used_by: Vec::new() }];
         Box::pin(std::future::ready(Ok(SecretList { recipient: "age1toy".into(), secrets })))
     }
 

@@ -254,7 +254,11 @@ fn a_secret_that_is_set_later_is_waited_for_and_a_killed_daemon_forgets_none() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("db") && !listed.contains("hunter2"), "{listed}");
     // It is gone, and kept by who has it.
-    assert!(lab.cli(&["secret", "rm", "db"]).status.success());
+    assert!(listed.contains("shop/a"), "{listed}");
+    let refused = lab.cli(&["secret", "rm", "db"]);
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && words.contains("is used by shop/a"), "{words}");
+    assert!(lab.cli(&["secret", "rm", "--force", "db"]).status.success());
     lab.problem("the secret \"db\" is not there yet");
     lab.still("shop-a-1", &before);
     assert!(lab.fed(&["secret", "set", "db"], "hunter2").status.success());

@@ -69,10 +69,10 @@ fn a_misspelt_key_names_its_place_and_the_nearest_known_key() {
 #[test]
 fn a_service_with_a_key_that_is_not_supported_yet_is_held_with_its_place_and_its_sibling_runs() {
     let lab = Lab::new();
-    let held = with("db", IDLE, &["secrets: [key]"]);
-    lab.put("a.yaml", &format!("{}secrets: {{key: {{file: ./key}}}}\n", file(&[service("web", IDLE), held])));
+    let held = with("db", IDLE, &["use_api_socket: true"]);
+    lab.put("a.yaml", &file(&[service("web", IDLE), held]));
     lab.running("a-web-1");
-    let problem = lab.problem("services.db.secrets");
+    let problem = lab.problem("services.db.use_api_socket");
     assert_eq!((problem["severity"].as_str(), place(&problem)), (Some("held"), "a.yaml:10:5".to_owned()));
     let status = lab.status();
     assert_eq!(find(&status, "a", "db").unwrap()["phase"], "held");

@@ -6,11 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::lab::{container, service as service_status};
 use crate::support::registry::image;
-use crate::support::{Lab, file, service, with, with_both_runtimes};
+use crate::support::{Lab, file, host, service, with, with_both_runtimes};
 
 const IDLE: &str = "[work, graceful, '0']";
 
@@ -287,4 +287,41 @@ fn a_service_waits_for_its_mount_and_nothing_is_written_below() {
     let _mounted = Mounted::new(&disk);
     lab.wait_for("it to run", |s| (container(s, "a-a-1")?["state"]["status"] == "running").then_some(()));
     lab.finish();
+}
+
+#[test]
+fn a_disk_that_is_full_while_a_volume_is_filled_leaves_no_half_volume() {
+    use nix::mount::{MsFlags, mount};
+    host::own_ids();
+    let mut lab = Lab::stopped(&json!({}));
+    let data = lab.data();
+    mount(Some("tmpfs"), &data, Some("tmpfs"), MsFlags::empty(), Some("size=64m,mode=700")).unwrap();
+    lab.start();
+    lab.put("shop.yaml", &file(&[service("first", IDLE)]));
+    lab.running("shop-first-1");
+    // As much as leaves room for records, and none for what the image has at /bin.
+    let free = |lab: &Lab| {
+        let stat = nix::sys::statvfs::statvfs(&lab.data()).unwrap();
+        stat.blocks_available() * stat.fragment_size()
+    };
+    let filler = data.join("filler");
+    fs::write(&filler, vec![1; usize::try_from(free(&lab)).unwrap() - (400 << 10)]).unwrap();
+    let second = with("second", "[sh, -c, 'ls /bin | wc -l; exec work graceful 0']", &["volumes: ['v:/bin']"]);
+    lab.put("shop.yaml", &format!("{}volumes: {{v: }}\n", file(&[service("first", IDLE), second])));
+    let waits = lab.wait_for("the disk to be full", |s| {
+        let waits = s["waiting"].to_string();
+        waits.contains("no space left").then_some(waits)
+    });
+    println!("{waits}");
+    let inside = || -> Vec<String> {
+        let folders = fs::read_dir(data.join("volumes/shop_v/_data")).into_iter().flatten();
+        folders.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    };
+    assert_eq!(inside(), Vec::<String>::new(), "nothing of it is in the volume");
+    fs::remove_file(&filler).unwrap();
+    lab.running("shop-second-1");
+    let bin = lab.cli(&["exec", "shop-first-1", "sh", "-c", "ls /bin | wc -l"]);
+    lab.says("shop-second-1", String::from_utf8_lossy(&bin.stdout).trim());
+    assert!(!inside().is_empty());
+    lab.finish_with(|| nix::mount::umount2(&data, nix::mount::MntFlags::MNT_DETACH).unwrap());
 }

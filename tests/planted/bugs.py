@@ -10,6 +10,7 @@ IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
 HAND = "src/plan/hand.rs"
+ORDER = "src/plan/order.rs"
 BUGS = [
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
@@ -26,7 +27,7 @@ BUGS = [
     ("follows the policy of yesterday", SLOT, "            None => supervise(planner, slot, container, service.restart),", "            None => supervise(planner, slot, container, container.spec.service.restart),"),
     ("restarts what succeeded", SLOT, "RestartPolicy::OnFailure { .. } if status.success() =>", "RestartPolicy::OnFailure { .. } if status.code() == 77 =>"),
     ("one attempt too many", SLOT, "if restarts >= max =>", "if restarts > max =>"),
-    ("does not double the back-off", SLOT, "restart_delay_ms(streak(restarts, ran_ms))", "restart_delay_ms(streak(restarts, ran_ms).min(0))"),
+    ("does not double the back-off", SLOT, "pace.delay_ms(pace.streak(restarts.streak, ran_ms))", "pace.delay_ms(pace.streak(restarts.streak, ran_ms).min(0))"),
     ("never doubles because it does not count", MEM, "restarts.total = restarts.total.saturating_add(1);", ""),
     ("pulls although it must never", IMAGES, "if service.pull == PullPolicy::Never {", "if service.replicas > 1_000 {"),
     ("asks the registry for ever", IMAGES, "(making || !memory.heard(slot, &variant), FRESH_MS)", "(making || !memory.heard(slot, &variant), 0)"),
@@ -126,6 +127,20 @@ BUGS = [
     ("by hand: pauses unasked", HAND, "is_some_and(|hand| hand.paused);\n    let id", "is_some_and(|hand| hand.paused || hand.scaled.is_some());\n    let id"),
     ("by hand: the lowest goes first", HAND, "same.any(|c| c.spec.slot.number > slot.number);", "same.any(|c| c.spec.slot.number > slot.number + 9);"),
     ("by hand: the highest comes first", HAND, "!(1..slot.number).all(|number| made.contains(&number))", "!(1..slot.number).all(|number| number > 0 || made.contains(&number))"),
+    ("order: starts before its condition", SLOT, "if let Some(on) = order::unmet(planner, slot).or_else(missing) {", "if let Some(on) = missing() {"),
+    ("order: what is being stopped counts", ORDER, "find(|c| runs(c) && !joins::ending(planner, c));", "find(|c| runs(c));"),
+    ("order: unhealthy is healthy enough", ORDER, "Some(Health::Healthy) => None,", "Some(Health::Healthy | Health::Unhealthy) => None,"),
+    ("order: any end is a success", ORDER, "Some((status, _)) if status.success() => None,", "Some((status, _)) if status.success() || status.code() == 3 => None,"),
+    ("order: the end of an old container counts", ORDER, "if starting || service.is_some_and(|service| service.hash != spec.service.hash) {", "if starting {"),
+    ("order: one replica is enough", ORDER, "((1..=service.replicas).collect(), !matches!", "((1..=service.replicas.min(1)).collect(), !matches!"),
+    ("order: an optional one is not waited for", ORDER, "dependency.required || !why.is_hopeless()", "dependency.required || (!why.is_hopeless() && dependency.restart)"),
+    ("order: stops what others still need", SLOT, "Some(on) if matches!(container.state, ContainerState::Running { .. }) => planner.wait(slot, on, None),", "Some(on) if matches!(container.state, ContainerState::Running { .. }) && slot.number > 9 => planner.wait(slot, on, None),"),
+    ("order: a stop that failed holds for ever", ORDER, "&& !stuck && surplus", "&& !(stuck && c.spec.slot.number > 9) && surplus"),
+    ("order: does not follow", ORDER, "        if !all.is_empty() {\n            following", "        if !all.is_empty() && id.as_str().is_empty() {\n            following"),
+    ("order: follows at once", ORDER, "followed.iter().find(|followed| !still(planner, followed))?;", "followed.first()?;"),
+    ("order: replaces what could not be started", SLOT, "stale().find_map(|old| order::holds_the_change(planner, old)) {", "stale().find_map(|old| order::holds_the_change(planner, old)).filter(|_| slot.number > 9) {"),
+    ("order: waits in a circle", ORDER, "        if round {\n", "        if round && all.len() > 99 {\n"),
+    ("order: plans in the order of names", MOD, "    slots.sort_by_key(|slot| planner.order.rank(slot));\n", "    slots.sort();\n"),
 ]
 
 

@@ -24,6 +24,7 @@ mod stats;
 mod status;
 mod time;
 mod volume;
+mod why;
 
 pub use by_hand::{ByHand, HandAsk, HandDone};
 pub use container::{Container, ContainerState};
@@ -59,3 +60,4 @@ pub use volume::{
     ImportedVolume, PrunedVolume, PrunedVolumes, RemovedVolume, RestoreAsk, RestoredVolume, SnapshotAsk, VolumeAsk,
     VolumeEntry, VolumePruneAsk, VolumeSnapshot,
 };
+pub use why::{Cause, CrashLoop, Edit, Why};

@@ -21,6 +21,9 @@ pub struct SecretEntry {
     pub name: String,
     /// When it was set last.
     pub set: Time,
+    /// The services that use it: `project/service`.
+    #[serde(default)]
+    pub used_by: Vec<String>,
 }
 
 /// A secret that was set or removed.

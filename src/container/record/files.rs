@@ -40,7 +40,7 @@ enum OnChangeRecord {
 
 impl From<&MountedFile> for FileRecord {
     fn from(file: &MountedFile) -> Self {
-        let MountedFile { kind, name, target, uid, gid, mode, on_change, fingerprint, content: _ } = file;
+        let MountedFile { kind, name, target, uid, gid, mode, on_change, fingerprint, kept: _, content: _ } = file;
         Self {
             kind: match kind {
                 FileKind::Config => KindRecord::Config,
@@ -83,6 +83,7 @@ impl FileRecord {
                 OnChangeRecord::Update => OnChange::Update,
             },
             fingerprint: valid("fingerprint", &self.fingerprint, Fingerprint::parse)?,
+            kept: None,
             content: None,
         })
     }
@@ -104,6 +105,7 @@ pub(super) mod tests {
             mode: 0o440,
             on_change,
             fingerprint: Fingerprint::of(&FingerprintKey([1; 32]), name.as_bytes()),
+            kept: None,
             content: None,
         };
         vec![

@@ -1,13 +1,17 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
+mod depends;
 mod files;
 mod isolation;
 mod membership;
 pub mod mounts;
 pub mod network;
+mod pace;
 mod resources;
 
+use depends::DependencyRecord;
 use files::FileRecord;
+use pace::PaceRecord;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -124,6 +128,8 @@ struct ServiceRecord {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     restart: RestartRecord,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pace: PaceRecord,
     stop_signal: Option<u8>,
     stop_grace_ms: u64,
     network: NetworkRecord,
@@ -132,6 +138,8 @@ struct ServiceRecord {
     mounts: Vec<MountRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
     required_mounts: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    depends: Vec<DependencyRecord>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -216,6 +224,7 @@ impl From<&Service> for ServiceRecord {
             hostname: service.hostname.clone(),
             labels: service.labels.clone(),
             annotations: service.annotations.clone(),
+            pace: service.pace.into(),
             restart: match service.restart {
                 RestartPolicy::No => RestartRecord::No,
                 RestartPolicy::Always => RestartRecord::Always,
@@ -228,6 +237,7 @@ impl From<&Service> for ServiceRecord {
             read_only: service.read_only,
             mounts: service.mounts.iter().map(MountRecord::from).collect(),
             required_mounts: service.required_mounts.clone(),
+            depends: service.depends.iter().map(DependencyRecord::from).collect(),
             files: service.files.iter().map(FileRecord::from).collect(),
             names: NamesRecord::from(&service.names),
             isolation: IsolationRecord::from(&service.isolation),
@@ -291,6 +301,7 @@ impl ServiceRecord {
             hostname: self.hostname.clone(),
             labels: self.labels.clone(),
             annotations: self.annotations.clone(),
+            pace: self.pace.into(),
             restart: match self.restart {
                 RestartRecord::No => RestartPolicy::No,
                 RestartRecord::Always => RestartPolicy::Always,
@@ -302,6 +313,7 @@ impl ServiceRecord {
             read_only: self.read_only,
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
+            depends: self.depends.iter().map(DependencyRecord::to_model).collect::<Result<_, _>>()?,
             files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
@@ -379,11 +391,13 @@ pub(super) mod tests {
                 labels: BTreeMap::from([("a".into(), "b".into())]),
                 annotations: BTreeMap::from([("c".into(), "d".into())]),
                 restart: RestartPolicy::OnFailure { max: Some(3) },
+                pace: crate::model::RestartPace { first_ms: 1, factor_percent: 150, longest_ms: 7, reset_ms: 9 },
                 stop: StopPolicy { signal: Some(Signal::KILL), grace_ms: 7 },
                 network: NetworkMode::Host,
                 read_only: true,
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
+                depends: depends::tests::sample(),
                 files: files::tests::sample(),
                 names: Names {
                     domain: Some("lan".into()),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::registries::{ProxyFile, RegistryFile, host_and_prefix, is_host};
-use super::{Concurrency, ConfigFile, Flags, ImagesFile, NetworksFile, place};
+use super::{Concurrency, ConfigFile, Flags, ImagesFile, NetworksFile, notices, place};
 use crate::image::read_private;
 use crate::model::{Cidr, ImageReference, Problem, sentence};
 
@@ -19,7 +19,7 @@ impl<'t> Said<'t> {
     pub(super) fn about(path: &'t Path, text: &'t str) -> Self {
         Self { path, text, problems: Vec::new() }
     }
-    fn wrong(&mut self, way: &[&str], message: impl Into<String>, hint: &str) {
+    pub(super) fn wrong(&mut self, way: &[&str], message: impl Into<String>, hint: &str) {
         let place = place::locate(self.path, self.text, way);
         self.problems.push(Problem::error(place, message.into()).with_hint(hint));
     }
@@ -53,6 +53,9 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
     if logs.max_size < 65_536 || !(1..=100).contains(&logs.max_files) {
         let message = "max-size is at least 65536, max-files 1 to 100";
         said.wrong(&["container-logs"], message, "10485760 and 5 are the defaults");
+    }
+    if logs.previous > 100 {
+        said.wrong(&["container-logs", "previous"], "previous is 0 to 100", "3 is the default");
     }
     let Concurrency { pulls, containers } = file.concurrency;
     if !(1..=100).contains(&pulls) || !(1..=1000).contains(&containers) {
@@ -95,6 +98,7 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
     check_networks(said, &file.networks);
     check_proxies(said, &file.proxies);
     check_images(said, &file.images);
+    notices::check(said, &file.notices);
 }
 
 fn check_networks(said: &mut Said<'_>, networks: &NetworksFile) {
@@ -180,7 +184,7 @@ fn check_registry(said: &mut Said<'_>, name: &str, registry: &RegistryFile, inse
     }
 }
 
-fn check_secret(said: &mut Said<'_>, way: &[&str], file: &Path) {
+pub(super) fn check_secret(said: &mut Said<'_>, way: &[&str], file: &Path) {
     match read_private(file) {
         Ok(Some(bytes)) if bytes.iter().all(u8::is_ascii_whitespace) => {
             said.wrong(way, format!("{} is empty", file.display()), "write the secret into it");

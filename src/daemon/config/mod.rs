@@ -6,6 +6,7 @@ mod check;
 mod images;
 mod keys;
 mod networks;
+mod notices;
 mod place;
 mod registries;
 
@@ -21,6 +22,7 @@ use crate::source::DOCKER_HUB;
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(in crate::daemon) use networks::ExposeFile;
 pub(in crate::daemon) use networks::NetworksFile;
+pub use notices::NoticeFile;
 pub(super) use registries::host_and_prefix;
 pub use registries::{ProxyFile, RegistryFile};
 
@@ -84,6 +86,8 @@ pub struct ConfigFile {
     pub images: ImagesFile,
     /// How much of a container's output is kept.
     pub container_logs: ContainerLogs,
+    /// Where events are sent to as they happen, each as a POST with JSON. Default: nowhere
+    pub notices: Vec<NoticeFile>,
     /// How much is done at once.
     pub concurrency: Concurrency,
 }
@@ -133,11 +137,16 @@ pub struct ContainerLogs {
     /// How many log files. Default: 5
     #[schemars(range(min = 1, max = 100))]
     pub max_files: u32,
+    /// Of how many containers that are gone the output is kept for each replica (`longshore logs --previous`). Default: 3
+    #[schemars(range(max = 100))]
+    pub previous: u32,
+    /// Bytes of all output that is kept of containers that are gone. Default: 268435456
+    pub previous_size: u64,
 }
 
 impl Default for ContainerLogs {
     fn default() -> Self {
-        Self { max_size: 10 << 20, max_files: 5 }
+        Self { max_size: 10 << 20, max_files: 5, previous: 3, previous_size: 256 << 20 }
     }
 }
 

@@ -33,6 +33,16 @@ impl ImageWork {
             };
             containers.iter().map(each).collect()
         };
+        let kept = self.host.kept_logs().into_iter().map(|(log, bytes)| DiskItem {
+            name: format!("{} (gone)", log.name),
+            bytes,
+            shared: 0,
+            active: false,
+            since: None,
+            used_by: vec![format!("{}/{}", log.of.0, log.of.1)],
+        });
+        let mut logs: Vec<DiskItem> = part(false);
+        logs.extend(kept);
         let partial = DiskItem {
             name: "all".to_owned(),
             bytes: usage.partial,
@@ -45,7 +55,7 @@ impl ImageWork {
             row(DiskKind::Images, images),
             row(DiskKind::Layers, layers),
             row(DiskKind::Containers, part(true)),
-            row(DiskKind::Logs, part(false)),
+            row(DiskKind::Logs, logs),
             row(DiskKind::Partial, if usage.partial > 0 { vec![partial] } else { Vec::new() }),
         ];
         // A container that ended is started again with what it wrote; only its file says that it is not needed.

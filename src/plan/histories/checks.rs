@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, mounted, net_checks, toy_files, wanted};
+use super::{held, live, mounted, net_checks, order, toy_files, wanted};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
 };
 use crate::plan::sim::World;
-use crate::plan::{Observed, Plan, Wait, WaitingOn, backoff};
+use crate::plan::{Observed, Plan, Wait, WaitingOn};
 
 pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Plan) {
     let mut keys = BTreeSet::new();
@@ -69,6 +69,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             net_checks::start(world, observed, &observed.containers[&spec.id], network);
             check_start(world, observed, plan, &observed.containers[&spec.id]);
             toy_files::check_start(world, spec);
+            order::check_start(world, plan, &spec.slot);
         }
         Action::Update { spec } => {
             let slot = &spec.slot;
@@ -88,7 +89,10 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             assert_eq!(unchanged(&before.spec), unchanged(spec), "more is changed than can be");
         }
         Action::Pause { .. } | Action::Unpause { .. } => {}
-        Action::Stop { id, .. } => check_stop(world, observed, &observed.containers[id]),
+        Action::Stop { id, .. } => {
+            check_stop(world, observed, &observed.containers[id]);
+            order::check_stop(world, plan, &observed.containers[id]);
+        }
         Action::Remove { id } => check_remove(world, observed, &observed.containers[id]),
     }
 }
@@ -275,10 +279,11 @@ fn check_restart(world: &World, id: &ContainerId, policy: RestartPolicy, status:
         RestartPolicy::Always | RestartPolicy::UnlessStopped => {}
     }
     if status != ExitStatus::MachineStopped {
-        let streak = if ran >= 10_000 { 0 } else { restarts.streak };
+        let pace = world.containers[id].spec.service.pace;
+        let streak = if ran >= pace.reset_ms { 0 } else { restarts.streak };
         let ended = world.memory.ends[id];
         let waited = world.now.since(ended);
-        assert!(waited >= backoff::restart_delay_ms(streak), "started again after {waited} ms, streak {streak}");
+        assert!(waited >= pace.delay_ms(streak), "started again after {waited} ms, streak {streak}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is checked of networks at every step, said a second time and in another way.
 
 use super::toy_net::definition;
-use super::{held, in_force, right, toy_files, wanted};
+use super::{held, in_force, order, right, toy_files, wanted};
 use crate::model::{
     Action, ContainerId, ContainerState, Key, Network, NetworkId, NetworkMode, NetworkName, NetworkPlace,
     ObservedContainer, ObservedNetwork, ProcessId, Slot,
@@ -163,6 +163,7 @@ pub(super) fn must_move(world: &World, observed: &Observed, container: &Observed
 pub(super) fn stop(world: &World, observed: &Observed, container: &ObservedContainer) {
     let slot = &container.spec.slot;
     let again = misplaced(world, observed, container) || toy_files::changed(world, container);
+    let again = again || order::must_follow(world, container);
     assert!(again, "{slot} is stopped, and it is as the file says");
     for name in joined(container) {
         let Some(defined) = definition(&world.desired, name) else { panic!("{slot} is stopped to be nowhere") };
@@ -183,8 +184,8 @@ pub(in crate::plan) fn note_moves(world: &World, observed: &Observed, plan: &Pla
     let moves = plan.steps.iter().filter_map(|step| match &step.action {
         Action::Stop { id, .. } => Some(&observed.containers[id]).filter(|c| {
             let right = wanted(world, &c.spec.slot).is_some_and(|service| right(world, service, c));
-            let again =
-                misplaced(world, observed, c) || toy_files::changed(world, c) || super::by_hand::again(world, c);
+            let again = misplaced(world, observed, c) || toy_files::changed(world, c);
+            let again = again || order::must_follow(world, c) || super::by_hand::again(world, c);
             let right = right && in_force(world, &c.spec.slot);
             right && matches!(c.state, ContainerState::Running { .. }) && again
         }),

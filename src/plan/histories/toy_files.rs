@@ -17,6 +17,7 @@ fn file(number: usize, chance: &mut Chance) -> MountedFile {
         mode: 0o400,
         on_change: [OnChange::Restart, OnChange::Update, OnChange::Signal(Signal::TERM)][chance.below(3)],
         fingerprint: Fingerprint::of(&FingerprintKey::default(), b""),
+        kept: None,
         content: None,
     };
     fill(&mut file, chance);

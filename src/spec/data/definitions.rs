@@ -9,7 +9,7 @@ use super::super::node::{Key, Node};
 use super::super::project::Reader;
 use super::super::scope::{MAX_HOLDS, Scope};
 use super::ours::{self, Ours};
-use super::{KEY, place, wide};
+use super::{KEY, place};
 use crate::model::{Hold, ProjectName, Volume, VolumeName};
 
 const DRIVER: &str = "driver";
@@ -160,7 +160,7 @@ fn options(scope: &mut Scope<'_, '_, '_>) -> BTreeMap<String, String> {
             scope.stop(scope.place(OPTIONS), OPTIONS, format!("the options of the volume lack `{needed}`"), hint);
         }
     }
-    if let Some(device) = options.get("device").filter(|_| wide::binds(options.get("o").map_or("", String::as_str))) {
+    if let Some(device) = Volume::device_by(&options).and_then(|device| device.to_str()) {
         let at = scope.given(OPTIONS).and_then(|all| all.given("device")).map_or(scope.name_at(), |node| node.at);
         if !device.starts_with('/') || place::is_windows(device) {
             let message = format!("the device {device:?} of a volume is not an absolute path");

@@ -20,9 +20,8 @@ pub(super) fn said(mount: &Mount, state_file: &Path) -> Vec<String> {
         MountSource::Bind(bind) => (bind.source.as_path(), bind.propagation == Propagation::Shared),
         MountSource::Volume(volume) => match &volume.volume {
             VolumeRef::Named(volume) => {
-                let o = volume.options.get("o").map_or("", String::as_str);
-                let Some(device) = volume.options.get("device").filter(|_| binds(o)) else { return Vec::new() };
-                (Path::new(device), false)
+                let Some(device) = volume.device() else { return Vec::new() };
+                (device, false)
             }
             VolumeRef::Anonymous { .. } => return Vec::new(),
         },
@@ -45,9 +44,4 @@ pub(super) fn said(mount: &Mount, state_file: &Path) -> Vec<String> {
         said.push(format!("what it mounts below {} is mounted on the host too", mount.target));
     }
     said
-}
-
-/// Whether the options of a volume make it a folder of the host.
-pub(super) fn binds(o: &str) -> bool {
-    o.split(',').any(|option| matches!(option.trim(), "bind" | "rbind"))
 }

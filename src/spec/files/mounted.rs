@@ -73,6 +73,10 @@ fn one(
         scope.error(at, key(kind), message, &hint);
         return None;
     };
+    let kept = match &definition.from {
+        super::definitions::From::External(outside) if kind == FileKind::Secret => Some(outside.clone()),
+        _ => None,
+    };
     let read = content(kind, name, definition, &mut left, scope.reader);
     definitions.bytes_left = left;
     match read {
@@ -90,6 +94,7 @@ fn one(
             mode: mode?,
             on_change: own.unwrap_or(usual),
             fingerprint,
+            kept,
             content: Some(content),
         }),
     }

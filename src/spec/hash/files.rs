@@ -6,7 +6,7 @@ use crate::model::{MountedFile, OnChange};
 
 /// Files are in the order of their targets.
 pub(super) fn files(files: &[MountedFile], text: &mut Canonical) {
-    for MountedFile { kind, name: _, target, uid, gid, mode, on_change, fingerprint, content: _ } in files {
+    for MountedFile { kind, name: _, target, uid, gid, mode, on_change, fingerprint, kept: _, content: _ } in files {
         let mode = format!("{mode:04o}");
         let mut values = vec![kind.word(), target, &mode];
         let id = |id: &Option<u32>| id.map_or_else(String::new, |id| id.to_string());

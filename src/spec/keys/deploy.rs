@@ -41,8 +41,13 @@ pub(in crate::spec) static RESTART_POLICY: Table = Table {
     rules: &[
         rule("condition", Shape::Text, Acts, "none, on-failure or any."),
         rule("max_attempts", Shape::Whole, Acts, "How often, with `on-failure`."),
-        rule("delay", Shape::Duration, Warns("the delay grows from 100 ms to 60 s"), "The time between attempts."),
-        rule("window", Shape::Duration, Warns("a start counts as good after 10 s"), "When a start counts as good."),
+        rule(
+            "delay",
+            Shape::Duration,
+            Acts,
+            "The time between attempts, the same each time; without it the delay grows from 100 ms to 60 s.",
+        ),
+        rule("window", Shape::Duration, Acts, "When a start counts as good; without it after 10 s."),
     ],
 };
 

@@ -1,6 +1,7 @@
 //! The keys of `x-longshore`, beside the services for all of them or inside one.
 
 use super::Effect::{Acts, Holds, Warns};
+use super::parts::DEPENDS_ON;
 use super::{Rule, Shape, TEXTS, Table, part, rule};
 
 const fn later(name: &'static str, means: &'static str, about: &'static str) -> Rule {
@@ -21,6 +22,16 @@ pub(super) const ON_CHANGE: Shape =
 
 static ON_CHANGE_SIGNAL: Table = Table { name: "on_change", rules: &[part("signal", Shape::Text)] };
 
+static RESTART_PACE: Table = Table {
+    name: "restart",
+    rules: &[
+        part("delay", Shape::Duration),
+        part("factor", Shape::Number),
+        part("max_delay", Shape::Duration),
+        part("reset_after", Shape::Duration),
+    ],
+};
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
@@ -38,7 +49,7 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "`{uid, gid}`: whose files on the host are the container's user's, in all its volumes and bind mounts.",
         ),
-        later("depends_on", "services are started in no order", "Services of other projects that come first."),
+        rule("depends_on", DEPENDS_ON, Acts, "Services of other projects that come first: PROJECT/SERVICE."),
         later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
         rule(
             "on_change",
@@ -48,7 +59,12 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
         ),
         later("on_unhealthy", "its health is not checked", "What is done when it is unhealthy."),
         later("probe", "its health is not checked", "A health check without a program in the image."),
-        later("restart", "the delay grows from 100 ms to 60 s", "How restarts are spaced."),
+        rule(
+            "restart",
+            Shape::Object(&RESTART_PACE),
+            Acts,
+            "How restarts are spaced: `{delay: 100ms, factor: 2, max_delay: 60s, reset_after: 10s}` as without it; before `deploy.restart_policy`.",
+        ),
         later("update", "new images are found by `pull_policy` only", "Which new images are taken, and when."),
     ],
 };

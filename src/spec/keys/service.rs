@@ -52,7 +52,7 @@ pub(in crate::spec) static SERVICE: Table = Table {
         // Looked at by hand.
         rule("profiles", TEXTS, Acts, "A service with profiles is not part of the project unless one is chosen."),
         rule("build", Shape::Either(&[Shape::Text, Shape::Object(&BUILD)]), Acts, "Images are pulled, not built."),
-        rule("depends_on", DEPENDS_ON, Warns("services are started in no order"), "Services that come first."),
+        rule("depends_on", DEPENDS_ON, Acts, "Services that come first, and how far they have to be."),
         // Networks.
         rule("ports", PORTS, Acts, "Ports of the host that lead to the container: [[ADDRESS:][HOST]:]PORT[/udp]."),
         rule("networks", SERVICE_NETWORKS, Acts, "Networks to join; the project's default network without it."),

@@ -1,6 +1,6 @@
 //! What keys become in the model.
 
-use crate::model::{EnvVar, NetworkMode, PullPolicy, RestartPolicy, Signal};
+use crate::model::{EnvVar, NetworkMode, PullPolicy, RestartPace, RestartPolicy, Signal};
 use crate::spec::samples::{good, read_with, refusal, service, shown};
 
 #[test]
@@ -302,4 +302,32 @@ fn large_env_files_and_many_held_services_are_read_quickly() {
     assert!(started.elapsed() < std::time::Duration::from_secs(10));
     let held = document.project.services.values().filter(|service| service.holds.len() >= 2).count();
     assert_eq!(held, 900);
+}
+
+#[test]
+fn restarts_are_spaced_as_the_file_says() {
+    let pace = |keys: &str| {
+        let document = good(&format!("services: {{a: {{image: b, network_mode: none, {keys}}}}}"));
+        let RestartPace { first_ms, factor_percent, longest_ms, reset_ms } =
+            document.project.services.values().next().unwrap().pace;
+        (first_ms, factor_percent, longest_ms, reset_ms)
+    };
+    assert_eq!(pace("tty: true"), (100, 200, 60_000, 10_000));
+    assert_eq!(pace("deploy: {restart_policy: {delay: 5s, window: 2m}}"), (5_000, 100, 5_000, 120_000));
+    let ours = "x-longshore: {restart: {delay: 1s, factor: 1.5, max_delay: 5m, reset_after: 1m}}";
+    assert_eq!(pace(ours), (1_000, 150, 300_000, 60_000));
+    assert_eq!(
+        pace(&format!("deploy: {{restart_policy: {{delay: 5s, window: 2m}}}}, {ours}")),
+        (1_000, 150, 300_000, 60_000)
+    );
+    assert_eq!(pace("x-longshore: {restart: {factor: 1}}"), (100, 100, 60_000, 10_000));
+    for (keys, said) in [
+        ("x-longshore: {restart: {factor: 0.5}}", "expected a number from 1 to 100"),
+        ("x-longshore: {restart: {delay: 2m}}", "`max_delay` is shorter than `delay`"),
+    ] {
+        let text = format!("services: {{a: {{image: b, network_mode: none, {keys}}}}}");
+        let problems = read_with(&text, &[]).unwrap_err();
+        assert_eq!(problems[0].message, said);
+        assert!(problems[0].location.column > 1);
+    }
 }

@@ -1,0 +1,134 @@
+//! Single rules of the order, as tables: what one service waits for, by how the other one is.
+
+use std::collections::BTreeMap;
+
+use super::{service, settle};
+use crate::model::{
+    Condition, ContainerId, Dependency, ExitStatus, Health, Project, ProjectName, PullPolicy, RestartPolicy,
+    ServiceName,
+};
+use crate::plan::sim::{Chance, Outcome, World};
+use crate::plan::{Lacking, WaitingOn};
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::parse(text).unwrap()
+}
+
+/// `app` comes after `web`.
+fn world(condition: Condition, required: bool, restart: RestartPolicy) -> World {
+    let mut world = World::new();
+    let project = ProjectName::parse("alpha").unwrap();
+    let mut services = BTreeMap::new();
+    for text in ["app", "web"] {
+        let mut one = service(name(text), 0, &mut Chance::new(1));
+        (one.pull, one.replicas, one.restart) = (PullPolicy::Missing, 1, restart);
+        one.holds.clear();
+        one.wishes.clear();
+        services.insert(one.name.clone(), one);
+    }
+    let dependency = Dependency { project: project.clone(), service: name("web"), condition, restart: false, required };
+    services.get_mut(&name("app")).unwrap().depends = vec![dependency];
+    let (file, networks, volumes) = ("alpha.yaml".into(), BTreeMap::new(), BTreeMap::new());
+    world.desired.projects.insert(project.clone(), Project { name: project, file, services, networks, volumes });
+    world
+}
+
+fn id(world: &World, of: &str) -> Option<ContainerId> {
+    world.containers.values().find(|c| c.spec.slot.service.as_str() == of).map(|c| c.spec.id.clone())
+}
+
+/// Goes on until nothing is under way, without the checks of health.
+fn go(world: &mut World) -> Option<Lacking> {
+    loop {
+        let plan = world.step();
+        let Some(key) = world.under_way.keys().next().cloned() else {
+            return plan.waiting.iter().find_map(|wait| match &wait.on {
+                WaitingOn::Dependency { why, .. } => Some(*why),
+                _ => None,
+            });
+        };
+        world.finish(&key, Outcome::Succeeds);
+    }
+}
+
+fn runs(world: &World, of: &str) -> bool {
+    id(world, of).is_some_and(|id| world.containers[&id].state.alive())
+}
+
+#[test]
+fn a_start_waits_for_its_condition() {
+    use Condition::{Completed, Healthy, Started};
+    let no = RestartPolicy::No;
+    for (condition, required, health, ended, expected) in [
+        (Started, true, None, None, None),
+        (Started, true, Some(Health::Unhealthy), None, None),
+        (Started, true, None, Some(ExitStatus::Code(3)), None),
+        (Healthy, true, None, None, Some(Lacking::Health(Health::Starting))),
+        (Healthy, true, Some(Health::Unhealthy), None, Some(Lacking::Health(Health::Unhealthy))),
+        (Healthy, false, Some(Health::Unhealthy), None, None),
+        (Healthy, true, Some(Health::Healthy), None, None),
+        (Healthy, true, None, Some(ExitStatus::Code(0)), Some(Lacking::Start)),
+        (Completed, true, None, None, Some(Lacking::End)),
+        (Completed, false, None, None, Some(Lacking::End)),
+        (Completed, true, None, Some(ExitStatus::Code(0)), None),
+        (Completed, true, None, Some(ExitStatus::Code(3)), Some(Lacking::Success(ExitStatus::Code(3)))),
+        (Completed, false, None, Some(ExitStatus::Code(3)), None),
+    ] {
+        let mut world = world(condition, required, no);
+        while !runs(&world, "web") {
+            world.step();
+            let key = world.under_way.keys().next().unwrap().clone();
+            world.finish(&key, Outcome::Succeeds);
+        }
+        let web = id(&world, "web").unwrap();
+        health.into_iter().for_each(|health| world.order.set(&web, health));
+        ended.into_iter().for_each(|status| world.end(&web, status));
+        let seen = go(&mut world);
+        let facts = format!("{condition:?} required {required}, {health:?}, ended {ended:?}");
+        println!("{facts}: expected {expected:?}, seen {seen:?}");
+        assert_eq!((seen, runs(&world, "app")), (expected, expected.is_none()), "{facts}");
+    }
+}
+
+#[test]
+fn who_runs_is_left_alone_and_is_started_again_in_order() {
+    let mut world = world(Condition::Healthy, true, RestartPolicy::Always);
+    settle(&mut world);
+    let (web, app) = (id(&world, "web").unwrap(), id(&world, "app").unwrap());
+    world.order.set(&web, Health::Unhealthy);
+    assert_eq!((go(&mut world), runs(&world, "app")), (None, true), "what runs is not stopped");
+    world.end(&app, ExitStatus::Code(1));
+    // Its end is noticed, and the pause after it is over.
+    go(&mut world);
+    world.now = world.now.plus_ms(100_000);
+    assert_eq!(go(&mut world), Some(Lacking::Health(Health::Unhealthy)), "a restart waits as a start does");
+    world.order.set(&web, Health::Healthy);
+    assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+    world.reboots();
+    assert_eq!(go(&mut world), Some(Lacking::Health(Health::Starting)), "and so does a boot");
+    world.order.set(&web, Health::Healthy);
+    assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+}
+
+#[test]
+fn who_cannot_be_stopped_does_not_hold_up_the_others_for_ever() {
+    let mut world = world(Condition::Started, true, RestartPolicy::Always);
+    settle(&mut world);
+    world.desired.projects.clear();
+    let verbs = |world: &mut World| {
+        let plan = world.step();
+        let named = |id: &ContainerId| world.containers[id].spec.slot.service.to_string();
+        plan.steps
+            .iter()
+            .map(|step| match &step.action {
+                crate::model::Action::Stop { id, .. } => format!("stop {}", named(id)),
+                other => other.verb().to_owned(),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(verbs(&mut world), ["stop app"]);
+    assert_eq!(verbs(&mut world), Vec::<String>::new());
+    let key = world.under_way.keys().next().unwrap().clone();
+    world.finish(&key, Outcome::Fails);
+    assert_eq!(verbs(&mut world), ["stop web"]);
+}
