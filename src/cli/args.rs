@@ -127,6 +127,9 @@ pub struct DaemonArgs {
     /// Log more
     #[arg(long)]
     pub debug: bool,
+    /// A Compose profile to choose for all projects, beside those of the configuration; `*` is all
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
     /// Check the configuration and end
     #[arg(long)]
     pub validate: bool,

@@ -8,7 +8,7 @@ use crate::model::{
 };
 use crate::plan::{ByHand, Limits, Memory, Observed, Restarts, Scaled};
 use crate::reconcile::{Chronicle, Ledger, Override, Reconciler};
-use crate::source::{GoodFile, Remembered, Secrets, read_again};
+use crate::source::{Defaults, GoodFile, Remembered, Secrets, read_again};
 use crate::store::{self, CauseRecord, EditRecord, Good, Record, RecordKey};
 
 pub(super) fn reconciler(
@@ -16,7 +16,7 @@ pub(super) fn reconciler(
     observed: &Observed,
     state_dir: &Path,
     limits: Limits,
-    default_registry: &str,
+    defaults: &Defaults,
     secrets: &dyn Secrets,
 ) -> Reconciler {
     let mut good = BTreeMap::new();
@@ -27,7 +27,7 @@ pub(super) fn reconciler(
     let mut causes = BTreeMap::new();
     for (key, record) in records {
         match (key, record) {
-            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry, secrets)),
+            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, defaults, secrets)),
             (RecordKey::History(id), Record::History(history)) => {
                 let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else {
                     continue;
@@ -82,10 +82,10 @@ fn by_hand(record: &store::ByHand) -> Option<Override> {
     })
 }
 
-fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {
+fn read(path: &Path, record: &Good, defaults: &Defaults, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {
     let references = record.references.iter().map(|r| (r.path.clone(), r.content.clone())).collect();
     let source = Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
-    match read_again(path, &source, default_registry, secrets) {
+    match read_again(path, &source, defaults, secrets) {
         Ok(document) => Some((path.to_owned(), GoodFile { document, source })),
         Err(problems) => {
             // An older version of Longshore could read it. Its containers are kept until the file itself is read.

@@ -154,7 +154,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
         events.publish(event);
     });
     let channels = Channels { view, events: publish, commands: received };
-    let source = Source::open(&config.state_dir).with_default_registry(config.default_registry());
+    let source = Source::open(&config.state_dir).with_defaults(config.defaults());
     let source = source.with_secrets(Arc::new(secrets));
     let looping =
         tokio::spawn(crate::reconcile::run(reconciler, source, config.state_dir.clone(), Arc::clone(&host), channels));
@@ -257,8 +257,8 @@ async fn open(
         move || hooks.notes()
     });
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
-    let (seen, registry) = (host.observe(), config.default_registry());
-    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry, &secrets);
+    let (seen, defaults) = (host.observe(), config.defaults());
+    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, &defaults, &secrets);
     Ok((Arc::new(host), kept, kept_volumes, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 

@@ -35,6 +35,8 @@ pub enum CauseKind {
     Edited,
     /// Its file is gone, or does not define it any more.
     Dropped,
+    /// Something was asked of it by hand.
+    Asked,
     /// A step was done.
     Done,
     /// A step failed.
@@ -47,7 +49,8 @@ pub enum CauseKind {
 
 impl CauseKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Edited, Self::Dropped, Self::Done, Self::Failed, Self::Ended, Self::Moved];
+    pub const ALL: [Self; 7] =
+        [Self::Edited, Self::Dropped, Self::Asked, Self::Done, Self::Failed, Self::Ended, Self::Moved];
 
     /// The word.
     #[must_use]
@@ -55,6 +58,7 @@ impl CauseKind {
         match self {
             Self::Edited => "edited",
             Self::Dropped => "dropped",
+            Self::Asked => "asked",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Ended => "ended",

@@ -18,6 +18,8 @@ pub struct Project {
     pub file: PathBuf,
     /// Its services by name.
     pub services: BTreeMap<ServiceName, Service>,
+    /// The services that are not part of it, because none of their profiles is chosen: these.
+    pub unchosen: BTreeMap<ServiceName, Vec<String>>,
     /// The networks that it defines, by their names outside: those that a service of it uses, and those with a `name`.
     pub networks: BTreeMap<NetworkName, Network>,
     /// The volumes that it defines, by their names outside, also those that no service of it uses.

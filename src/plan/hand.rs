@@ -131,9 +131,14 @@ fn acted_upon(planner: &Planner<'_>, id: &ContainerId) -> bool {
     planner.facts.under_way.contains_key(&key) || planner.plan.steps.iter().any(|step| step.action.key() == key)
 }
 
+/// Whether what runs in the slot is to be held still.
+pub(super) fn is_paused(planner: &Planner<'_>, slot: &Slot) -> bool {
+    planner.facts.desired.by_hand(slot).is_some_and(|hand| hand.paused)
+}
+
 /// Holds a container that runs still where that is asked for, or lets it go on where it is not. Whether there is something to do.
 pub(super) fn pause(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer) -> bool {
-    let asked = planner.facts.desired.by_hand(slot).is_some_and(|hand| hand.paused);
+    let asked = is_paused(planner, slot);
     let id = container.spec.id.clone();
     match (asked, planner.facts.observed.paused.contains(&id)) {
         (true, false) => planner.step(slot, Action::Pause { id }, "it is paused by hand".to_owned()),

@@ -130,14 +130,19 @@ fn edit(world: &mut World, chance: &mut Chance) {
         file: PathBuf::from(format!("{project}.yaml")),
         services: BTreeMap::new(),
         networks: net::networks(&project, 0),
+        unchosen: BTreeMap::new(),
         volumes: BTreeMap::new(),
     });
     let name = ServiceName::parse(["web", "db", "job"][chance.below(3)]).unwrap();
     let service_name = name.clone();
     if chance.one_in(5) {
         entry.services.remove(&name);
+        if chance.one_in(2) {
+            entry.unchosen.insert(name, vec!["debug".to_owned()]);
+        }
         return world.forget();
     }
+    entry.unchosen.remove(&name);
     match entry.services.get_mut(&name).filter(|_| chance.one_in(3)) {
         Some(service) if chance.one_in(4) => toy_order::join(service, &project, chance),
         Some(service) => change_live(service, chance),

@@ -39,7 +39,8 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
         return if unknown { Wanted::AsItIs } else { Wanted::Nothing("its state file is gone") };
     };
     let Some(service) = project.services.get(&slot.service) else {
-        return Wanted::Nothing("its service is no longer in the file");
+        let unchosen = project.unchosen.contains_key(&slot.service);
+        return Wanted::Nothing(if unchosen { UNCHOSEN } else { "its service is no longer in the file" });
     };
     let surplus = slot.number > service.replicas;
     match standing(planner.facts, (planner.networks.defined(), &planner.order), project, service) {
@@ -51,6 +52,7 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
     }
 }
 
+const UNCHOSEN: &str = "none of its profiles is chosen";
 const FEWER: &str = "fewer replicas are asked for";
 
 /// Whether nothing belongs in the slot.

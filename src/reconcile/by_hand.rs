@@ -248,6 +248,14 @@ impl Reconciler {
     }
 
     fn unknown(&self, name: &str) -> Disobeyed {
+        let unchosen = self.desired.projects.values().flat_map(|p| p.unchosen.iter().map(move |of| (&p.name, of)));
+        let mut unchosen = unchosen.filter(|(p, (s, _))| name == s.as_str() || name == format!("{p}/{s}"));
+        if let Some((project, (service, profiles))) = unchosen.next() {
+            return refused(
+                format!("{project}/{service} is not chosen: it asks for the profile {}", profiles.join(" or ")),
+                "choose it by `x-longshore: {profiles: [..]}` in its file, or by `profiles` of the configuration",
+            );
+        }
         let project = name.split('/').next().unwrap_or(name);
         if self.desired.kept.iter().any(|kept| kept.as_str() == project) {
             let message = format!("the file of the project {project} is not known: what runs of it is kept as it is");
@@ -273,6 +281,9 @@ impl Reconciler {
     }
 
     fn carry_out(&mut self, target: &Target, verb: Verb, now: Timestamp, noted: &mut Noted) {
+        if matches!(verb, Verb::Start | Verb::Restart { .. }) {
+            self.forgive(target, noted);
+        }
         let Some((_, service)) = self.wanted(&target.key) else { return };
         let (hash, file) = (service.hash.clone(), self.replicas_by_file(&target.key, service));
         let before = self.overrides.get(&target.key).cloned();
@@ -316,11 +327,22 @@ impl Reconciler {
                 ("service.released", "it is as its file says again".to_owned())
             }
         };
+        self.note_asked(&target.key, &message, now);
         let event = self.event(now, kind, written(&target.key), message);
         noted.events.push(event);
         let same = before.as_ref().filter(|over| over.hash == hash);
         let since = same.map_or(now, |over| if over.hand == hand { over.since } else { now });
         self.put_override(&target.key, Some(Override { hash, since, hand }), noted);
+    }
+
+    /// What was given up for its containers is not: they start as if for the first time.
+    fn forgive(&mut self, target: &Target, noted: &mut Noted) {
+        for (id, _) in self.runs(target, |_| true) {
+            if self.memory.forgive(&id) {
+                let reason = "it is started again by hand".to_owned();
+                noted.records.push(Change::History { id, restarts: plan::Restarts::default(), reason });
+            }
+        }
     }
 
     fn killed(
@@ -331,7 +353,9 @@ impl Reconciler {
         noted: &mut Noted,
     ) -> Vec<(ContainerId, Signal)> {
         let name = signal.name();
-        let event = self.event(now, "service.killed", written(&target.key), format!("{name} is sent by hand"));
+        let message = format!("{name} is sent by hand");
+        self.note_asked(&target.key, &message, now);
+        let event = self.event(now, "service.killed", written(&target.key), message);
         noted.events.push(event);
         self.runs(target, ContainerState::alive).into_iter().map(|(id, _)| (id, signal)).collect()
     }
@@ -392,6 +416,7 @@ impl Reconciler {
                 continue;
             }
             let message = "its file changed; what was asked by hand is over".to_owned();
+            self.note_asked(&key, &message, now);
             let event = self.event(now, "service.released", written(&key), message);
             noted.events.push(event);
             self.put_override(&key, Some(kept), noted);

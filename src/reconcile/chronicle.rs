@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::by_hand::ServiceKey;
 use super::host::{ActionError, Change};
 use super::ledger::{Changes, Ledger};
 use super::reconciler::{Reconciler, UnderWay};
@@ -23,9 +24,6 @@ const KEPT: usize = 50;
 const ROW_MS: u64 = 10 * 60 * 1000;
 /// So long the causes of a service outlive it.
 const GONE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
-
-/// Whose causes.
-pub(super) type ServiceKey = (ProjectName, ServiceName);
 
 /// The causes of all services.
 #[derive(Debug, Default)]
@@ -84,7 +82,11 @@ impl Chronicle {
             self.push((project.name.clone(), service), Cause { edits, ..said(CauseKind::Edited, text) });
         }
         for service in before.document.project.services.keys().filter(|name| !project.services.contains_key(*name)) {
-            let gone = said(CauseKind::Dropped, "the file does not define it any more");
+            let text = match project.unchosen.contains_key(service) {
+                true => "none of its profiles is chosen any more",
+                false => "the file does not define it any more",
+            };
+            let gone = said(CauseKind::Dropped, text);
             self.push((project.name.clone(), service.clone()), gone);
         }
     }
@@ -211,6 +213,12 @@ impl Reconciler {
     pub(super) fn note_edits(&mut self, changes: &Changes, now: Timestamp) {
         self.chronicle.looked(&self.ledger, changes, now);
         self.chronicle.forget(&self.desired, &self.observed, now);
+    }
+
+    /// Something was asked of a service by hand.
+    pub(super) fn note_asked(&mut self, key: &ServiceKey, text: &str, now: Timestamp) {
+        let subject = format!("{}/{}", key.0, key.1);
+        self.chronicle.push(key.clone(), cause(CauseKind::Asked, subject, text.to_owned(), now));
     }
 
     /// A container that ended since it was seen last, or while nobody looked.

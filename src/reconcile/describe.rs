@@ -198,6 +198,7 @@ impl Reconciler {
     fn project_view(&self, name: &ProjectName, facts: &Known<'_>) -> ProjectView {
         let project = self.desired.projects.get(name);
         let mut services: BTreeSet<&ServiceName> = project.iter().flat_map(|p| p.services.keys()).collect();
+        services.extend(project.iter().flat_map(|p| p.unchosen.keys()));
         services.extend(facts.by_service.keys().filter(|(project, _)| *project == name).map(|(_, service)| *service));
         let services: Vec<ServiceView> =
             services.into_iter().map(|service| self.service_view(name, project, service, facts)).collect();
@@ -226,17 +227,22 @@ impl Reconciler {
         let no_waits = Vec::new();
         let waits = facts.waits.get(&(name, service)).unwrap_or(&no_waits);
         let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
+        let waiting = waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w));
+        let unchosen = project.and_then(|p| Some(not_chosen(name, service, p.unchosen.get(service)?)));
         let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
         ServiceView {
             name: service.clone(),
             image,
-            phase: self.service_phase(name, wanted, containers, waits, facts.saved),
+            phase: match &unchosen {
+                Some(_) if containers.is_empty() => Phase::Applied,
+                Some(_) | None => self.service_phase(name, wanted, containers, waits, facts.saved),
+            },
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
             holds: wanted.map(|s| self.holds_of(name, s)).unwrap_or_default(),
             loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
             by_hand: self.hand_view(name, service),
-            waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
+            waiting: unchosen.into_iter().chain(waiting).collect(),
             ports: wanted.map(|s| port_views(s, facts.gauges)).unwrap_or_default(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
@@ -380,6 +386,13 @@ struct Known<'a> {
     waits: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a Wait>>,
     saved: bool,
     gauges: &'a Gauges,
+}
+
+/// A service that is not part of its project.
+fn not_chosen(project: &ProjectName, service: &ServiceName, profiles: &[String]) -> WaitView {
+    let all: Vec<String> = profiles.iter().map(|profile| format!("`{profile}`")).collect();
+    let reason = format!("not chosen: it asks for the profile {}", all.join(" or "));
+    WaitView { what: format!("{project}/{service}"), reason, since: Timestamp::default(), until: None }
 }
 
 /// Whether it ended as it was meant to: nobody waits for anything.

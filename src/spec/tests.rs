@@ -9,6 +9,7 @@ mod mutations;
 mod networks;
 mod networks_bad;
 mod order;
+mod profiles;
 mod ports;
 mod resources;
 mod services;

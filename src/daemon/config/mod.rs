@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Location, Problem};
-use crate::source::DOCKER_HUB;
+use crate::source::{DOCKER_HUB, Defaults};
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(in crate::daemon) use networks::ExposeFile;
 pub(in crate::daemon) use networks::NetworksFile;
@@ -72,6 +72,8 @@ pub struct ConfigFile {
     pub stop_containers_on_shutdown: bool,
     /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
     pub default_registry: Option<String>,
+    /// Compose profiles that are chosen for all projects, beside those of `x-longshore: {profiles: [..]}` in a file and of --profile; "*" is all. Default: none
+    pub profiles: Vec<String>,
     /// Registries (host or host:port) that are spoken to by plain HTTP. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
     /// What is set for single registries, by host or host:port as image names have it (docker.io).
@@ -183,6 +185,8 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
     /// `--debug`
     pub debug: bool,
+    /// `--profile`, as often as given
+    pub profiles: Vec<String>,
 }
 
 /// The configuration in force.
@@ -198,6 +202,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Log everything that is decided.
     pub debug: bool,
+    /// Profiles that are chosen for all projects.
+    pub profiles: Vec<String>,
     /// Everything else, as the file gives it.
     pub file: ConfigFile,
 }
@@ -239,6 +245,7 @@ impl Config {
             socket: socket.unwrap_or_else(|| run_dir.join("longshore.sock")),
             run_dir,
             debug: flags.debug || file.debug.unwrap_or(false),
+            profiles: file.profiles.iter().chain(&flags.profiles).cloned().collect(),
             file,
         })
     }
@@ -247,6 +254,12 @@ impl Config {
     #[must_use]
     pub fn default_registry(&self) -> &str {
         self.file.default_registry.as_deref().unwrap_or(DOCKER_HUB)
+    }
+
+    /// What counts for every state file.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        Defaults { registry: self.default_registry().to_owned(), profiles: self.profiles.clone() }
     }
 
     /// What differs from `new` and needs a restart, by key; for a reload.

@@ -2,7 +2,7 @@
 
 use super::{held, right};
 use crate::model::{
-    Action, ContainerId, ContainerState, ObservedContainer, ProjectName, Service, ServiceName, Timestamp,
+    Action, ContainerId, ContainerState, ObservedContainer, ProjectName, Service, ServiceName, Slot, Timestamp,
 };
 use crate::plan::sim::{Chance, World};
 use crate::plan::{Observed, Scaled};
@@ -10,6 +10,11 @@ use crate::plan::{Observed, Scaled};
 pub(super) fn stopped(world: &World, project: &ProjectName, service: &Service) -> bool {
     let hand = world.desired.by_hand.get(&(project.clone(), service.name.clone()));
     service.suspended || hand.is_some_and(|hand| hand.stopped)
+}
+
+pub(super) fn paused(world: &World, slot: &Slot) -> bool {
+    let hand = world.desired.by_hand.get(&(slot.project.clone(), slot.service.clone()));
+    hand.is_some_and(|hand| hand.paused)
 }
 
 fn run(state: &ContainerState) -> Option<Timestamp> {

@@ -40,6 +40,7 @@ fn file(project: &str, version: u32) -> Read {
         file: "x".into(),
         services: BTreeMap::from([(service, web)]),
         networks: BTreeMap::new(),
+        unchosen: BTreeMap::new(),
         volumes: BTreeMap::new(),
     };
     let document = Document { project, warnings: Vec::new(), references: Vec::new() };

@@ -49,6 +49,7 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "`{uid, gid}`: whose files on the host are the container's user's, in all its volumes and bind mounts.",
         ),
+        rule("profiles", TEXTS, Acts, "Beside all services: profiles that are chosen for this file; `*` is all."),
         rule("depends_on", DEPENDS_ON, Acts, "Services of other projects that come first: PROJECT/SERVICE."),
         later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
         rule(

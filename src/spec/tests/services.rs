@@ -214,13 +214,6 @@ fn a_service_without_an_image_is_held_where_it_could_be_built() {
 }
 
 #[test]
-fn a_service_with_a_profile_is_left_out_and_named() {
-    let document = good("services: {a: {image: b, network_mode: none}, debug: {image: c, profiles: [debug]}}");
-    assert_eq!(document.project.services.len(), 1);
-    assert_eq!(document.warnings.len(), 1);
-}
-
-#[test]
 fn the_environment_is_put_together_as_compose_does() {
     let text = "\
 services:
@@ -262,6 +255,7 @@ fn the_name_of_the_file_is_made_fit() {
             text: text.as_bytes(),
             default_name,
             default_registry: "docker.io",
+            profiles: &[],
             files: &crate::spec::samples::Memory(&[]),
             key: Default::default(),
         };
