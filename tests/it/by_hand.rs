@@ -287,3 +287,49 @@ fn what_its_file_suspends_is_stopped_and_goes_on_when_it_does_no_longer() {
     lab.still("a-other-1", &other);
     lab.finish();
 }
+
+#[test]
+fn a_start_by_hand_counts_anew_what_was_given_up() {
+    let lab = Lab::new();
+    let pace = "x-longshore: {restart: {delay: 50ms}}";
+    lab.put("a.yaml", &file(&[with("job", "[work, nothing]", &["restart: 'on-failure:1'", pace])]));
+    let runs = || lab.output("a-job-1").matches("what is nothing").count();
+    lab.wait_for("it to be given up", |s| (container(s, "a-job-1")?["restarts"] == 1).then_some(()));
+    lab.until("its second run to end", || (runs() == 2 && lab.exited("a-job-1") == 2).then_some(()));
+    well(&lab, &["start", "--no-wait", "a/job"]);
+    lab.until("two more runs", || (runs() == 4).then_some(()));
+    assert_eq!((lab.exited("a-job-1"), restarts(&lab, "a-job-1")), (2, json!(1)));
+    let why = well(&lab, &["why", "a/job"]);
+    assert!(why.contains("a/job: started by hand"), "{why}");
+    lab.finish();
+}
+
+#[test]
+fn dependents_run_on_and_one_that_is_not_started_yet_waits_and_says_so() {
+    let mut lab = Lab::new();
+    let after = "depends_on: [db]";
+    lab.put("a.yaml", &file(&[with("app", IDLE, &[after]), service("db", IDLE)]));
+    let app = lab.running("a-app-1");
+    well(&lab, &["stop", "a/db"]);
+    lab.still("a-app-1", &app);
+    lab.put("a.yaml", &file(&[with("app", IDLE, &[after]), service("db", IDLE), with("late", IDLE, &[after])]));
+    let reason = |lab: &Lab| {
+        let waiting = service_of(&lab.status(), "a", "late")?["waiting"].clone();
+        Some(waiting.as_array()?.first()?["reason"].as_str()?.to_owned())
+    };
+    let said = lab.until("it to wait", || reason(&lab).filter(|said| said.contains("by hand")));
+    assert_eq!(said, "a/db has to be started first, and it is stopped by hand");
+    lab.kill();
+    lab.start();
+    lab.still("a-app-1", &app);
+    let why = well(&lab, &["why", "a/db"]);
+    assert!(why.contains("a/db: stopped by hand") && why.contains("stopped (it is stopped by hand)"), "{why}");
+    well(&lab, &["start", "a/db"]);
+    lab.running("a-late-1");
+    lab.still("a-app-1", &app);
+    well(&lab, &["pause", "a/db"]);
+    let why = well(&lab, &["why", "a/db"]);
+    assert!(why.contains("a/db: paused by hand") && why.contains("paused (it is paused by hand)"), "{why}");
+    well(&lab, &["release"]);
+    lab.finish();
+}

@@ -23,6 +23,7 @@ mod networks;
 mod order;
 mod output;
 mod policies;
+mod profiles;
 mod resources;
 mod support;
 mod survival;

@@ -344,6 +344,8 @@ mod tests {
             (r#"{"insecure-registries": ["x"], "registries": {"x": {"plain-http": false}}}"#, "keep one of the two"),
             (r#"{"default-registry": "hub"}"#, ":1:2: \"hub\" is not a registry that image names can name"),
             (r#"{"default-registry": "https://x.y"}"#, "\"https://x.y\" is not a registry"),
+            (r#"{"profiles": ["debug", "a b"]}"#, ":1:24: \"a b\" is not the name of a profile"),
+            (r#"{"profiles": [""]}"#, "\"\" is not the name of a profile"),
             (r#"{"images": {"collect": {"start": 80, "stop": 90}}}"#, ":1:38: stop (90 %) is not below start (80 %)"),
             (r#"{"images": {"collect": {"start": 100}}}"#, ":1:25: start is 1 to 99 percent"),
             (
@@ -372,6 +374,13 @@ mod tests {
         let flags = Flags { data_dir: Some("data".into()), ..Flags::default() };
         let config = load("{}", &flags).unwrap();
         assert_eq!(config.data_dir, std::env::current_dir().unwrap().join("data"));
+    }
+
+    #[test]
+    fn profiles_of_the_file_and_of_flags_add_up() {
+        let flags = Flags { profiles: vec!["tools".into()], ..Flags::default() };
+        let config = load(r#"{"profiles": ["debug", "*"]}"#, &flags).unwrap();
+        assert_eq!(config.defaults().profiles, ["debug", "*", "tools"]);
     }
 
     #[test]

@@ -67,9 +67,16 @@ fn a_file_chooses_for_itself() {
 #[test]
 fn a_choice_of_nothing_is_told() {
     let document = read(&format!("{THREE}x-longshore: {{profiles: [debig]}}\n"), &[]);
-    insta::assert_snapshot!(shown(&document.warnings), @"");
+    insta::assert_snapshot!(shown(&document.warnings), @r#"
+    warning: shop.yaml:6:26: no service of the file has the profile "debig"
+        |
+      6 | x-longshore: {profiles: [debig]}
+        |                          ^^^^^
+      = it chooses nothing; name it in the `profiles` of a service, or remove it here
+    "#);
     let text = "services: {a: {image: b, x-longshore: {profiles: [x]}}}";
-    insta::assert_snapshot!(shown(&read(text, &[]).warnings), @"");
+    let said = shown(&read(text, &[]).warnings);
+    assert!(said.contains("the service \"a\" chooses profiles, which are chosen for the whole file"), "{said}");
 }
 
 #[test]
@@ -85,7 +92,13 @@ fn what_comes_after_a_service_that_is_not_chosen_waits_for_it_unless_it_need_not
     };
     let waits = read(&text(true), &[]);
     assert_eq!(depends(&waits), ["shop/db service_started"]);
-    insta::assert_snapshot!(shown(&waits.warnings), @"");
+    insta::assert_snapshot!(shown(&waits.warnings), @r#"
+    warning: shop.yaml:4:18: the service "db" has to come first, and it is not chosen: it asks for the profile `data`
+        |
+      4 |     depends_on: {db: {condition: service_started, required: true}}
+        |                  ^^
+      = choose it (`x-longshore: {profiles: [..]}`, or `profiles` of the configuration), or write `required: false` here
+    "#);
     for document in [read(&text(false), &[]), read(&text(true), &["data"])] {
         assert_eq!((depends(&document).len(), document.warnings.len()), (1, 0));
     }
