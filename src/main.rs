@@ -22,6 +22,6 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: DaemonArgs) -> ExitCode {
-    let DaemonArgs { state_dir, data_dir, run_dir, socket, config, debug, validate } = arguments;
-    daemon::main(&Flags { config, state_dir, data_dir, run_dir, socket, debug }, validate)
+    let DaemonArgs { state_dir, data_dir, run_dir, socket, config, debug, profile, validate } = arguments;
+    daemon::main(&Flags { config, state_dir, data_dir, run_dir, socket, debug, profiles: profile }, validate)
 }

@@ -21,6 +21,7 @@ fn read(path: &Path, text: &[u8]) -> bool {
         text,
         default_name: "sample",
         default_registry: "docker.io",
+        profiles: &[],
         files: &Empty,
         key: Default::default(),
     })

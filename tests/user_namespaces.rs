@@ -182,6 +182,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         resources: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
+        suspended: false,
         holds: Vec::new(),
         hash: SpecHash::of(script.as_bytes()),
     };

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Checks, Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor,
+    Checks, Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, Signals,
+    VolumeDoor,
 };
 use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
 use crate::reconcile::view::View;
+use crate::reconcile::{Disobeyed, Obeyed, Order};
 
 /// Everything that the routes can reach. Cloned for each request; every part is a handle.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub struct Doors {
     pub checks: Arc<dyn Checks>,
     /// What containers use, and their processes.
     pub numbers: Arc<dyn Numbers>,
+    /// Signals to containers.
+    pub signals: Arc<dyn Signals>,
     /// Commands in containers.
     pub execs: Arc<dyn ExecDoor>,
     /// Files of containers.
@@ -69,6 +73,13 @@ pub enum Command {
     Confirm {
         /// The answer; `Err` says why there is nothing to confirm.
         reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Something is asked of services by hand.
+    ByHand {
+        /// What.
+        orders: Vec<Order>,
+        /// Of whom; `Err` says why of nobody.
+        reply: oneshot::Sender<Result<Obeyed, Disobeyed>>,
     },
     /// Tell what happened to a service.
     Why {

@@ -15,6 +15,10 @@ pub(super) enum ApiError {
     Method { path: String },
     #[error("no container or service is called {name:?}")]
     NoContainer { name: String },
+    #[error("no service, project or container is called {name:?}{}", nearest.as_ref().map_or_else(String::new, |n| format!("; did you mean {n}?")))]
+    NoService { name: String, nearest: Option<String> },
+    #[error("{message}")]
+    NotSo { message: String, hint: Option<String> },
     #[error("no network is called {name:?}")]
     NoNetwork { name: String },
     #[error("{name:?} has no container{}", index.map_or_else(String::new, |n| format!(" with the number {n}")))]
@@ -63,6 +67,8 @@ impl ApiError {
             Self::NoRoute { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::NoContainer { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
+            Self::NoService { .. } => (StatusCode::NOT_FOUND, "no_such_service"),
+            Self::NotSo { .. } => (StatusCode::CONFLICT, "refused"),
             Self::NoReplica { .. } => (StatusCode::NOT_FOUND, "no_such_container"),
             Self::NoFile { .. } => (StatusCode::NOT_FOUND, "no_such_file"),
             Self::NoNetwork { .. } => (StatusCode::NOT_FOUND, "no_such_network"),
@@ -97,6 +103,8 @@ impl ApiError {
         match self {
             Self::NoRoute { .. } => Some("GET /api/v1/openapi.json lists what there is"),
             Self::NoContainer { .. } => Some("GET /api/v1/containers lists them; services are written project/service"),
+            Self::NoService { .. } => Some("`longshore status` lists them; services are written project/service"),
+            Self::NotSo { hint, .. } => hint.as_deref(),
             Self::NoNetwork { .. } => Some("GET /api/v1/networks lists them; `longshore network ls` prints them"),
             Self::Ambiguous { .. } => Some("write the full name, more digits of the id, or project/service"),
             Self::ForeignHost { .. } => Some("use 127.0.0.1, [::1] or localhost with the port it listens on"),

@@ -12,6 +12,7 @@
 //! | `router` | which path leads where |
 //! | `guard` | who may ask, and how much |
 //! | `error` | how every refusal looks |
+//! | `by_hand` | what is asked of services by hand |
 //! | `checks` | what is known of the health of containers |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
@@ -23,6 +24,7 @@
 //!
 //! [`View`]: crate::reconcile::view::View
 
+mod by_hand;
 mod checks;
 mod commands;
 mod containers;
@@ -56,6 +58,7 @@ mod volumes;
 mod why;
 pub mod wire;
 
+pub use by_hand::Signals;
 pub use checks::Checks;
 pub use doors::{Command, Doors, Release};
 pub use events::{Events, Replay};

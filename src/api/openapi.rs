@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{files, images, secrets, volumes, wire};
+use super::{by_hand, files, images, secrets, volumes, wire};
 
 pub(super) async fn show() -> Json<Value> {
     Json(document())
@@ -162,6 +162,9 @@ fn operations() -> Vec<Operation> {
             Ask::Nothing,
             Answer::Json(of::<wire::Looked>),
         ),
+    ]);
+    all.extend(by_hand::operations());
+    all.extend([
         post(
             "/api/v1/registries/login",
             "Asks a registry whether it takes a login, and keeps it then; 403 where it does not",

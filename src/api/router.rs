@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
-    registries, secrets, status, system, version, volumes, why,
+    Doors, by_hand, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi,
+    plan, registries, secrets, status, system, version, volumes, why,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -35,6 +35,7 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),
         ("/api/v1/look", post(commands::look)),
+        ("/api/v1/by-hand", post(by_hand::order)),
         ("/api/v1/registries/login", post(registries::login)),
         ("/api/v1/registries/logout", post(registries::logout)),
         ("/api/v1/images", get(images::list)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::by_hand::{KillArgs, NamesArgs, ReleaseArgs, ScaleArgs, StopArgs};
 use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
 use super::image::commit::CommitArgs;
@@ -56,6 +57,22 @@ pub(super) enum Command {
     Export(ExportArgs),
     /// Make an image of a container
     Commit(CommitArgs),
+    /// Stop services, until they are started or released
+    Stop(StopArgs),
+    /// Start services that were stopped, or ended
+    Start(NamesArgs),
+    /// Stop services and start them again, once
+    Restart(StopArgs),
+    /// Send a signal to what runs of services
+    Kill(KillArgs),
+    /// Hold services still
+    Pause(NamesArgs),
+    /// Let services go on that are held still
+    Unpause(NamesArgs),
+    /// Give services another number of replicas than their files say
+    Scale(ScaleArgs),
+    /// Let services be as their files say again
+    Release(ReleaseArgs),
     /// Show what is being done and what waits for what
     Plan(PlanArgs),
     /// Check a folder of state files, or one file, without a daemon
@@ -110,6 +127,9 @@ pub struct DaemonArgs {
     /// Log more
     #[arg(long)]
     pub debug: bool,
+    /// A Compose profile to choose for all projects, beside those of the configuration; `*` is all
+    #[arg(long, value_name = "NAME")]
+    pub profile: Vec<String>,
     /// Check the configuration and end
     #[arg(long)]
     pub validate: bool,
@@ -311,7 +331,7 @@ pub(super) struct VersionArgs {
     pub(super) json: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<u64>().ok().map(Duration::from_secs);
     let worded = || text.parse::<jiff::SignedDuration>().ok().and_then(|d| Duration::try_from(d).ok());
     seconds.or_else(worded).ok_or_else(|| "write 90, 60s or 2m30s".to_owned())
@@ -355,6 +375,14 @@ mod tests {
           diff     List what a container changed in its root
           export   Write the root of a container as a tar
           commit   Make an image of a container
+          stop     Stop services, until they are started or released
+          start    Start services that were stopped, or ended
+          restart  Stop services and start them again, once
+          kill     Send a signal to what runs of services
+          pause    Hold services still
+          unpause  Let services go on that are held still
+          scale    Give services another number of replicas than their files say
+          release  Let services be as their files say again
           plan     Show what is being done and what waits for what
           check    Check a folder of state files, or one file, without a daemon
           inspect  Show all about one container, as JSON

@@ -5,6 +5,7 @@
 //! does the daemon itself, so that `longshore --help` lists every command in one place.
 
 mod args;
+mod by_hand;
 mod check;
 mod client;
 mod confirm;
@@ -140,6 +141,14 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Secret(command) => wait_for(secret::run(&Client::new(socket), command, out)),
         Command::System(command) => wait_for(system::run(&Client::new(socket), &command, out)),
         Command::Events(args) => wait_for(events::run(&Client::new(socket), &args, out)),
+        Command::Stop(args) => wait_for(by_hand::stop(&Client::new(socket), args, out)),
+        Command::Start(args) => wait_for(by_hand::start(&Client::new(socket), args, out)),
+        Command::Restart(args) => wait_for(by_hand::restart(&Client::new(socket), args, out)),
+        Command::Kill(args) => wait_for(by_hand::kill(&Client::new(socket), args, out)),
+        Command::Pause(args) => wait_for(by_hand::pause(&Client::new(socket), args, out)),
+        Command::Unpause(args) => wait_for(by_hand::unpause(&Client::new(socket), args, out)),
+        Command::Scale(args) => wait_for(by_hand::scale(&Client::new(socket), args, out)),
+        Command::Release(args) => wait_for(by_hand::release(&Client::new(socket), args, out)),
         Command::Confirm => wait_for(confirm::run(&Client::new(socket), out)),
         Command::Login(args) => wait_for(login::run(&Client::new(socket), args, out)),
         Command::Logout(args) => wait_for(logout::run(&Client::new(socket), args, out)),

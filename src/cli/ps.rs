@@ -33,7 +33,7 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
             plain(&c.name),
             plain(format!("{}/{}", c.project, c.service)),
             plain(image(&c.image)),
-            state(c, now),
+            paused(c).unwrap_or_else(|| state(c, now)),
             plain(c.restarts.to_string()),
             plain(pid(&c.state)),
             plain(ports::of_container(c)),
@@ -41,6 +41,10 @@ fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {
         ]);
     }
     table.render(paint)
+}
+
+fn paused(container: &Container) -> Option<(String, Ink)> {
+    container.paused.then(|| ("paused".to_owned(), Ink::Busy))
 }
 
 fn state(container: &Container, now: Timestamp) -> (String, Ink) {
@@ -91,6 +95,7 @@ mod tests {
             settings: Default::default(),
             state,
             health: None,
+            paused: false,
             restarts: 2,
             reason: String::new(),
             next_attempt: None,

@@ -129,7 +129,8 @@ fn remark(project: &Project, service: &Service) -> String {
     let hold = service.holds.first().map(|p| p.message.clone());
     let wait = || service.waiting.first().map(|w| w.reason.clone());
     let attempt = || service.containers.iter().find(|c| c.next_attempt.is_some()).map(|c| c.reason.clone());
-    hold.or_else(wait).or_else(attempt).unwrap_or_else(|| remark_of(project).to_owned())
+    let scaled = || service.by_hand.as_ref()?.file_replicas.map(|file| format!("scaled by hand; its file says {file}"));
+    hold.or_else(wait).or_else(attempt).or_else(scaled).unwrap_or_else(|| remark_of(project).to_owned())
 }
 
 fn remark_of(project: &Project) -> &'static str {

@@ -95,6 +95,7 @@ impl Containers {
         if let Some(known) = self.known().get_mut(id)
             && matches!(known.observed.state, ContainerState::Running { shim: now, .. } if now == shim)
         {
+            known.paused &= state.alive();
             known.observed.state = state;
         }
         self.notify();

@@ -88,7 +88,7 @@ pub use held_back::held_back;
 pub use kept_logs::{KeptLog, KeptLogLimits};
 pub use launch::StartNetwork;
 use own_exe::OwnExe;
-pub use pause::Still;
+pub use pause::{PauseError, SignalError, Still};
 pub use peek::peek;
 use process::Process;
 pub use record::ImageDefaults;
@@ -214,6 +214,8 @@ struct Known {
     board: Option<health::Board>,
     /// As it is on disk.
     attached: Attached,
+    /// Held still because that was asked for.
+    paused: bool,
     /// One operation at a time.
     busy: Arc<tokio::sync::Mutex<()>>,
 }
@@ -368,6 +370,8 @@ impl Containers {
             Some(ContainerState::Orphaned { .. }) => (None, None),
             _ => return Ok(()),
         };
+        // What is held still takes no signal.
+        self.let_go_on(id).await;
         if let Some(init) = init {
             init.signal(signal.number());
             // With it the kernel ends all of its pid namespace at once.
@@ -395,13 +399,15 @@ impl Containers {
     ) {
         let id = spec.id.clone();
         let observed = ObservedContainer { spec, state };
-        let known = Known { observed, stop_signal, image_health, board: None, attached, busy: Arc::default() };
+        let paused = observed.state.alive() && self.0.cgroups.frozen(&id);
+        let known = Known { observed, stop_signal, image_health, board: None, attached, paused, busy: Arc::default() };
         self.known().insert(id, known);
         self.notify();
     }
 
     fn set(&self, id: &ContainerId, state: ContainerState) {
         if let Some(known) = self.known().get_mut(id) {
+            known.paused &= state.alive();
             known.observed.state = state;
         }
         self.notify();

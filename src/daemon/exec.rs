@@ -82,6 +82,7 @@ impl ExecControl for Control {
 fn refused(error: ExecError) -> ExecRefusal {
     match error {
         ExecError::Unknown | ExecError::NotRunning => ExecRefusal::NotRunning,
+        ExecError::Paused => ExecRefusal::NotStarted(error.to_string()),
         ExecError::TooMany => ExecRefusal::TooMany(error.to_string()),
         ExecError::NotFound(words) => ExecRefusal::NotFound(words),
         ExecError::NotStarted(words) => ExecRefusal::NotStarted(words),

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use crate::api::Numbers;
 use crate::api::wire::{
     BlockUsage, ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PidUsage, PressureUsage, Process, StallUsage,
 };
+use crate::api::{Numbers, Signals};
 use crate::container::stats::{Memory, Stall, Stats};
 use crate::container::top::Row;
 use crate::host::LinuxHost;
-use crate::model::{ContainerId, ContainerSpec};
+use crate::model::{ContainerId, ContainerSpec, Signal, sentence};
 
 /// Reads the numbers where the host has them.
 pub(super) struct Machine {
@@ -45,6 +45,13 @@ impl Numbers for Machine {
             host.top(&ids).into_iter().flat_map(each).collect()
         });
         read.map(Result::unwrap_or_default).boxed()
+    }
+}
+
+impl Signals for Machine {
+    fn send(&self, id: ContainerId, signal: Signal) -> BoxFuture<'static, Result<(), String>> {
+        let host = Arc::clone(&self.host);
+        async move { host.signal(&id, signal).await.map_err(|error| sentence(&error)) }.boxed()
     }
 }
 

@@ -8,27 +8,26 @@ use crate::cli::{Change, CheckReport, CheckedProject, CheckedService};
 use crate::model::{Location, Problem, Service, Settings, Timestamp};
 use crate::plan::{Limits, Memory};
 use crate::reconcile::{Ledger, Reconciler};
-use crate::source::{DOCKER_HUB, GoodFile, Look, Looker, Read};
+use crate::source::{Defaults, GoodFile, Look, Looker, Read};
 
-/// The registry that is meant where an image names none: as the daemon's configuration says, where there is one.
-fn default_registry() -> String {
-    Config::load(&Flags::default())
-        .map_or_else(|_| DOCKER_HUB.to_owned(), |config| config.default_registry().to_owned())
+/// As the daemon's configuration says, where there is one.
+fn defaults() -> Defaults {
+    Config::load(&Flags::default()).map_or_else(|_| Defaults::default(), |config| config.defaults())
 }
 
 /// Reads a folder, or one state file.
 #[must_use]
 pub fn check(path: &Path) -> CheckReport {
-    check_in(path, &default_registry())
+    check_in(path, &defaults())
 }
 
-fn check_in(path: &Path, registry: &str) -> CheckReport {
+fn check_in(path: &Path, defaults: &Defaults) -> CheckReport {
     let absolute = match std::path::absolute(path) {
         Ok(path) => path,
         Err(error) => return failed(path, &error.to_string()),
     };
     if absolute.is_dir() {
-        return report(&Looker::new(&absolute).with_default_registry(registry).look(), None);
+        return report(&Looker::new(&absolute).with_defaults(defaults.clone()).look(), None);
     }
     let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
         return failed(path, "it is neither a folder nor a file");
@@ -36,7 +35,7 @@ fn check_in(path: &Path, registry: &str) -> CheckReport {
     if std::fs::symlink_metadata(&absolute).is_err() {
         return failed(path, "it does not exist");
     }
-    report(&Looker::new(folder).with_default_registry(registry).look_at_one(Path::new(name)), Some(path))
+    report(&Looker::new(folder).with_defaults(defaults.clone()).look_at_one(Path::new(name)), Some(path))
 }
 
 fn failed(path: &Path, message: &str) -> CheckReport {
@@ -75,19 +74,19 @@ fn report(look: &Look, only: Option<&Path>) -> CheckReport {
 }
 
 mod planning {
-    use super::{Change, Look, Path, default_registry};
+    use super::{Change, Look, Path, defaults};
     use crate::cli::PlanReport;
     use crate::container::peek;
     use crate::daemon::remember;
     use crate::image::Images;
     use crate::plan::{Limits, Observed};
-    use crate::source::{Looker, Unopened};
+    use crate::source::{Defaults, Looker, Unopened};
 
     /// What the daemon would do first if it were started on these folders now. Reads only.
     #[must_use]
     pub fn plan(state_dir: &Path, data_dir: &Path) -> PlanReport {
         match observe(data_dir) {
-            Ok(observed) => planned(state_dir, &observed, &default_registry()),
+            Ok(observed) => planned(state_dir, &observed, &defaults()),
             Err(failure) => PlanReport { failure: Some(failure), ..PlanReport::default() },
         }
     }
@@ -98,11 +97,11 @@ mod planning {
         Ok(crate::host::join(images, containers))
     }
 
-    fn planned(state_dir: &Path, observed: &Observed, registry: &str) -> PlanReport {
-        let look: &Look = &Looker::new(state_dir).with_default_registry(registry).look();
+    fn planned(state_dir: &Path, observed: &Observed, defaults: &Defaults) -> PlanReport {
+        let look: &Look = &Looker::new(state_dir).with_defaults(defaults.clone()).look();
         let now = crate::model::Timestamp::default();
         let mut reconciler =
-            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), registry, &Unopened);
+            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), defaults, &Unopened);
         let failure = look.folder.clone().err();
         // Nothing is remembered here; what the files do not name is taken for removed.
         drop(reconciler.looked(look, now));
@@ -126,13 +125,14 @@ mod tests {
     fn an_image_without_a_registry_is_of_the_default_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.yaml");
+        let hub = Defaults::default().registry;
         let hash = |image: &str, registry: &str| {
             std::fs::write(&path, format!("services:\n  a:\n    image: {image}\n    network_mode: none\n")).unwrap();
-            let report = check_in(&path, registry);
+            let report = check_in(&path, &Defaults { registry: registry.to_owned(), ..Defaults::default() });
             assert_eq!(report.problems, []);
             report.projects[0].services[0].hash.clone()
         };
-        assert_eq!(hash("x/y", "lab.example:5000"), hash("lab.example:5000/x/y", DOCKER_HUB));
-        assert_ne!(hash("x/y", "lab.example:5000"), hash("x/y", DOCKER_HUB));
+        assert_eq!(hash("x/y", "lab.example:5000"), hash("lab.example:5000/x/y", &hub));
+        assert_ne!(hash("x/y", "lab.example:5000"), hash("x/y", &hub));
     }
 }

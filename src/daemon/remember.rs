@@ -3,28 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::{Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, Timestamp};
-use crate::plan::{Limits, Memory, Observed, Restarts};
-use crate::reconcile::{Chronicle, Ledger, Reconciler};
-use crate::source::{GoodFile, Remembered, Secrets, read_again};
-use crate::store::{CauseRecord, EditRecord, Good, Record, RecordKey};
+use crate::model::{
+    Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, SpecHash, Timestamp,
+};
+use crate::plan::{ByHand, Limits, Memory, Observed, Restarts, Scaled};
+use crate::reconcile::{Chronicle, Ledger, Override, Reconciler};
+use crate::source::{Defaults, GoodFile, Remembered, Secrets, read_again};
+use crate::store::{self, CauseRecord, EditRecord, Good, Record, RecordKey};
 
 pub(super) fn reconciler(
     records: &BTreeMap<RecordKey, Record>,
     observed: &Observed,
     state_dir: &Path,
     limits: Limits,
-    default_registry: &str,
+    defaults: &Defaults,
     secrets: &dyn Secrets,
 ) -> Reconciler {
     let mut good = BTreeMap::new();
     let mut memory = Memory::default();
     let mut reasons = BTreeMap::new();
+    let mut overrides = BTreeMap::new();
     let mut moved_from = None;
     let mut causes = BTreeMap::new();
     for (key, record) in records {
         match (key, record) {
-            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry, secrets)),
+            (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, defaults, secrets)),
             (RecordKey::History(id), Record::History(history)) => {
                 let Some(id) = ContainerId::from_hex(id).filter(|id| observed.containers.contains_key(id)) else {
                     continue;
@@ -40,6 +43,12 @@ pub(super) fn reconciler(
                 let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
                 memory.generations.insert((project, service), digests);
             }
+            (RecordKey::ByHand(project, service), Record::ByHand(record)) => {
+                let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) else {
+                    continue;
+                };
+                overrides.extend(by_hand(record).map(|over| ((project, service), over)));
+            }
             (RecordKey::Causes(project, service), Record::Causes(record)) => {
                 if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
                     causes.insert((project, service), record.causes.iter().filter_map(cause).collect());
@@ -54,12 +63,29 @@ pub(super) fn reconciler(
     let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
     Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
         .remembering(Chronicle::remembered(causes))
+        .with_overrides(overrides)
 }
 
-fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {
+fn by_hand(record: &store::ByHand) -> Option<Override> {
+    let scaled = record.replicas.zip(record.file_replicas);
+    let again = |again: &store::Again| Some((ContainerId::from_hex(&again.container)?, Timestamp(again.begun_ms)));
+    Some(Override {
+        hash: SpecHash::from_hex(&record.hash)?,
+        since: Timestamp(record.since_ms),
+        hand: ByHand {
+            stopped: record.stopped,
+            paused: record.paused,
+            scaled: scaled.map(|(replicas, file)| Scaled { replicas, file }),
+            grace_ms: record.grace_ms,
+            again: record.again.iter().filter_map(again).collect(),
+        },
+    })
+}
+
+fn read(path: &Path, record: &Good, defaults: &Defaults, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {
     let references = record.references.iter().map(|r| (r.path.clone(), r.content.clone())).collect();
     let source = Remembered { default_name: record.default_name.clone(), text: record.text.clone(), references };
-    match read_again(path, &source, default_registry, secrets) {
+    match read_again(path, &source, defaults, secrets) {
         Ok(document) => Some((path.to_owned(), GoodFile { document, source })),
         Err(problems) => {
             // An older version of Longshore could read it. Its containers are kept until the file itself is read.

@@ -155,7 +155,7 @@ pub(super) async fn serve(config: Config, flags: Flags, level: trace::Level) -> 
         events.publish(event);
     });
     let channels = Channels { view, events: publish, commands: received };
-    let source = Source::open(&config.state_dir).with_default_registry(config.default_registry());
+    let source = Source::open(&config.state_dir).with_defaults(config.defaults());
     let source = source.with_secrets(Arc::new(secrets));
     let looping =
         tokio::spawn(crate::reconcile::run(reconciler, source, config.state_dir.clone(), Arc::clone(&host), channels));
@@ -258,8 +258,8 @@ async fn open(
         move || hooks.notes()
     });
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
-    let (seen, registry) = (host.observe(), config.default_registry());
-    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry, &secrets);
+    let (seen, defaults) = (host.observe(), config.defaults());
+    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, &defaults, &secrets);
     Ok((Arc::new(host), kept, kept_volumes, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 
@@ -330,6 +330,7 @@ fn doors(
         while let Some(ask) = asks.recv().await {
             let command = match ask {
                 api::Command::Confirm { reply } => Command::Confirm(reply),
+                api::Command::ByHand { orders, reply } => Command::ByHand(orders, reply),
                 api::Command::Why { project, service, reply } => Command::Why(project, service, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
@@ -352,6 +353,7 @@ fn doors(
         logs: Arc::new(Output::new(Arc::clone(host))),
         checks: Arc::new(HostChecks(Arc::clone(host))),
         numbers: Arc::new(Machine::new(Arc::clone(host))),
+        signals: Arc::new(Machine::new(Arc::clone(host))),
         execs: Arc::new(Execs::new(Arc::clone(host))),
         files: Arc::new(Files::new(Arc::clone(host))),
         images: Arc::new(work),

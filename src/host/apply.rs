@@ -26,6 +26,8 @@ impl LinuxHost {
             Action::Stop { id, signal, grace_ms } => {
                 self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
             }
+            Action::Pause { id } => self.containers.pause(&id).await.map_err(|e| failed(&e)),
+            Action::Unpause { id } => self.containers.unpause(&id).await.map_err(|e| failed(&e)),
             Action::Remove { id } => self.remove(&id).await,
             Action::RemoveImage { image, digest } => self.collect(&image, &digest).await,
             Action::MakeNetwork { network } => self.networks.make(&network).await.map_err(|e| failed(&e)),

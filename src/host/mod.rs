@@ -24,9 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use crate::container::{Containers, Exec, ExecAsk, ExecError, HealthSeen};
+use crate::container::{Containers, Exec, ExecAsk, ExecError, HealthSeen, SignalError};
 use crate::image::Images;
-use crate::model::{Action, ContainerId, ImageReference};
+use crate::model::{Action, ContainerId, ImageReference, Signal};
 use crate::network::Networks;
 use crate::plan::Observed;
 use crate::reconcile::{ActionError, Change, Gauges, Host};
@@ -125,6 +125,11 @@ impl LinuxHost {
     #[must_use]
     pub fn health_of(&self, id: &ContainerId) -> Option<HealthSeen> {
         self.containers.health_of(id)
+    }
+
+    /// Sends a signal to the main process of a container that runs.
+    pub async fn signal(&self, id: &ContainerId, signal: Signal) -> Result<(), SignalError> {
+        self.containers.signal(id, signal).await
     }
 
     fn pulls(&self) -> std::sync::MutexGuard<'_, BTreeMap<ImageReference, images::Running>> {

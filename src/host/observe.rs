@@ -66,10 +66,11 @@ impl LinuxHost {
         let attached = self.containers.all_attached();
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
-        let mounts = self.mounts.table();
+        let (mounts, paused) = (self.mounts.table(), self.containers.paused());
         Observed {
             health,
             complaints,
+            paused,
             disk,
             lacks,
             attached,

@@ -4,9 +4,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::LinuxHost;
 use crate::model::{Cause, Edit, EditChange};
-use crate::reconcile::Change;
+use crate::reconcile::{Change, Override};
 use crate::store::{
-    CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Settings, Store,
+    Again, ByHand, CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Settings,
+    Store,
 };
 
 impl LinuxHost {
@@ -56,6 +57,13 @@ fn note(store: &mut Store, change: Change) {
             let manifests = digests.iter().map(ToString::to_string).collect();
             store.put(key, Record::Generations(Generations { manifests }));
         }
+        Change::ByHand { project, service, over } => {
+            let key = RecordKey::ByHand(project.to_string(), service.to_string());
+            match over {
+                Some(over) => store.put(key, Record::ByHand(by_hand(&over))),
+                None => store.remove(key),
+            }
+        }
         Change::Causes { project, service, causes } => {
             let key = RecordKey::Causes(project.to_string(), service.to_string());
             if causes.is_empty() {
@@ -64,6 +72,24 @@ fn note(store: &mut Store, change: Change) {
             store.put(key, Record::Causes(Causes { causes: causes.into_iter().map(cause_record).collect() }));
         }
         Change::Forgotten(id) => store.remove(RecordKey::History(id.to_string())),
+    }
+}
+
+fn by_hand(over: &Override) -> ByHand {
+    let hand = &over.hand;
+    let again = |(id, begun): (&crate::model::ContainerId, &crate::model::Timestamp)| Again {
+        container: id.to_string(),
+        begun_ms: begun.millis(),
+    };
+    ByHand {
+        hash: over.hash.to_string(),
+        since_ms: over.since.millis(),
+        stopped: hand.stopped,
+        paused: hand.paused,
+        replicas: hand.scaled.map(|scaled| scaled.replicas),
+        file_replicas: hand.scaled.map(|scaled| scaled.file),
+        grace_ms: hand.grace_ms,
+        again: hand.again.iter().map(again).collect(),
     }
 }
 

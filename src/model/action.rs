@@ -84,6 +84,16 @@ pub enum Action {
         /// How long to wait before SIGKILL.
         grace_ms: u64,
     },
+    /// Hold every process of a container still.
+    Pause {
+        /// Which.
+        id: ContainerId,
+    },
+    /// Let them go on.
+    Unpause {
+        /// Which.
+        id: ContainerId,
+    },
     /// Remove a container that does not run, with its writable layer, record, logs and cgroup.
     Remove {
         /// Which.
@@ -110,7 +120,9 @@ impl Action {
             Self::MakeNetwork { network } => Key::Network(NetworkId::derive(network)),
             Self::RemoveNetwork { id } => Key::Network(id.clone()),
             Self::Guard => Key::Firewall,
-            Self::Stop { id, .. } | Self::Remove { id } => Key::Container(id.clone()),
+            Self::Stop { id, .. } | Self::Pause { id } | Self::Unpause { id } | Self::Remove { id } => {
+                Key::Container(id.clone())
+            }
         }
     }
     /// The verb, for people.
@@ -122,6 +134,8 @@ impl Action {
             Self::Start { .. } => "start",
             Self::Update { .. } => "update",
             Self::Stop { .. } => "stop",
+            Self::Pause { .. } => "pause",
+            Self::Unpause { .. } => "unpause",
             Self::Remove { .. } => "remove",
             Self::RemoveImage { .. } => "remove image",
             Self::MakeNetwork { .. } => "make network",

@@ -35,6 +35,8 @@ pub enum CauseKind {
     Edited,
     /// Its file is gone, or does not define it any more.
     Dropped,
+    /// Something was asked of it by hand.
+    Asked,
     /// A step was done.
     Done,
     /// A step failed.
@@ -51,9 +53,10 @@ pub enum CauseKind {
 
 impl CauseKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Edited,
         Self::Dropped,
+        Self::Asked,
         Self::Done,
         Self::Failed,
         Self::Ended,
@@ -68,6 +71,7 @@ impl CauseKind {
         match self {
             Self::Edited => "edited",
             Self::Dropped => "dropped",
+            Self::Asked => "asked",
             Self::Done => "done",
             Self::Failed => "failed",
             Self::Ended => "ended",

@@ -18,6 +18,8 @@ pub struct Project {
     pub file: PathBuf,
     /// Its services by name.
     pub services: BTreeMap<ServiceName, Service>,
+    /// The services that are not part of it, because none of their profiles is chosen: these.
+    pub unchosen: BTreeMap<ServiceName, Vec<String>>,
     /// The networks that it defines, by their names outside: those that a service of it uses, and those with a `name`.
     pub networks: BTreeMap<NetworkName, Network>,
     /// The volumes that it defines, by their names outside, also those that no service of it uses.
@@ -78,6 +80,8 @@ pub struct Service {
     pub loosenings: Vec<Loosening>,
     /// What its keys ask of the machine.
     pub wishes: Vec<Wish>,
+    /// Nothing of it is to run (`x-longshore: suspend`). Not part of the hash.
+    pub suspended: bool,
     /// Why this service must not be started as it is written: keys that ask for isolation, ports, networks, volumes or
     /// secrets that this version cannot give. Empty for a service that may run.
     pub holds: Vec<Hold>,

@@ -111,6 +111,10 @@ pub(super) fn keep(planner: &mut Planner<'_>, container: &ObservedContainer, ser
 
 fn of_running(planner: &Planner<'_>, id: &ContainerId, reaction: OnUnhealthy) -> Verdict {
     let observed = planner.facts.observed;
+    // Who is held still cannot answer.
+    if observed.paused.contains(id) {
+        return Verdict::Nothing;
+    }
     match observed.health.get(id) {
         None | Some(Health::Healthy) => return Verdict::Nothing,
         Some(Health::Starting) => return Verdict::Starting,

@@ -1,6 +1,7 @@
 //! Random histories: edits, deaths, failures before and after the effect, restarts of the daemon and of the machine.
 //! The end is as desired, **and every step is checked**: convergence alone cannot see an action that should not have been taken.
 
+mod by_hand;
 mod checks;
 mod mounted;
 mod net_checks;
@@ -17,6 +18,7 @@ pub(super) mod ward;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub(super) use by_hand::notice as notice_hands;
 pub(super) use checks::check_plan;
 use checks::right;
 pub(super) use net_checks::note_moves;
@@ -65,7 +67,7 @@ fn history(seed: u64) {
 
 /// One thing happens.
 fn disturb(world: &mut World, chance: &mut Chance) {
-    match chance.below(36) {
+    match chance.below(38) {
         0..4 => edit(world, chance),
         4..11 => finish_one(world, chance),
         11 | 12 => exit_one(world, chance),
@@ -86,6 +88,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
         29 | 32..36 => ward::disturb(world, chance),
+        36 | 37 => by_hand::ask(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -128,13 +131,19 @@ fn edit(world: &mut World, chance: &mut Chance) {
         file: PathBuf::from(format!("{project}.yaml")),
         services: BTreeMap::new(),
         networks: net::networks(&project, 0),
+        unchosen: BTreeMap::new(),
         volumes: BTreeMap::new(),
     });
     let name = ServiceName::parse(["web", "db", "job"][chance.below(3)]).unwrap();
+    let service_name = name.clone();
     if chance.one_in(5) {
         entry.services.remove(&name);
+        if chance.one_in(2) {
+            entry.unchosen.insert(name, vec!["debug".to_owned()]);
+        }
         return world.forget();
     }
+    entry.unchosen.remove(&name);
     match entry.services.get_mut(&name).filter(|_| chance.one_in(3)) {
         Some(service) if chance.one_in(4) => toy_order::join(service, &project, chance),
         Some(service) => change_live(service, chance),
@@ -147,6 +156,7 @@ fn edit(world: &mut World, chance: &mut Chance) {
             entry.services.insert(name, service);
         }
     }
+    by_hand::edited(world, &project, &service_name);
     edited(world, &project);
 }
 
@@ -254,6 +264,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
             .copied()
             .map(wish)
             .collect(),
+        suspended: false,
         holds: if chance.one_in(8) { vec![Hold { problem }] } else { Vec::new() },
     }
 }
@@ -287,6 +298,9 @@ fn settle(world: &mut World) {
 /// Whether the file, or what the machine lacks, keeps the service from being started.
 fn held(world: &World, project: &ProjectName, service: &Service) -> bool {
     let needs = |ability| service.wishes.iter().any(|wish| wish.ability == ability);
+    if by_hand::stopped(world, project, service) {
+        return true;
+    }
     let free = service.holds.is_empty() && net::joinable(&world.desired, project, service);
     let free = free && !order::circular(world, project, service);
     !free || world.lacks.contains_key(&Ability::Memory) && needs(Ability::Memory)
@@ -307,7 +321,8 @@ fn in_force(world: &World, slot: &Slot) -> bool {
 /// What the files say of a slot.
 fn wanted<'a>(world: &'a World, slot: &Slot) -> Option<&'a Service> {
     let service = world.desired.projects.get(&slot.project)?.services.get(&slot.service)?;
-    (slot.number <= service.replicas || held(world, &slot.project, service)).then_some(service)
+    let kept = held(world, &slot.project, service) && !by_hand::stopped(world, &slot.project, service);
+    (slot.number <= service.replicas || kept).then_some(service)
 }
 
 fn check_end(world: &World) {
@@ -322,6 +337,7 @@ fn check_end(world: &World) {
     for container in world.containers.values() {
         assert!(wanted(world, &container.spec.slot).is_some(), "{} is left over", container.spec.slot);
     }
+    by_hand::check_end(world);
     net_checks::check_end(world);
     order::check_end(world);
 }

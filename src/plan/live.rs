@@ -39,7 +39,14 @@ pub(super) fn update(
 
 /// What is only told of a service is no part of a container.
 fn recorded(service: &Service, files: Vec<MountedFile>) -> Service {
-    Service { holds: Vec::new(), wishes: Vec::new(), loosenings: Vec::new(), files, ..service.clone() }
+    Service {
+        suspended: false,
+        holds: Vec::new(),
+        wishes: Vec::new(),
+        loosenings: Vec::new(),
+        files,
+        ..service.clone()
+    }
 }
 
 fn same_files(made: &[MountedFile], asked: &[MountedFile]) -> bool {

@@ -29,7 +29,7 @@ pub struct Failure {
 /// How often a container was started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Restarts {
-    /// Since it was made.
+    /// Since it was made, or started by hand.
     pub total: u32,
     /// In a row, with no long run between.
     pub streak: u32,
@@ -216,6 +216,8 @@ impl Memory {
             Action::Create { .. }
             | Action::Update { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
@@ -245,6 +247,8 @@ impl Memory {
             | Action::Create { .. }
             | Action::Start { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::Remove { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
@@ -261,6 +265,11 @@ impl Memory {
             Action::Connect { spec } => self.connects.get(&spec.id),
             other => self.failures.get(&other.key()).filter(|failure| failure.verb == other.verb()),
         }
+    }
+
+    /// The owner wants a container to run again: what was given up for it is forgotten. Whether there was something.
+    pub fn forgive(&mut self, id: &ContainerId) -> bool {
+        self.restarts.remove(id).is_some_and(|restarts| restarts != Restarts::default())
     }
 
     /// The owner did something: what failed may be tried at once.

@@ -20,6 +20,7 @@ mod backoff;
 mod collect;
 mod facts;
 mod files;
+mod hand;
 mod health;
 #[cfg(test)]
 mod histories;
@@ -41,6 +42,7 @@ use std::path::PathBuf;
 pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
+pub use hand::{ByHand, Scaled, Stopped, begun};
 pub use health::Cures;
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
@@ -51,7 +53,7 @@ pub use unmet::unmet;
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
     Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
-    Slot, Timestamp,
+    ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -61,6 +63,8 @@ pub struct Desired {
     pub projects: BTreeMap<ProjectName, Project>,
     /// Projects that are seen on the host while nobody knows what the files say of them: what runs of them is kept as it is.
     pub kept: BTreeSet<ProjectName>,
+    /// What was asked of services by hand. Other numbers of replicas are in the projects already.
+    pub by_hand: BTreeMap<(ProjectName, ServiceName), ByHand>,
 }
 
 /// What is: the host as it was just seen.
@@ -82,6 +86,8 @@ pub struct Observed {
     pub complaints: BTreeMap<ContainerId, String>,
     /// What they were joined to when they were started last.
     pub attached: BTreeMap<ContainerId, Attached>,
+    /// Containers that are held still, because that was asked for.
+    pub paused: BTreeSet<ContainerId>,
     /// Containers that run and lack a link, and what is wrong.
     pub lost: BTreeMap<ContainerId, String>,
     /// Networks that we made.
@@ -171,6 +177,10 @@ pub enum WaitingOn {
         /// Why it stays so.
         because: &'static str,
     },
+    /// Its owner: it is stopped.
+    Stopped(Stopped),
+    /// Its owner: it is held still.
+    Paused,
     /// The file, or the machine: a key holds the service.
     Held,
     /// Nothing: the registry could not be asked whether the image moved, and what is here is used.
@@ -433,6 +443,8 @@ impl<'a> Planner<'a> {
             | Action::Update { .. }
             | Action::Connect { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::Remove { .. } => Some((&mut self.containers, self.facts.limits.containers)),
         };
         if let Some((count, limit)) = room {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::order::Order;
-use super::{Desired, Facts, Planner, Upkeep, WaitingOn, unmet};
+use super::{Desired, Facts, Planner, Stopped, Upkeep, WaitingOn, hand, unmet};
 use crate::model::{
     Action, Cidr, Driver, Join, Key, Location, Network, NetworkId, NetworkName, NetworkPlace, ObservedContainer,
     Problem, Project, ProjectName, Service, ServiceName, Severity, Slot, SpecHash,
@@ -107,6 +107,8 @@ fn joins(service: &Service) -> &[Join] {
 pub(super) enum Standing<'a> {
     /// It is in force.
     InForce,
+    /// Its owner wants that nothing of it runs.
+    Stopped(Stopped),
     /// A key of it holds it, or the machine, or a network that is defined otherwise elsewhere.
     Held,
     /// It joins a network that nobody defines.
@@ -119,6 +121,9 @@ pub(super) fn standing<'a>(
     project: &Project,
     service: &'a Service,
 ) -> Standing<'a> {
+    if let Some(by) = hand::stopped(facts, project, service) {
+        return Standing::Stopped(by);
+    }
     if order.circular(&project.name, &service.name)
         || !service.holds.is_empty()
         || service.image.is_none()

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::networks::{Standing, standing};
 use super::slot::{stays_ended, surplus};
-use super::{Blocked, Desired, Facts, Planner, WaitingOn, joins, may_run};
+use super::{Blocked, Desired, Facts, Planner, Stopped, WaitingOn, hand, joins, may_run};
 use crate::model::{
     Action, Condition, ContainerId, ContainerSpec, ContainerState, Dependency, ExitStatus, Health, Key, Location,
     ObservedContainer, Problem, ProcessId, ProjectName, Service, ServiceName, Severity, Slot,
@@ -23,8 +23,14 @@ type Of<'a> = (&'a ProjectName, &'a ServiceName);
 pub enum Lacking {
     /// No state file defines it.
     Unknown,
+    /// None of its profiles is chosen.
+    NotChosen,
     /// It is held.
     Held,
+    /// Its owner wants that nothing of it runs.
+    Stopped(Stopped),
+    /// Its owner has it held still.
+    Paused,
     /// Not all its containers run.
     Start,
     /// One of its containers could not be started; it is tried again.
@@ -44,7 +50,10 @@ impl Lacking {
     const fn is_hopeless(self) -> bool {
         match self {
             Self::Unknown
+            | Self::NotChosen
             | Self::Held
+            | Self::Stopped(_)
+            | Self::Paused
             | Self::StartFailed
             | Self::Health(Health::Unhealthy)
             | Self::Check
@@ -240,11 +249,13 @@ fn lacking(planner: &Planner<'_>, dependency: &Dependency) -> Vec<Lacking> {
     let here = planner.order.containers(&dependency.project, &dependency.service);
     let project = facts.desired.projects.get(&dependency.project);
     let service = project.and_then(|project| project.services.get(&dependency.service));
+    let stopped = project.zip(service).and_then(|(project, service)| hand::stopped(facts, project, service));
     let (numbers, held): (BTreeSet<u32>, bool) = match (project, service) {
         (Some(project), Some(service)) => {
             let standing = standing(facts, (planner.networks.defined(), &planner.order), project, service);
             ((1..=service.replicas).collect(), !matches!(standing, Standing::InForce))
         }
+        (Some(project), None) if project.unchosen.contains_key(&dependency.service) => return vec![Lacking::NotChosen],
         // Nobody knows what its file says: what is here of it counts.
         (None, _) if facts.desired.kept.contains(&dependency.project) && !here.is_empty() => {
             (here.iter().map(|c| c.spec.slot.number).collect(), true)
@@ -253,9 +264,18 @@ fn lacking(planner: &Planner<'_>, dependency: &Dependency) -> Vec<Lacking> {
     };
     let lacking = numbers.iter().filter_map(|number| {
         let slot: Vec<_> = here.iter().copied().filter(|c| c.spec.slot.number == *number).collect();
-        lacking_in(planner, dependency.condition, service.filter(|_| !held), &slot)
+        let why = lacking_in(planner, dependency.condition, service.filter(|_| !held), &slot);
+        let paused = slot.iter().any(|c| runs(c) && hand::is_paused(planner, &c.spec.slot));
+        match (stopped, why) {
+            // What has done its work has done it.
+            (Some(_), None) if dependency.condition == Condition::Completed => None,
+            (Some(by), _) => Some(Lacking::Stopped(by)),
+            (None, _) if paused => Some(Lacking::Paused),
+            (None, Some(Lacking::Start)) if held => Some(Lacking::Held),
+            (None, why) => why,
+        }
     });
-    lacking.map(|why| if held && why == Lacking::Start { Lacking::Held } else { why }).collect()
+    lacking.collect()
 }
 
 /// What is missing in one slot of a dependency. `service`: what its file says, where that is in force.
@@ -301,7 +321,8 @@ fn ended(
     let key = Key::Container(spec.id.clone());
     let mut all = planner.facts.under_way.values().chain(planner.plan.steps.iter().map(|step| &step.action));
     let starting = all.any(|action| matches!(action, Action::Start { .. }) && action.key() == key);
-    if starting || service.is_some_and(|service| service.hash != spec.service.hash) {
+    let again = starting || hand::again(planner, container).is_some();
+    if again || service.is_some_and(|service| service.hash != spec.service.hash) {
         return None;
     }
     let restarts = planner.facts.memory.restarts.get(&spec.id).copied().unwrap_or_default();

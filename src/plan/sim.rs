@@ -85,6 +85,10 @@ pub(super) struct World {
     pub(super) net: Net,
     pub(super) order: Ordered,
     pub(super) ward: Ward,
+    /// Held still.
+    pub(super) paused: BTreeSet<ContainerId>,
+    /// Runs that are to be followed by another one, as far as the history knows.
+    pub(super) asked: BTreeMap<ContainerId, Timestamp>,
     /// How many processes were begun.
     processes: u64,
     /// How often each container took effect as started.
@@ -121,6 +125,8 @@ impl World {
             net: Net::default(),
             order: Ordered::default(),
             ward: Ward::default(),
+            paused: BTreeSet::new(),
+            asked: BTreeMap::new(),
             processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
@@ -149,6 +155,7 @@ impl World {
             machine: String::new(),
             lacks: self.lacks.clone(),
             containers: self.containers.clone(),
+            paused: self.paused.clone(),
             attached: self.net.attached.clone(),
             lost: self.net.lost.clone(),
             networks: self.net.networks.clone(),
@@ -237,6 +244,7 @@ impl World {
         }
         let percent = observed.disk.as_ref().unwrap().percent();
         self.filled = percent >= 85 || self.filled && percent >= 80;
+        super::histories::notice_hands(self);
         let plan = plan(&Facts {
             desired: &self.desired,
             observed: &observed,
@@ -349,6 +357,14 @@ impl World {
                 self.ward.stopped(id, self.now);
                 self.end(id, ExitStatus::Signal(15));
             }
+            Action::Pause { id } => {
+                let runs = self.containers.get(id).is_some_and(|c| c.state.alive());
+                if !runs {
+                    return Err("it does not run".to_owned());
+                }
+                self.paused.insert(id.clone());
+            }
+            Action::Unpause { id } => drop(self.paused.remove(id)),
             Action::Remove { id } => {
                 let alive = self.containers.get(id).is_some_and(|c| c.state.alive());
                 assert!(!alive, "{id} was removed while it ran");
@@ -372,6 +388,10 @@ impl World {
         assert!(other.is_none(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
         self.ward.started(id);
+        // No two runs of a container begin at the same moment.
+        if super::begun(&self.containers[id].state) == Some(self.now) {
+            self.now = self.now.plus_ms(1);
+        }
         let since = self.now;
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;
@@ -401,6 +421,7 @@ impl World {
                 ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. } => return,
             };
             container.state = ContainerState::Exited { status, started, at };
+            self.paused.remove(id);
             self.net.lost.remove(id);
         }
     }
@@ -431,6 +452,7 @@ impl World {
         self.under_way.clear();
         self.daemon_forgets();
         self.net.reboots();
+        self.paused.clear();
         let at = self.now;
         for container in self.containers.values_mut() {
             let started = match container.state {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::health::{self, Verdict};
 use super::networks::{Standing, standing};
-use super::{Blocked, Planner, Unwell, WaitingOn, files, images, joins, live, may_run, mounts, order};
+use super::{Blocked, Planner, Stopped, Unwell, WaitingOn, files, hand, images, joins, live, may_run, mounts, order};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
     NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
@@ -14,6 +14,7 @@ use crate::model::{
 pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
     match wanted(planner, slot) {
         Wanted::Nothing(reason) => clear(planner, slot, containers, reason),
+        Wanted::Stopped(by) => halt(planner, slot, containers, by),
         Wanted::AsItIs => keep(planner, slot, containers, WaitingOn::Held),
         Wanted::NoNetwork(name) => keep(planner, slot, containers, WaitingOn::NoNetwork(name.clone())),
         Wanted::Service(service) => fill(planner, slot, service, containers),
@@ -23,6 +24,8 @@ pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&O
 enum Wanted<'a> {
     /// Nothing belongs here.
     Nothing(&'static str),
+    /// Nothing that runs; what is here stays.
+    Stopped(Stopped),
     /// The service is held, or unknown: what is here stays, nothing new is made.
     AsItIs,
     /// The same, because nobody defines this network.
@@ -37,15 +40,21 @@ fn wanted<'a>(planner: &Planner<'a>, slot: &Slot) -> Wanted<'a> {
         return if unknown { Wanted::AsItIs } else { Wanted::Nothing("its state file is gone") };
     };
     let Some(service) = project.services.get(&slot.service) else {
-        return Wanted::Nothing("its service is no longer in the file");
+        let unchosen = project.unchosen.contains_key(&slot.service);
+        return Wanted::Nothing(if unchosen { UNCHOSEN } else { "its service is no longer in the file" });
     };
+    let surplus = slot.number > service.replicas;
     match standing(planner.facts, (planner.networks.defined(), &planner.order), project, service) {
         Standing::Held => Wanted::AsItIs,
         Standing::NoNetwork(name) => Wanted::NoNetwork(name),
-        Standing::InForce if slot.number > service.replicas => Wanted::Nothing("fewer replicas are asked for"),
+        Standing::Stopped(_) | Standing::InForce if surplus => Wanted::Nothing(FEWER),
+        Standing::Stopped(by) => Wanted::Stopped(by),
         Standing::InForce => Wanted::Service(service),
     }
 }
+
+const UNCHOSEN: &str = "none of its profiles is chosen";
+const FEWER: &str = "fewer replicas are asked for";
 
 /// Whether nothing belongs in the slot.
 pub(super) fn surplus(planner: &Planner<'_>, slot: &Slot) -> bool {
@@ -54,12 +63,23 @@ pub(super) fn surplus(planner: &Planner<'_>, slot: &Slot) -> bool {
 
 /// Ends and removes everything in the slot.
 fn clear(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer], reason: &str) {
+    if reason == FEWER && hand::not_yet(planner, slot, true) {
+        return planner.wait(slot, WaitingOn::Turn, None);
+    }
     for container in containers {
         match order::holds_the_stop(planner, slot) {
             Some(on) if matches!(container.state, ContainerState::Running { .. }) => planner.wait(slot, on, None),
             Some(_) | None => retire(planner, slot, container, reason),
         }
     }
+}
+
+/// A stopped service: what runs is ended and kept; nothing is started, made or replaced.
+fn halt(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer], by: Stopped) {
+    for container in containers.iter().filter(|container| container.state.alive()) {
+        retire(planner, slot, container, by.reason());
+    }
+    planner.wait(slot, WaitingOn::Stopped(by), None);
 }
 
 /// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
@@ -74,6 +94,9 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
     let current = current(planner, service, containers);
     let stale = || containers.iter().filter(|c| current.is_none_or(|chosen| chosen.spec.id != c.spec.id));
     match current {
+        None if containers.is_empty() && hand::not_yet(planner, slot, false) => {
+            planner.wait(slot, WaitingOn::Turn, None);
+        }
         None => {
             let digest = images::resolved(planner, slot, service, image);
             let (Some(digest), Some(mounted)) = (digest, images::mounted(planner, slot, service)) else {
@@ -204,7 +227,10 @@ fn retire(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer,
 /// As the file says now; as the container was made where the file says nothing any more.
 fn stop_policy(planner: &Planner<'_>, slot: &Slot, container: &ObservedContainer) -> StopPolicy {
     let project = planner.facts.desired.projects.get(&slot.project);
-    project.and_then(|p| p.services.get(&slot.service)).map_or(container.spec.service.stop, |service| service.stop)
+    let service = project.and_then(|p| p.services.get(&slot.service));
+    let policy = service.map_or(container.spec.service.stop, |service| service.stop);
+    let grace_ms = planner.facts.desired.by_hand(slot).and_then(|hand| hand.grace_ms);
+    StopPolicy { grace_ms: grace_ms.unwrap_or(policy.grace_ms), ..policy }
 }
 
 const fn kill(id: ContainerId) -> Action {
@@ -240,8 +266,9 @@ fn moving(planner: &Planner<'_>, container: &ObservedContainer, service: &Servic
     let running = matches!(container.state, ContainerState::Running { .. });
     let busy = planner.facts.under_way.contains_key(&Key::Container(container.spec.id.clone()));
     let changed = || files::restarts(container, service);
+    let again = hand::again(planner, container);
     let follows = || order::follows(planner, container);
-    let why = joins::moved(planner, container).or_else(changed).or_else(follows);
+    let why = again.or_else(|| joins::moved(planner, container)).or_else(changed).or_else(follows);
     why.or_else(|| begun.filter(|_| !running || busy).cloned())
 }
 
@@ -321,6 +348,9 @@ fn supervise(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContain
             if let Some(action) = planner.facts.under_way.get(&key) {
                 let verb = action.verb();
                 return planner.wait(slot, WaitingOn::Step(verb), None);
+            }
+            if hand::pause(planner, slot, container) {
+                return;
             }
             joins::connect(planner, slot, container);
         }

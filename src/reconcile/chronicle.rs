@@ -8,6 +8,7 @@ mod health;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::by_hand::ServiceKey;
 use super::host::{ActionError, Change};
 use super::ledger::{Changes, Ledger};
 use super::reconciler::{Reconciler, UnderWay};
@@ -28,9 +29,6 @@ const GONE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// How the end of one ends that was asked for.
 const ASKED: &str = ", as it was stopped";
-
-/// Whose causes.
-pub(super) type ServiceKey = (ProjectName, ServiceName);
 
 /// The causes of all services.
 #[derive(Debug, Default)]
@@ -89,7 +87,11 @@ impl Chronicle {
             self.push((project.name.clone(), service), Cause { edits, ..said(CauseKind::Edited, text) });
         }
         for service in before.document.project.services.keys().filter(|name| !project.services.contains_key(*name)) {
-            let gone = said(CauseKind::Dropped, "the file does not define it any more");
+            let text = match project.unchosen.contains_key(service) {
+                true => "none of its profiles is chosen any more",
+                false => "the file does not define it any more",
+            };
+            let gone = said(CauseKind::Dropped, text);
             self.push((project.name.clone(), service.clone()), gone);
         }
     }
@@ -218,6 +220,12 @@ impl Reconciler {
         self.chronicle.forget(&self.desired, &self.observed, now);
     }
 
+    /// Something was asked of a service by hand.
+    pub(super) fn note_asked(&mut self, key: &ServiceKey, text: &str, now: Timestamp) {
+        let subject = format!("{}/{}", key.0, key.1);
+        self.chronicle.push(key.clone(), cause(CauseKind::Asked, subject, text.to_owned(), now));
+    }
+
     /// A container that ended since it was seen last, or while nobody looked.
     pub(super) fn note_end(&mut self, container: &ObservedContainer, before: Option<&ContainerState>) {
         let ContainerState::Exited { status, at, .. } = &container.state else { return };
@@ -238,7 +246,7 @@ impl Reconciler {
             | Action::Start { spec, .. }
             | Action::Update { spec }
             | Action::Connect { spec } => Some(spec.slot.clone()),
-            Action::Stop { id, .. } | Action::Remove { id } => {
+            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
                 self.observed.containers.get(id).map(|container| container.spec.slot.clone())
             }
             Action::Pull { .. }
@@ -315,6 +323,8 @@ const fn done_word(action: &Action) -> &'static str {
         Action::Start { .. } => "started",
         Action::Update { .. } => "changed while it runs",
         Action::Stop { .. } => "stopped",
+        Action::Pause { .. } => "paused",
+        Action::Unpause { .. } => "no longer paused",
         Action::Remove { .. } => "removed",
         Action::Connect { .. } => "connected anew",
         Action::Pull { .. } => "pulled",

@@ -36,6 +36,8 @@ impl Reconciler {
         let projects = self.project_views(saved, &around.gauges);
         let open = |wait: &&Wait| match &wait.on {
             WaitingOn::Held
+            | WaitingOn::Stopped(_)
+            | WaitingOn::Paused
             | WaitingOn::Owner { .. }
             | WaitingOn::NeverPulled(_)
             | WaitingOn::NoNetwork(_)
@@ -143,6 +145,8 @@ impl Reconciler {
             WaitingOn::Turn => "others are under way; it is its turn soon".to_owned(),
             WaitingOn::Owner { status, because } => format!("{status}; it stays so ({because})"),
             WaitingOn::Held => "held: see its problems".to_owned(),
+            WaitingOn::Stopped(by) => by.reason().to_owned(),
+            WaitingOn::Paused => "it is paused by hand".to_owned(),
             WaitingOn::NeverPulled(image) => {
                 format!("image {image} is not here and pull_policy is never; pull it by hand or change the policy")
             }
@@ -199,6 +203,7 @@ impl Reconciler {
     fn project_view(&self, name: &ProjectName, facts: &Known<'_>) -> ProjectView {
         let project = self.desired.projects.get(name);
         let mut services: BTreeSet<&ServiceName> = project.iter().flat_map(|p| p.services.keys()).collect();
+        services.extend(project.iter().flat_map(|p| p.unchosen.keys()));
         services.extend(facts.by_service.keys().filter(|(project, _)| *project == name).map(|(_, service)| *service));
         let services: Vec<ServiceView> =
             services.into_iter().map(|service| self.service_view(name, project, service, facts)).collect();
@@ -227,16 +232,22 @@ impl Reconciler {
         let no_waits = Vec::new();
         let waits = facts.waits.get(&(name, service)).unwrap_or(&no_waits);
         let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
+        let waiting = waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w));
+        let unchosen = project.and_then(|p| Some(not_chosen(name, service, p.unchosen.get(service)?)));
         let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
         ServiceView {
             name: service.clone(),
             image,
-            phase: self.service_phase(name, wanted, containers, waits, facts.saved),
+            phase: match &unchosen {
+                Some(_) if containers.is_empty() => Phase::Applied,
+                Some(_) | None => self.service_phase(name, wanted, containers, waits, facts.saved),
+            },
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
             holds: wanted.map(|s| self.holds_of(name, s)).unwrap_or_default(),
             loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
-            waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
+            by_hand: self.hand_view(name, service),
+            waiting: unchosen.into_iter().chain(waiting).collect(),
             ports: wanted.map(|s| port_views(s, facts.gauges)).unwrap_or_default(),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
@@ -268,7 +279,9 @@ impl Reconciler {
             | WaitingOn::NeverPulled(_)
             | WaitingOn::Unhealthy { .. } => Phase::Failing,
             WaitingOn::Image(image) if self.pull_failure(image).is_some() => Phase::Failing,
-            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } => Phase::Applied,
+            WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } | WaitingOn::Stopped(_) | WaitingOn::Paused => {
+                Phase::Applied
+            }
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
             WaitingOn::Image(_)
@@ -286,7 +299,9 @@ impl Reconciler {
             | Action::Start { spec, .. }
             | Action::Update { spec }
             | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
-            Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
+            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
+                containers.iter().any(|c| c.spec.id == *id)
+            }
             Action::Pull { image, .. } => wanted.images().any(|wanted| wanted == image),
             Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
                 false
@@ -325,6 +340,7 @@ impl Reconciler {
             settings: Settings::of(&spec.service),
             state: state_view(container),
             health: self.observed.health.get(&spec.id).copied(),
+            paused: self.observed.paused.contains(&spec.id),
             restarts: self.restarts_of(&spec.id),
             reason,
             next_attempt: wait.and_then(|w| w.until),
@@ -380,6 +396,13 @@ struct Known<'a> {
     waits: BTreeMap<(&'a ProjectName, &'a ServiceName), Vec<&'a Wait>>,
     saved: bool,
     gauges: &'a Gauges,
+}
+
+/// A service that is not part of its project.
+fn not_chosen(project: &ProjectName, service: &ServiceName, profiles: &[String]) -> WaitView {
+    let all: Vec<String> = profiles.iter().map(|profile| format!("`{profile}`")).collect();
+    let reason = format!("not chosen: it asks for the profile {}", all.join(" or "));
+    WaitView { what: format!("{project}/{service}"), reason, since: Timestamp::default(), until: None }
 }
 
 /// Whether it ended as it was meant to: nobody waits for anything.

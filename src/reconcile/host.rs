@@ -60,6 +60,15 @@ pub enum Change {
     },
     /// A container was removed.
     Forgotten(ContainerId),
+    /// Something was asked of a service by hand, or is over.
+    ByHand {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// What is asked now; none: nothing.
+        over: Option<super::Override>,
+    },
     /// Something happened to a service.
     Causes {
         /// Its project.

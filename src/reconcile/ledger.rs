@@ -309,12 +309,24 @@ impl Ledger {
     /// What should be.
     #[must_use]
     pub fn desired(&mut self) -> Desired {
+        self.desired_with(|_| {})
+    }
+
+    /// The same, with what was asked by hand over it.
+    pub(super) fn desired_with(&mut self, over: impl FnOnce(&mut Desired)) -> Desired {
+        let mut desired = self.files();
+        over(&mut desired);
+        self.hold_name_clashes(&mut desired);
+        desired
+    }
+
+    /// What the files say, each for itself.
+    pub(super) fn files(&self) -> Desired {
         let mut desired = Desired { kept: self.lost.clone(), ..Desired::default() };
         for good in self.good.values() {
             let project = &good.document.project;
             desired.projects.insert(project.name.clone(), project.clone());
         }
-        self.hold_name_clashes(&mut desired);
         desired
     }
 

@@ -8,6 +8,7 @@
 //! host.observe() ─▶ Observed ┴▶ plan ─▶ steps ─▶ host.apply() ─▶ finished ─▶ look again
 //! ```
 
+mod by_hand;
 mod chronicle;
 mod describe;
 mod health;
@@ -25,6 +26,7 @@ mod tests;
 pub mod view;
 mod volumes;
 
+pub use by_hand::{Disobeyed, Obeyed, Order, Override, ServiceKey, Verb};
 pub use chronicle::Chronicle;
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};

@@ -14,6 +14,9 @@ pub(super) const fn goes_on(why: Lacking) -> bool {
         | Lacking::StartFailed
         | Lacking::Unknown
         | Lacking::Held
+        | Lacking::NotChosen
+        | Lacking::Stopped(_)
+        | Lacking::Paused
         | Lacking::Health(Health::Unhealthy)
         | Lacking::Check
         | Lacking::Success(_) => false,
@@ -22,7 +25,12 @@ pub(super) const fn goes_on(why: Lacking) -> bool {
 
 pub(super) const fn phase(why: Lacking) -> Phase {
     match why {
-        Lacking::Unknown | Lacking::Held | Lacking::Check => Phase::Held,
+        Lacking::Unknown
+        | Lacking::Held
+        | Lacking::Check
+        | Lacking::NotChosen
+        | Lacking::Stopped(_)
+        | Lacking::Paused => Phase::Held,
         Lacking::StartFailed | Lacking::Success(_) | Lacking::Health(Health::Unhealthy) => Phase::Failing,
         Lacking::Start | Lacking::Health(Health::Starting | Health::Healthy) | Lacking::End => Phase::Applying,
     }
@@ -55,6 +63,9 @@ fn words(of: &Dependency, why: Lacking) -> String {
     match why {
         Lacking::Unknown => format!("{first}, and no state file defines it"),
         Lacking::Held => format!("{first}, and it is held: see its problems"),
+        Lacking::NotChosen => format!("{first}, and none of its profiles is chosen"),
+        Lacking::Stopped(by) => format!("{first}, and {}", by.reason()),
+        Lacking::Paused => format!("{first}, and it is paused by hand"),
         Lacking::Start => format!("{first}, and it is not started yet"),
         Lacking::StartFailed => format!("{first}, and it could not be started"),
         Lacking::Health(Health::Unhealthy) => format!("{first}, and it is unhealthy"),

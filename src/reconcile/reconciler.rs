@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::by_hand::{Override, ServiceKey};
 use super::chronicle::Chronicle;
 use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
@@ -52,7 +53,9 @@ pub struct Reconciler {
     pub(super) memory: Memory,
     pub(super) desired: Desired,
     /// What services cannot join, and what they cannot come after.
-    unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
+    pub(super) unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
+    /// What was asked by hand.
+    pub(super) overrides: BTreeMap<ServiceKey, Override>,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
     pub(super) under_way: BTreeMap<Key, UnderWay>,
@@ -88,6 +91,7 @@ impl Reconciler {
             memory,
             desired: Desired::default(),
             unjoined: BTreeMap::new(),
+            overrides: BTreeMap::new(),
             observed: Observed::default(),
             plan: Plan::default(),
             under_way: BTreeMap::new(),
@@ -141,11 +145,8 @@ impl Reconciler {
             // Who edits a file wants to see now whether it works: what failed is tried at once.
             self.memory.retry_now();
         }
-        self.desired = self.ledger.desired();
-        self.unjoined = plan::unjoined(&self.desired);
-        for (of, problem) in plan::circles(&self.desired) {
-            self.unjoined.entry(of).or_default().push(problem);
-        }
+        self.release_edited(now, &mut noted);
+        self.refresh_desired();
         self.note_edits(&changes, now);
         self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
@@ -237,6 +238,7 @@ impl Reconciler {
             self.tell_problems(now, &mut noted);
         }
         if self.ready {
+            self.notice_runs(&mut noted);
             self.forget(&mut noted);
         }
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
@@ -380,6 +382,8 @@ impl Reconciler {
             | Action::Create { .. }
             | Action::Update { .. }
             | Action::Stop { .. }
+            | Action::Pause { .. }
+            | Action::Unpause { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
@@ -403,7 +407,9 @@ impl Reconciler {
                 self.observed.networks.get(id).map_or_else(|| id.short().to_owned(), |n| n.network.name.to_string())
             }
             Action::Guard => "firewall".to_owned(),
-            Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
+            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
+                by_id(id)
+            }
         }
     }
 
@@ -438,6 +444,8 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Turn => "turn",
         WaitingOn::Owner { .. } => "owner",
         WaitingOn::Held => "held",
+        WaitingOn::Stopped(_) => "stopped",
+        WaitingOn::Paused => "paused",
         WaitingOn::Refresh { .. } => "refresh",
         WaitingOn::Recreation { .. } => "recreation",
         WaitingOn::NeverPulled(_) => "never",
@@ -461,6 +469,8 @@ const fn done_kind(action: &Action) -> &'static str {
         Action::Start { .. } => "container.started",
         Action::Update { .. } => "container.updated",
         Action::Stop { .. } => "container.stopped",
+        Action::Pause { .. } => "container.paused",
+        Action::Unpause { .. } => "container.unpaused",
         Action::Remove { .. } => "container.removed",
         Action::RemoveImage { .. } => "image.removed",
         Action::MakeNetwork { .. } => "network.made",
@@ -478,6 +488,8 @@ const fn failed_kind(action: &Action) -> &'static str {
         | Action::Update { .. }
         | Action::Connect { .. }
         | Action::Stop { .. }
+        | Action::Pause { .. }
+        | Action::Unpause { .. }
         | Action::Remove { .. } => "container.failed",
         Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } => "network.failed",
         Action::Guard => "firewall.failed",

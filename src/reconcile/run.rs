@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use super::by_hand::{Answer, Order};
 use super::describe::Surroundings;
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
@@ -29,6 +30,8 @@ const STOPPING: Duration = Duration::from_secs(8);
 pub enum Command {
     /// The owner confirms what the mass-delete fuse holds.
     Confirm(oneshot::Sender<Result<(), String>>),
+    /// Something is asked of services by hand; whoever asks is told once the view shows it.
+    ByHand(Vec<Order>, oneshot::Sender<Answer>),
     /// Write the state of everything to the log.
     Dump,
     /// Look at the folder now; whoever asks is told once what was seen is acted upon.
@@ -74,6 +77,8 @@ pub async fn run<H: Host>(
         revision: 0,
         lookers: Vec::new(),
         looked: false,
+        hold: 0,
+        obeyed: Vec::new(),
     };
     running.go().await;
 }
@@ -95,6 +100,10 @@ struct Loop<H> {
     lookers: Vec<oneshot::Sender<()>>,
     /// A look was taken in; the next view shows what it led to.
     looked: bool,
+    /// So many saves end before the next step: what is asked by hand is on disk before it is begun, or is known not to get there.
+    hold: u8,
+    /// Who is told with the next view what became of what they asked.
+    obeyed: Vec<(oneshot::Sender<Answer>, Answer)>,
 }
 
 impl<H: Host> Loop<H> {
@@ -131,7 +140,7 @@ impl<H: Host> Loop<H> {
     }
 
     fn step(&mut self) {
-        if self.reconciler.ready() {
+        if self.reconciler.ready() && self.hold == 0 {
             let (steps, noted) = self.reconciler.step(self.host.observe(), self.clock.now());
             for step in steps {
                 tracing::debug!(verb = step.action.verb(), what = %step.action.key(), reason = step.reason, "step");
@@ -192,6 +201,14 @@ impl<H: Host> Loop<H> {
                     tracing::debug!("nobody waits for the answer to a confirmation any more");
                 }
             }
+            Command::ByHand(orders, reply) => {
+                let (answer, noted) = self.reconciler.obey(&orders, self.clock.now());
+                if !noted.records.is_empty() {
+                    self.hold = 1 + u8::from(!self.saves.is_empty());
+                }
+                self.tell(noted);
+                self.obeyed.push((reply, answer));
+            }
             Command::Dump => tracing::info!(state = ?self.reconciler, "the state of the reconciler, as asked for"),
             Command::Look(reply) => {
                 self.source.look_soon();
@@ -238,6 +255,7 @@ impl<H: Host> Loop<H> {
     }
 
     fn saved(&mut self, saved: Result<Result<(), String>, JoinError>) {
+        self.hold = self.hold.saturating_sub(1);
         let failure = saved.unwrap_or_else(|_| Err("an internal check failed".to_owned())).err();
         if let Some(error) = &failure {
             if self.unsaved.as_ref() != Some(error) {
@@ -265,6 +283,11 @@ impl<H: Host> Loop<H> {
             self.revision += 1;
             view.revision = self.revision;
             self.channels.view.send_replace(Arc::new(view));
+        }
+        for (reply, answer) in self.obeyed.drain(..) {
+            if reply.send(answer).is_err() {
+                tracing::debug!("nobody waits for the answer to what was asked by hand any more");
+            }
         }
         if std::mem::take(&mut self.looked) {
             for looker in self.lookers.drain(..) {

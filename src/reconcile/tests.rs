@@ -10,7 +10,7 @@ use super::{ActionError, Ledger, Reconciler};
 use crate::model::{
     Ability, Action, Attached, Attachment, Cidr, ContainerState, Digest, Driver, Exposure, Join, Key, Link, Location,
     Membership, Network, NetworkId, NetworkMode, NetworkName, ObservedContainer, ObservedNetwork, Port, ProcessId,
-    Protocol, Published, Severity, Timestamp,
+    ProjectName, Protocol, Published, ServiceName, Severity, Timestamp,
 };
 use crate::plan::{ImageFacts, Limits, Memory, Observed, WaitingOn};
 use crate::source::Looker;
@@ -68,6 +68,45 @@ fn what_the_machine_lacks_holds_or_warns_at_the_key_and_is_told_once() {
     // The machine was started with what it lacked.
     let (_, noted) = reconciler.step(Observed::default(), Timestamp(4));
     assert_eq!((noted.events.len(), view(&reconciler).problems.len()), (0, 0));
+}
+
+#[test]
+fn a_service_that_is_not_chosen_is_told_and_holds_nothing_up() {
+    let mut reconciler = read(
+        "services:\n  tool: {image: b, network_mode: none, profiles: [debug, more]}\n  web: {image: b, network_mode: none, x-longshore: {suspend: true}}\n",
+    );
+    drop(reconciler.step(Observed::default(), Timestamp(2)));
+    let seen = view(&reconciler);
+    let tool = &seen.projects[0].services[0];
+    let reasons: Vec<&str> = tool.waiting.iter().map(|wait| wait.reason.as_str()).collect();
+    assert_eq!(reasons, ["not chosen: it asks for the profile `debug` or `more`"]);
+    assert_eq!((tool.phase, tool.wanted, seen.projects[0].phase), (Phase::Applied, 0, Phase::Applied));
+    assert!(seen.settled && seen.waiting.is_empty());
+    let order = super::Order { name: "tool".to_owned(), verb: super::Verb::Start };
+    let (answer, _) = reconciler.obey(&[order], Timestamp(3));
+    let Err(super::Disobeyed::Refused { message, .. }) = answer else { panic!("{answer:?}") };
+    assert_eq!(message, "a/tool is not chosen: it asks for the profile debug or more");
+}
+
+#[test]
+fn what_is_asked_by_hand_is_part_of_what_happened() {
+    let mut reconciler = read("services:\n  web: {image: b, network_mode: none}\n");
+    let (project, service) = (ProjectName::parse("a").unwrap(), ServiceName::parse("web").unwrap());
+    for verb in [super::Verb::Stop { grace_ms: None }, super::Verb::Start, super::Verb::Scale { replicas: 3 }] {
+        let order = super::Order { name: "a/web".to_owned(), verb };
+        reconciler.obey(&[order], Timestamp(3)).0.unwrap();
+    }
+    let causes = reconciler.causes_of(&project, &service).unwrap();
+    let told: Vec<String> = causes.iter().map(|c| format!("{} {}: {}", c.kind.as_str(), c.subject, c.text)).collect();
+    assert_eq!(
+        told,
+        [
+            "edited a.yaml: the file came into force",
+            "asked a/web: stopped by hand",
+            "asked a/web: started by hand",
+            "asked a/web: 3 replicas by hand, 1 by its file",
+        ]
+    );
 }
 
 fn network() -> Network {

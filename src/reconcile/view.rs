@@ -10,6 +10,7 @@ use crate::model::{
     Loosening, Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot,
     Timestamp, VolumeName,
 };
+use crate::plan::Scaled;
 
 /// The whole status at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -197,12 +198,27 @@ pub struct ServiceView {
     pub holds: Vec<Problem>,
     /// What in its file makes it less confined than the defaults.
     pub loosenings: Vec<Loosening>,
+    /// What was asked of it by hand, over its file.
+    pub by_hand: Option<HandView>,
     /// What it waits for.
     pub waiting: Vec<WaitView>,
     /// The ports that its file publishes.
     pub ports: Vec<PortView>,
     /// Its containers.
     pub containers: Vec<ContainerView>,
+}
+
+/// What was asked of a service by hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandView {
+    /// Nothing of it runs.
+    pub stopped: bool,
+    /// What of it runs is held still.
+    pub paused: bool,
+    /// Another number of replicas than the file's.
+    pub scaled: Option<Scaled>,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// One port as the file asks for it.
@@ -254,6 +270,8 @@ pub struct ContainerView {
     pub state: ContainerStateView,
     /// How it is, where it runs and has a health check.
     pub health: Option<Health>,
+    /// Whether it is held still.
+    pub paused: bool,
     /// How often it was started again since it was made.
     pub restarts: u32,
     /// Why the last thing was done to it, or nothing is done.
@@ -382,7 +400,10 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.updated`, `container.connected`, `container.healthy`, `container.unhealthy`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
+    /// `container.updated`, `container.connected`, `container.healthy`, `container.unhealthy`, `container.exited`, `container.stopped`,
+    /// `container.paused`, `container.unpaused`, `container.removed`, `container.failed`,
+    /// `service.stopped`, `service.started`, `service.restarted`, `service.scaled`, `service.killed`,
+    /// `service.paused`, `service.unpaused`, `service.released`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`.
     pub kind: &'static str,

@@ -72,7 +72,7 @@ impl std::fmt::Debug for Remembered {
 pub fn read_again(
     path: &Path,
     remembered: &Remembered,
-    default_registry: &str,
+    defaults: &Defaults,
     secrets: &dyn Secrets,
 ) -> Result<Document, Vec<Problem>> {
     struct Kept<'a>(&'a [(PathBuf, Option<Vec<u8>>)], &'a dyn Secrets);
@@ -92,7 +92,8 @@ pub fn read_again(
         path,
         text: remembered.text.as_bytes(),
         default_name: &remembered.default_name,
-        default_registry,
+        default_registry: &defaults.registry,
+        profiles: &defaults.profiles,
         files: &Kept(&remembered.references, secrets),
         key: secrets.fingerprint_key(),
     })
@@ -101,6 +102,21 @@ pub fn read_again(
 /// The registry that is meant where nobody names another.
 pub const DOCKER_HUB: &str = "docker.io";
 
+/// What counts for every state file, whatever it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// The registry of images whose references name none.
+    pub registry: String,
+    /// Profiles that are chosen; `*` is all.
+    pub profiles: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { registry: DOCKER_HUB.to_owned(), profiles: Vec::new() }
+    }
+}
+
 /// Looks, and keeps what it read so that an event about one file costs one file.
 #[derive(Debug)]
 pub struct Looker {
@@ -108,7 +124,7 @@ pub struct Looker {
     real_root: PathBuf,
     known: BTreeMap<PathBuf, Known>,
     id: Option<FolderId>,
-    default_registry: String,
+    defaults: Defaults,
     secrets: Arc<dyn Secrets>,
 }
 
@@ -148,8 +164,8 @@ impl Looker {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         let (root, real_root) = (root.to_owned(), root.to_owned());
-        let default_registry = DOCKER_HUB.to_owned();
-        Self { root, real_root, known: BTreeMap::new(), id: None, default_registry, secrets: Arc::new(Unopened) }
+        let defaults = Defaults::default();
+        Self { root, real_root, known: BTreeMap::new(), id: None, defaults, secrets: Arc::new(Unopened) }
     }
 
     /// With the secrets of this host.
@@ -158,10 +174,10 @@ impl Looker {
         Self { secrets, ..self }
     }
 
-    /// With another registry for images whose references name none.
+    /// With other defaults.
     #[must_use]
-    pub fn with_default_registry(self, default_registry: &str) -> Self {
-        Self { default_registry: default_registry.to_owned(), ..self }
+    pub fn with_defaults(self, defaults: Defaults) -> Self {
+        Self { defaults, ..self }
     }
 
     /// Looks at everything, as if for the first time.
@@ -300,7 +316,8 @@ impl Looker {
             path,
             text: &text,
             default_name: &default_name,
-            default_registry: &self.default_registry,
+            default_registry: &self.defaults.registry,
+            profiles: &self.defaults.profiles,
             files: &files,
             key: self.secrets.fingerprint_key(),
         });

@@ -15,6 +15,6 @@ mod settle;
 mod watch;
 
 pub use folder::{FolderId, MAX_FILE_BYTES};
-pub use look::{DOCKER_HUB, GoodFile, Look, Looker, Read, Remembered, read_again};
+pub use look::{DOCKER_HUB, Defaults, GoodFile, Look, Looker, Read, Remembered, read_again};
 pub use secrets::{Secrets, Unopened};
 pub use watch::{Source, Watching};

@@ -11,7 +11,7 @@ use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::look::{Aftermath, DOCKER_HUB, Look, Looker};
+use super::look::{Aftermath, Defaults, Look, Looker};
 use super::secrets::{Secrets, Unopened};
 use super::settle::{Hint, QUIET_MS, Settle};
 
@@ -43,7 +43,7 @@ pub struct Source {
     root: PathBuf,
     /// The folder as it was named, and as it really is: events come under either.
     names: Arc<Mutex<Vec<PathBuf>>>,
-    default_registry: String,
+    defaults: Defaults,
     secrets: Arc<dyn Secrets>,
     looker: Option<Looker>,
     settle: Settle,
@@ -86,7 +86,7 @@ impl Source {
         Self {
             root: root.to_owned(),
             names,
-            default_registry: DOCKER_HUB.to_owned(),
+            defaults: Defaults::default(),
             secrets: Arc::new(Unopened),
             looker: Some(Looker::new(root)),
             settle: Settle::default(),
@@ -101,11 +101,11 @@ impl Source {
         }
     }
 
-    /// With another registry for images whose references name none.
+    /// With other defaults for all files.
     #[must_use]
-    pub fn with_default_registry(self, default_registry: &str) -> Self {
-        let looker = self.looker.map(|looker| looker.with_default_registry(default_registry));
-        Self { looker, default_registry: default_registry.to_owned(), ..self }
+    pub fn with_defaults(self, defaults: Defaults) -> Self {
+        let looker = self.looker.map(|looker| looker.with_defaults(defaults.clone()));
+        Self { looker, defaults, ..self }
     }
 
     /// With the secrets of this host.
@@ -190,7 +190,7 @@ impl Source {
         // At the very first look nobody is waited for.
         let settle = self.last_full.is_some();
         let mut looker = self.looker.take().unwrap_or_else(|| {
-            let looker = Looker::new(&self.root).with_default_registry(&self.default_registry);
+            let looker = Looker::new(&self.root).with_defaults(self.defaults.clone());
             looker.with_secrets(Arc::clone(&self.secrets))
         });
         let everything = task.everything;

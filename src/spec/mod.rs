@@ -43,6 +43,7 @@ mod node;
 mod order;
 mod policy;
 mod process;
+mod profiles;
 mod project;
 mod report;
 mod resources;
@@ -85,6 +86,8 @@ pub struct Input<'a> {
     pub default_name: &'a str,
     /// Where images are pulled from whose references name no registry: `docker.io` where nobody says otherwise.
     pub default_registry: &'a str,
+    /// Profiles that are chosen whatever the file chooses; `*` is all.
+    pub profiles: &'a [String],
     /// Reads what it refers to.
     pub files: &'a dyn Files,
     /// What the contents of configs and secrets are told apart by.

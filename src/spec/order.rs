@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::check::path;
 use super::nearest::nearest;
 use super::node::{Key, Node};
+use super::profiles;
 use super::report::Report;
 use super::source_text::Span;
 use crate::model::{Condition, Dependency, ProjectName, Service, ServiceName};
@@ -28,6 +29,8 @@ pub(super) struct Known<'n> {
     /// The file.
     pub(super) root: &'n Node,
     pub(super) project: &'n ProjectName,
+    /// Those that are not part of the project, with their profiles.
+    pub(super) unchosen: &'n BTreeMap<ServiceName, Vec<String>>,
     /// Whether further ones may be written elsewhere.
     pub(super) included: bool,
 }
@@ -82,6 +85,12 @@ impl Reading<'_, '_, '_> {
     /// A service of the same file.
     fn own(&mut self, text: &str, at: Span, long: Option<&Node>) -> Option<Edge> {
         let dependency = self.dependency(self.known.project.clone(), ServiceName::parse(text).ok(), long);
+        if let Some((profiles, name)) =
+            self.known.unchosen.iter().find_map(|(n, p)| (n.as_str() == text).then_some((p, n)))
+        {
+            self.unchosen(name, profiles, at, dependency.required);
+            return Some(Edge { of: dependency.named()?, at, key: DEPENDS_ON });
+        }
         if !self.part.contains(text) {
             self.missing(text, at, dependency.required);
             return None;
@@ -156,20 +165,29 @@ impl Reading<'_, '_, '_> {
         }
     }
 
-    /// There is no such service, or it is not part of the project.
+    /// None of its profiles is chosen: who requires it waits until one is.
+    fn unchosen(&mut self, name: &ServiceName, profiles: &[String], at: Span, required: bool) {
+        if !required {
+            return;
+        }
+        let message = format!(
+            "the service {:?} has to come first, and it is not chosen: it asks for the profile {}",
+            name.as_str(),
+            profiles::listed(profiles)
+        );
+        let hint = "choose it (`x-longshore: {profiles: [..]}`, or `profiles` of the configuration), or write `required: false` here";
+        self.tell(at, DEPENDS_ON, false, message, hint);
+    }
+
+    /// There is no such service.
     fn missing(&mut self, name: &str, at: Span, required: bool) {
-        let profiled = self.known.given.iter().any(|(key, _)| key.text == name);
-        if self.known.included && !profiled {
+        // One whose name is no name was told.
+        if self.known.included || self.known.given.iter().any(|(key, _)| key.text == name) {
             return;
         }
         let names = self.known.given.iter().map(|(key, _)| key.text.as_str()).filter(|other| *other != self.name);
         let meant = nearest(name, names).map(|near| format!("did you mean `{near}`?"));
-        let (message, hint) = if profiled {
-            let message = format!("the service {name:?} is not part of the project: it asks for a profile");
-            (message, "remove its `profiles`, or write `required: false` here".to_owned())
-        } else {
-            (format!("there is no service {name:?} in the file"), meant.unwrap_or_default())
-        };
+        let (message, hint) = (format!("there is no service {name:?} in the file"), meant.unwrap_or_default());
         if required {
             self.tell(at, DEPENDS_ON, true, message, &hint);
         } else {

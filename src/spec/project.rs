@@ -13,6 +13,7 @@ use super::interpolate::{Lone, interpolate};
 use super::keys::{FILE, LONGSHORE, Shape};
 use super::network::{self, Definitions};
 use super::node::{Key, Node, Value};
+use super::profiles::{self, Chosen};
 use super::report::Report;
 use super::source_text::{MAX_BYTES, Source, Span};
 use super::{Document, FileError, Files, Input, order, service, substitute, tree};
@@ -21,9 +22,14 @@ use crate::model::{
     Service, ServiceName, Volume, VolumeName,
 };
 
-type Services = BTreeMap<ServiceName, Service>;
-type Networks = BTreeMap<NetworkName, Network>;
-type Volumes = BTreeMap<VolumeName, Volume>;
+/// What a project is made of.
+#[derive(Default)]
+struct Parts {
+    services: BTreeMap<ServiceName, Service>,
+    unchosen: BTreeMap<ServiceName, Vec<String>>,
+    networks: BTreeMap<NetworkName, Network>,
+    volumes: BTreeMap<VolumeName, Volume>,
+}
 
 /// Far more than one host runs; it bounds what is told about one file.
 const MAX_SERVICES: usize = 1000;
@@ -38,6 +44,9 @@ const MAX_MOUNT_BYTES: usize = 16 * 1024 * 1024;
 pub(super) struct Reader<'r, 'a> {
     pub(super) report: &'r mut Report<'a>,
     pub(super) default_registry: &'a str,
+    configured: &'a [String],
+    /// Which services take part, of those that have profiles.
+    pub(super) chosen: Chosen,
     files: &'a dyn Files,
     key: FingerprintKey,
     /// What is done with who is unhealthy where its service does not say it.
@@ -79,6 +88,8 @@ pub(super) fn read(input: &Input<'_>) -> Result<Document, Vec<Problem>> {
     let mut reader = Reader {
         report: &mut report,
         default_registry: input.default_registry,
+        configured: input.profiles,
+        chosen: Chosen::default(),
         files: input.files,
         key: input.key,
         on_unhealthy: None,
@@ -215,8 +226,9 @@ impl Reader<'_, '_> {
         let defined = data::Definitions::read(root, &name, self);
         let mut files = files::Definitions::read(root, self);
         self.on_unhealthy = health::everywhere(root, self);
-        let (services, networks, volumes) = self.services(root, &name, &definitions, &defined, &mut files);
-        Some(Project { name, file: input.path.to_owned(), services, networks, volumes })
+        let parts = self.services(root, &name, &definitions, &defined, &mut files);
+        let Parts { services, unchosen, networks, volumes } = parts;
+        Some(Project { name, file: input.path.to_owned(), services, unchosen, networks, volumes })
     }
 
     /// The name as the file gives it, before anything else is filled in.
@@ -252,7 +264,7 @@ impl Reader<'_, '_> {
         definitions: &Definitions,
         defined: &data::Definitions,
         files: &mut files::Definitions,
-    ) -> (Services, Networks, Volumes) {
+    ) -> Parts {
         let given = root.given("services").map(Node::entries).unwrap_or_default();
         let included = root.entry("include").filter(|(_, node)| !node.items().is_empty());
         if given.is_empty() && included.is_none() {
@@ -263,8 +275,9 @@ impl Reader<'_, '_> {
         if given.len() > MAX_SERVICES {
             let at = given.get(MAX_SERVICES).map_or_else(Span::default, |(key, _)| key.at);
             self.report.error(at, "services", format!("a file may have at most {MAX_SERVICES} services"));
-            return (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            return Parts::default();
         }
+        self.chosen = Chosen::of(self.configured, root);
         self.service_names = given.iter().map(|(name, _)| name.text.clone()).collect();
         let all = self.holds_for_all(root);
         let (mut services, mut mounted) = (Vec::new(), Vec::new());
@@ -276,6 +289,7 @@ impl Reader<'_, '_> {
                 continue;
             };
             service.holds.extend(all.iter().cloned());
+            service.suspended = service::suspended(body).or_else(|| service::suspended(root)).unwrap_or(false);
             services.push((service, places));
             mounted.push(mounts);
         }
@@ -283,9 +297,11 @@ impl Reader<'_, '_> {
         let networks = network::finish(&mut services, definitions, self.report);
         let mut services: Vec<Service> = services.into_iter().map(|(service, _)| service).collect();
         let volumes = data::finish(&mut services, &mounted, defined, self);
-        let known = order::Known { given, root, project, included: included.is_some() };
+        let unchosen = profiles::finish(root, given, self);
+        let known = order::Known { given, root, project, unchosen: &unchosen, included: included.is_some() };
         order::finish(&mut services, &known, self.report);
-        (services.into_iter().map(|service| (service.name.clone(), service)).collect(), networks, volumes)
+        let services = services.into_iter().map(|service| (service.name.clone(), service)).collect();
+        Parts { services, unchosen, networks, volumes }
     }
 
     /// What stands beside the services and holds every one of them.

@@ -23,6 +23,7 @@ pub(super) fn read_bytes(text: &[u8], files: &[(&str, &str)]) -> Result<Document
         text,
         default_name: "shop",
         default_registry: "docker.io",
+        profiles: &[],
         files: &Memory(files),
         key: Default::default(),
     })

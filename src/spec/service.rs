@@ -24,7 +24,7 @@ pub(super) fn read(
     if let Err(error) = &parsed {
         reader.report.error(name.at, key, error.to_string());
     }
-    if profiled(body, name, key, reader) {
+    if reader.chosen.leaves_out(body).is_some() {
         return None;
     }
     let mut holds = effects::holds(body, &SERVICE, key, reader.report);
@@ -75,6 +75,8 @@ pub(super) fn read(
         resources,
         loosenings: found.loosenings,
         wishes: found.wishes,
+        // Said below, with what stands beside the services.
+        suspended: false,
         holds,
         // Taken below, over all of the above.
         hash: SpecHash::of(b""),
@@ -84,19 +86,9 @@ pub(super) fn read(
     Some((service, places, data.places))
 }
 
-/// A service with profiles takes part only where one of them is chosen, and nothing here chooses one.
-fn profiled(body: &Node, name: &Key, key: &str, reader: &mut Reader<'_, '_>) -> bool {
-    let Some((at, profiles)) = body.entry("profiles") else { return false };
-    if profiles.items().is_empty() {
-        return false;
-    }
-    let message = format!(
-        "the service {:?} is not part of the project: it asks for a profile, and choosing profiles is not supported yet",
-        name.text
-    );
-    let noted = reader.report.warning(at.at, &path(key, "profiles"), message);
-    noted.hint("remove `profiles` to run the service");
-    true
+/// `suspend` of the `x-longshore` in here.
+pub(super) fn suspended(node: &Node) -> Option<bool> {
+    node.given("x-longshore")?.given("suspend")?.truth()
 }
 
 fn image(

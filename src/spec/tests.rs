@@ -11,6 +11,7 @@ mod networks;
 mod networks_bad;
 mod order;
 mod ports;
+mod profiles;
 mod resources;
 mod services;
 mod volumes;

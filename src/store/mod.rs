@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 
 use mark::Mark;
 pub use record::{
-    CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal, Settings,
+    Again, ByHand, CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal,
+    Settings,
 };
 use record::{decode, encode};
 

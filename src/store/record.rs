@@ -47,6 +47,8 @@ pub enum RecordKey {
     History(String),
     /// What a service ran last, by its project and name.
     Generations(String, String),
+    /// What was asked of a service by hand, by its project and name.
+    ByHand(String, String),
     /// What happened to a service, by its project and name.
     Causes(String, String),
     /// What is remembered of the daemon itself.
@@ -60,6 +62,7 @@ impl RecordKey {
             Self::Good(path) => [b"good/", path.as_os_str().as_bytes()].concat(),
             Self::History(id) => [b"history/", id.as_bytes()].concat(),
             Self::Generations(project, service) => format!("generations/{project}/{service}").into_bytes(),
+            Self::ByHand(project, service) => format!("by-hand/{project}/{service}").into_bytes(),
             Self::Causes(project, service) => format!("causes/{project}/{service}").into_bytes(),
             Self::Settings => b"settings".to_vec(),
         }
@@ -76,6 +79,10 @@ impl RecordKey {
         if let Some(of) = key.strip_prefix(b"generations/") {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
             return Some(Self::Generations(project.to_owned(), service.to_owned()));
+        }
+        if let Some(of) = key.strip_prefix(b"by-hand/") {
+            let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
+            return Some(Self::ByHand(project.to_owned(), service.to_owned()));
         }
         if let Some(of) = key.strip_prefix(b"causes/") {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
@@ -96,6 +103,8 @@ pub enum Record {
     History(History),
     /// What a service ran last.
     Generations(Generations),
+    /// What was asked of a service by hand.
+    ByHand(ByHand),
     /// What happened to a service.
     Causes(Causes),
     /// What is remembered of the daemon itself.
@@ -161,6 +170,37 @@ pub struct History {
 pub struct Generations {
     /// Digests of manifests, the newest first.
     pub manifests: Vec<String>,
+}
+
+/// What was asked of a service by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByHand {
+    /// The hash of the service as its file gave it then; with another one this is over.
+    pub hash: String,
+    /// When, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// Nothing of it runs.
+    pub stopped: bool,
+    /// What of it runs is held still.
+    #[serde(default)]
+    pub paused: bool,
+    /// So many replicas.
+    pub replicas: Option<u32>,
+    /// So many by the file, then; with another number the replicas are over.
+    pub file_replicas: Option<u32>,
+    /// How long it has to end by itself, where that was asked for.
+    pub grace_ms: Option<u64>,
+    /// Runs that are followed by another one.
+    pub again: Vec<Again>,
+}
+
+/// A run of a container that is followed by another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Again {
+    /// The container's id.
+    pub container: String,
+    /// When the run began, in milliseconds since 1970.
+    pub begun_ms: u64,
 }
 
 /// What happened to a service, the newest last.

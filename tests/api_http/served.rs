@@ -17,11 +17,12 @@ use longshore::api::wire::{
 use longshore::api::{
     ByteStream, Checks, Command, Doors, Events, ExecControl, ExecDoor, ExecEnd, ExecRefusal, ExecSession, FileAnswer,
     FileDoor, FileRefusal, Limits, LogLine, LogRequest, LogSource, LogStream, LoginRefusal, Metric, MetricKind,
-    Numbers, ReadFiles, Refusal, RefusalKind, RegistryDoor, Release, Secret, SecretDoor, Stream, WriteFiles,
+    Numbers, ReadFiles, Refusal, RefusalKind, RegistryDoor, Release, Secret, SecretDoor, Signals, Stream, WriteFiles,
     WrittenFiles, router, serve_unix,
 };
 use longshore::model::{
-    ContainerId, ContainerName, Digest, Health, ImageReference, ProjectName, ServiceName, Slot, SpecHash, Timestamp,
+    ContainerId, ContainerName, Digest, Health, ImageReference, ProjectName, ServiceName, Signal, Slot, SpecHash,
+    Timestamp,
 };
 use longshore::reconcile::view::{ContainerStateView, ContainerView, Event, Phase, ProjectView, ServiceView, View};
 use serde_json::Value;
@@ -64,6 +65,7 @@ pub(crate) fn container(service: &str, number: u32) -> ContainerView {
         settings: Default::default(),
         state: ContainerStateView::Running { pid: 10, shim: 9, since: Timestamp(1_800_000_000_000) },
         health: (service == "db").then_some(Health::Starting),
+        paused: false,
         restarts: 3,
         reason: "wanted".into(),
         next_attempt: None,
@@ -82,6 +84,7 @@ pub(crate) fn service(name: &str, replicas: u32) -> ServiceView {
         running: replicas,
         holds: Vec::new(),
         loosenings: Vec::new(),
+        by_hand: None,
         waiting: Vec::new(),
         ports: Vec::new(),
         containers: (1..=replicas).map(|n| container(name, n)).collect(),
@@ -273,6 +276,13 @@ impl Checks for Toy {
 
 static LOOKS: AtomicU64 = AtomicU64::new(0);
 
+impl Signals for Toy {
+    fn send(&self, id: ContainerId, signal: Signal) -> BoxFuture<'static, Result<(), String>> {
+        let _sent = (id, signal);
+        Box::pin(async { Ok(()) })
+    }
+}
+
 impl Numbers for Counted {
     fn usage(&self, ids: Vec<ContainerId>) -> BoxFuture<'static, Vec<ContainerUsage>> {
         let looks = LOOKS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -346,6 +356,7 @@ fn doors_with(logs: Arc<Logs>, images: Arc<Shelf>) -> (Doors, watch::Sender<Arc<
         logs,
         checks: Arc::new(Toy),
         numbers: Arc::new(Counted),
+        signals: Arc::new(Toy),
         execs: Arc::new(Toy),
         files: Arc::new(Toy),
         images,

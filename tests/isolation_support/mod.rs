@@ -155,6 +155,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         resources: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
+        suspended: false,
         holds: Vec::new(),
         hash: SpecHash::of(b"probe"),
     };

@@ -3,6 +3,7 @@
 //! Every test has a [`support::Lab`] of its own and waits for values, never for times.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod by_hand;
 mod collection;
 mod command_line;
 mod contents;
@@ -23,6 +24,7 @@ mod networks;
 mod order;
 mod output;
 mod policies;
+mod profiles;
 mod resources;
 mod support;
 mod survival;

@@ -209,6 +209,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         resources: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
+        suspended: false,
         holds: Vec::new(),
         hash: SpecHash::of(command.concat().as_bytes()),
     }

@@ -159,6 +159,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         resources: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
+        suspended: false,
         holds: Vec::new(),
         hash: SpecHash::of(script.as_bytes()),
     };

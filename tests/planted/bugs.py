@@ -9,6 +9,7 @@ SLOT, MOD, MEM = "src/plan/slot.rs", "src/plan/mod.rs", "src/plan/memory.rs"
 IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
+HAND = "src/plan/hand.rs"
 ORDER = "src/plan/order.rs"
 HEALTH = "src/plan/health.rs"
 BUGS = [
@@ -20,10 +21,10 @@ BUGS = [
     ("retries without a back-off", MOD, "&& failure.retry_at > self.facts.now\n", "&& failure.attempts > 1_000_000\n"),
     ("a failed start holds up the removal", MEM, "self.failures.get(&other.key()).filter(|failure| failure.verb == other.verb())", "self.failures.get(&other.key())"),
     ("one pull too many", MOD, "if *count >= limit {", "if *count > limit {"),
-    ("starts a held service", NETWORKS, "if !service.holds.is_empty() || service.image.is_none()", "if service.image.is_none()"),
+    ("starts a held service", NETWORKS, "        || !service.holds.is_empty()\n", "        || false\n"),
     ("removes what is held", SLOT, "Wanted::AsItIs => keep(planner, slot, containers, WaitingOn::Held),", "Wanted::AsItIs => { keep(planner, slot, &[], WaitingOn::Held); clear(planner, slot, containers, \"held\") }"),
     ("removes an orphan alive", SLOT, "ContainerState::Orphaned { .. } => kill(id),", "ContainerState::Orphaned { .. } => Action::Remove { id },"),
-    ("one replica too many", SLOT, "Standing::InForce if slot.number > service.replicas =>", "Standing::InForce if slot.number > service.replicas + 1 =>"),
+    ("one replica too many", SLOT, "let surplus = slot.number > service.replicas;", "let surplus = slot.number > service.replicas + 1;"),
     ("follows the policy of yesterday", SLOT, "        Verdict::Nothing => return supervise(planner, slot, container, service.restart),", "        Verdict::Nothing => return supervise(planner, slot, container, container.spec.service.restart),"),
     ("restarts what succeeded", SLOT, "RestartPolicy::OnFailure { .. } if status.success() =>", "RestartPolicy::OnFailure { .. } if status.code() == 77 =>"),
     ("one attempt too many", SLOT, "if restarts >= max =>", "if restarts > max =>"),
@@ -131,11 +132,23 @@ BUGS = [
     ("files: swaps in what does not run", FILES, "if !running || !swapped(file.on_change) =>", "if !swapped(file.on_change) =>"),
     ("files: swaps the wrong one", LIVE, "made.target == asked.target && made.name == asked.name && of(made) == of(asked)", "made.target == asked.target && made.name == asked.name && of(made).0 == of(asked).0"),
     ("files: starts without what nobody defines", FILES, "            return Err(WaitingOn::Content { kind: file.kind, name: file.name.clone() });", "            return Ok(file.clone());"),
+    ("by hand: starts what is stopped", HAND, "by_hand.then_some(Stopped::ByHand).or_else(by_file)", "by_hand.then_some(Stopped::ByHand).filter(|_| service.replicas > 9).or_else(by_file)"),
+    ("by hand: leaves running what is stopped", SLOT, "containers.iter().filter(|container| container.state.alive()) {", "containers.iter().filter(|container| matches!(container.state, ContainerState::Orphaned { .. })) {"),
+    ("by hand: restarts for ever", HAND, "(begun(&container.state) == Some(*asked)).then(", "asked.millis().checked_add(1).and(begun(&container.state)).is_some().then("),
+    ("by hand: a restart is forgotten", SLOT, "    let again = hand::again(planner, container);", "    let again = hand::again(planner, container).filter(|_| !running);"),
+    ("by hand: never goes on", HAND, "        (false, true) => planner.step(", "        (false, true) if slot.number > 9 => planner.step("),
+    ("by hand: pauses unasked", HAND, "let asked = is_paused(planner, slot);", "let asked = is_paused(planner, slot) || planner.facts.desired.by_hand(slot).is_some_and(|hand| hand.scaled.is_some());"),
+    ("by hand: the lowest goes first", HAND, "same.any(|c| c.spec.slot.number > slot.number);", "same.any(|c| c.spec.slot.number > slot.number + 9);"),
+    ("by hand: the highest comes first", HAND, "!(1..slot.number).all(|number| made.contains(&number))", "!(1..slot.number).all(|number| number > 0 || made.contains(&number))"),
+    ("by hand: what is stopped counts as started", ORDER, "(Some(by), _) => Some(Lacking::Stopped(by)),", "(Some(_), why) => why,"),
+    ("by hand: what is paused counts as started", ORDER, "(None, _) if paused => Some(Lacking::Paused),", "(None, _) if paused && slot.len() > 9 => Some(Lacking::Paused),"),
+    ("by hand: what was stopped in the middle is completed", ORDER, "starting || hand::again(planner, container).is_some()", "starting || (hand::again(planner, container).is_some() && service.is_none())"),
+    ("profiles: one that is not chosen is not waited for", ORDER, "=> return vec![Lacking::NotChosen],", "=> return Vec::new(),"),
     ("order: starts before its condition", SLOT, "if let Some(on) = order::unmet(planner, slot).or_else(missing) {", "if let Some(on) = missing() {"),
     ("order: what is being stopped counts", ORDER, "find(|c| runs(c) && !joins::ending(planner, c));", "find(|c| runs(c));"),
-    ("order: unhealthy is healthy enough", ORDER, "Some(Health::Healthy) => None,", "Some(Health::Healthy | Health::Unhealthy) => None,"),
+    ("order: unhealthy is healthy enough", ORDER, "Some(Health::Healthy) | None => None,", "Some(Health::Healthy | Health::Unhealthy) | None => None,"),
     ("order: any end is a success", ORDER, "Some((status, _)) if status.success() => None,", "Some((status, _)) if status.success() || status.code() == 3 => None,"),
-    ("order: the end of an old container counts", ORDER, "if starting || service.is_some_and(|service| service.hash != spec.service.hash) {", "if starting {"),
+    ("order: the end of an old container counts", ORDER, "if again || service.is_some_and(|service| service.hash != spec.service.hash) {", "if again {"),
     ("order: one replica is enough", ORDER, "((1..=service.replicas).collect(), !matches!", "((1..=service.replicas.min(1)).collect(), !matches!"),
     ("order: an optional one is not waited for", ORDER, "dependency.required || !why.is_hopeless()", "dependency.required || (!why.is_hopeless() && dependency.restart)"),
     ("order: stops what others still need", SLOT, "Some(on) if matches!(container.state, ContainerState::Running { .. }) => planner.wait(slot, on, None),", "Some(on) if matches!(container.state, ContainerState::Running { .. }) && slot.number > 9 => planner.wait(slot, on, None),"),

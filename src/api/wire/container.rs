@@ -35,6 +35,9 @@ pub struct Container {
     /// How it is, where it runs and has a health check.
     #[serde(default)]
     pub health: Option<ContainerHealth>,
+    /// Whether all of it is held still.
+    #[serde(default)]
+    pub paused: bool,
     /// How often it was started again since it was made.
     pub restarts: u32,
     /// Why the last thing was done to it, or nothing is done.
@@ -163,6 +166,7 @@ impl From<&ContainerView> for Container {
                 failing: 0,
                 checks: Vec::new(),
             }),
+            paused: view.paused,
             restarts: view.restarts,
             reason: view.reason.clone(),
             next_attempt: view.next_attempt.map(Time::from),

@@ -1,6 +1,7 @@
 //! The API's own formats. They are promises: model and view can change without them, and they are turned into these and
 //! nothing else. Readers ignore fields that they do not know, so that fields can be added.
 
+mod by_hand;
 mod container;
 mod disk;
 mod error;
@@ -25,6 +26,7 @@ mod time;
 mod volume;
 mod why;
 
+pub use by_hand::{ByHand, HandAsk, HandDone};
 pub use container::{CheckRun, Container, ContainerHealth, ContainerState};
 pub use disk::{DiskItem, DiskKind, DiskRow, DiskUse};
 pub use error::{ErrorBody, ErrorFacts};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Container, Image, Network, Problem, PublishedPort, Step, Time, Wait};
+use super::{ByHand, Container, Image, Network, Problem, PublishedPort, Step, Time, Wait};
 use crate::reconcile::view::{self, FolderView, HeldView, ProjectView, ServiceView, View};
 
 /// The whole status at one moment.
@@ -133,6 +133,9 @@ pub struct Service {
     /// What in its file makes it less confined than the defaults.
     #[serde(default)]
     pub loosenings: Vec<Loosening>,
+    /// What was asked of it by hand, over its file.
+    #[serde(default)]
+    pub by_hand: Option<ByHand>,
     /// What it waits for.
     pub waiting: Vec<Wait>,
     /// The ports that its file publishes.
@@ -231,6 +234,7 @@ impl From<&ServiceView> for Service {
             running: view.running,
             holds: view.holds.iter().map(Problem::from).collect(),
             loosenings: view.loosenings.iter().map(Loosening::from).collect(),
+            by_hand: view.by_hand.as_ref().map(ByHand::from),
             waiting: view.waiting.iter().map(Wait::from).collect(),
             ports: view.ports.iter().map(PublishedPort::from).collect(),
             containers: view.containers.iter().map(Container::from).collect(),

@@ -36,6 +36,15 @@ impl Cgroups {
         if held { Ok(()) } else { Err(io::Error::other("this machine has no cgroup that holds processes still")) }
     }
 
+    /// Whether its processes are held still, or are about to be.
+    #[must_use]
+    pub fn frozen(&self, id: &ContainerId) -> bool {
+        self.folders(id).into_iter().any(|(hierarchy, folder)| {
+            let file = if hierarchy.unified { "cgroup.freeze" } else { "freezer.state" };
+            fs::read_to_string(folder.join(file)).is_ok_and(|text| matches!(text.trim(), "1" | "FROZEN" | "FREEZING"))
+        })
+    }
+
     /// Lets them go on. A container that is gone does not mind.
     pub fn thaw(&self, id: &ContainerId) {
         for (hierarchy, folder) in self.folders(id) {

@@ -45,6 +45,9 @@ pub enum ExecError {
     /// There is nothing to enter.
     #[error("the container does not run")]
     NotRunning,
+    /// Nothing moves in it.
+    #[error("the container is paused; `longshore unpause` lets it go on")]
+    Paused,
     /// Enough is under way.
     #[error("{PLACES} commands are being executed, no more are at the same time")]
     TooMany,
@@ -125,6 +128,9 @@ impl Containers {
             Some(ContainerState::Running { init, .. }) => init,
             Some(_) => return Err(ExecError::NotRunning),
         };
+        if self.paused().contains(id) {
+            return Err(ExecError::Paused);
+        }
         // One without streams takes a place only while it is started.
         let place = ROOM.try_acquire().map_err(|_| ExecError::TooMany)?;
         let streams = ask.streams;

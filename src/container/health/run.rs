@@ -41,9 +41,13 @@ impl Outcome {
     }
 }
 
-/// Makes a check. None: the container has ended, or it was not made for want of room.
+/// Makes a check. None: the container has ended or is held still, or it was not made for want of room.
 pub(super) async fn run(all: &Containers, id: &ContainerId, init: ProcessId, check: &Check) -> Option<Outcome> {
     let limit = Duration::from_millis(check.times.timeout_ms);
+    // Who is held still cannot answer.
+    if all.paused().contains(id) {
+        return None;
+    }
     match &check.test {
         HealthTest::Nothing => None,
         HealthTest::Command(words) => command(all, id, words.clone(), limit).await,
@@ -61,7 +65,7 @@ async fn command(all: &Containers, id: &ContainerId, command: Vec<String>, limit
     let ask = ExecAsk { command, environment: Vec::new(), working_dir: None, user: None, privileged: false, streams };
     let exec = match timeout_at(until, all.exec(id, ask)).await {
         Ok(Ok(exec)) => exec,
-        Ok(Err(ExecError::Unknown | ExecError::NotRunning | ExecError::TooMany)) => return None,
+        Ok(Err(ExecError::Unknown | ExecError::NotRunning | ExecError::TooMany | ExecError::Paused)) => return None,
         Ok(Err(error @ ExecError::NotFound(_))) => return Some(Outcome { code: 127, output: error.to_string() }),
         Ok(Err(error @ (ExecError::NotStarted(_) | ExecError::Helper { .. }))) => {
             return Some(Outcome { code: 126, output: crate::model::sentence(&error) });

@@ -338,6 +338,7 @@ impl ServiceRecord {
             resources: Resources::from(&self.resources),
             loosenings: Vec::new(),
             wishes: Vec::new(),
+            suspended: false,
             holds: Vec::new(),
             hash: valid("hash", &self.hash, SpecHash::from_hex)?,
         })
@@ -426,6 +427,7 @@ pub(super) mod tests {
                 resources: resources(),
                 loosenings: Vec::new(),
                 wishes: Vec::new(),
+                suspended: false,
                 holds: Vec::new(),
                 hash,
             },

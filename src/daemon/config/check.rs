@@ -88,6 +88,14 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
             "write host:port, or a host with a dot: docker.io, registry.lan:5000",
         );
     }
+    for (at, profile) in file.profiles.iter().enumerate().filter(|(_, profile)| !profiles(profile)) {
+        let message = format!("{profile:?} is not the name of a profile");
+        said.wrong(
+            &["profiles", &at.to_string()],
+            message,
+            "letters, digits, `_`, `.` and `-`, or \"*\" for all of them",
+        );
+    }
     for (at, host) in file.insecure_registries.iter().enumerate().filter(|(_, host)| !is_host(host)) {
         said.wrong(&["insecure-registries", &at.to_string()], format!("{host:?} is not host or host:port"), HOST);
     }
@@ -128,6 +136,12 @@ fn check_networks(said: &mut Said<'_>, networks: &NetworksFile) {
 fn names_itself(host: &str) -> bool {
     let read = ImageReference::parse(&format!("{host}/name"));
     is_host(host) && read.is_ok_and(|image| image.registry() == host)
+}
+
+/// As Compose has them, and the one that stands for all.
+fn profiles(name: &str) -> bool {
+    let inside = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    name == "*" || name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(inside)
 }
 
 const HOST: &str = "write it as in image names: docker.io, registry.lan:5000";

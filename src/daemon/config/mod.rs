@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Location, Problem};
-use crate::source::DOCKER_HUB;
+use crate::source::{DOCKER_HUB, Defaults};
 pub use images::{CollectFile, ImageLimits, ImagesFile};
 pub(in crate::daemon) use networks::ExposeFile;
 pub(in crate::daemon) use networks::NetworksFile;
@@ -72,6 +72,8 @@ pub struct ConfigFile {
     pub stop_containers_on_shutdown: bool,
     /// The registry (host or host:port) of image names that name none: a host with a dot or a port, or localhost. Default: docker.io
     pub default_registry: Option<String>,
+    /// Compose profiles that are chosen for all projects, beside those of `x-longshore: {profiles: [..]}` in a file and of --profile; "*" is all. Default: none
+    pub profiles: Vec<String>,
     /// Registries (host or host:port) that are spoken to by plain HTTP. Loopback addresses always are.
     pub insecure_registries: Vec<String>,
     /// What is set for single registries, by host or host:port as image names have it (docker.io).
@@ -183,6 +185,8 @@ pub struct Flags {
     pub socket: Option<PathBuf>,
     /// `--debug`
     pub debug: bool,
+    /// `--profile`, as often as given
+    pub profiles: Vec<String>,
 }
 
 /// The configuration in force.
@@ -198,6 +202,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Log everything that is decided.
     pub debug: bool,
+    /// Profiles that are chosen for all projects.
+    pub profiles: Vec<String>,
     /// Everything else, as the file gives it.
     pub file: ConfigFile,
 }
@@ -239,6 +245,7 @@ impl Config {
             socket: socket.unwrap_or_else(|| run_dir.join("longshore.sock")),
             run_dir,
             debug: flags.debug || file.debug.unwrap_or(false),
+            profiles: file.profiles.iter().chain(&flags.profiles).cloned().collect(),
             file,
         })
     }
@@ -247,6 +254,12 @@ impl Config {
     #[must_use]
     pub fn default_registry(&self) -> &str {
         self.file.default_registry.as_deref().unwrap_or(DOCKER_HUB)
+    }
+
+    /// What counts for every state file.
+    #[must_use]
+    pub fn defaults(&self) -> Defaults {
+        Defaults { registry: self.default_registry().to_owned(), profiles: self.profiles.clone() }
     }
 
     /// What differs from `new` and needs a restart, by key; for a reload.
@@ -331,6 +344,8 @@ mod tests {
             (r#"{"insecure-registries": ["x"], "registries": {"x": {"plain-http": false}}}"#, "keep one of the two"),
             (r#"{"default-registry": "hub"}"#, ":1:2: \"hub\" is not a registry that image names can name"),
             (r#"{"default-registry": "https://x.y"}"#, "\"https://x.y\" is not a registry"),
+            (r#"{"profiles": ["debug", "a b"]}"#, ":1:24: \"a b\" is not the name of a profile"),
+            (r#"{"profiles": [""]}"#, "\"\" is not the name of a profile"),
             (r#"{"images": {"collect": {"start": 80, "stop": 90}}}"#, ":1:38: stop (90 %) is not below start (80 %)"),
             (r#"{"images": {"collect": {"start": 100}}}"#, ":1:25: start is 1 to 99 percent"),
             (
@@ -359,6 +374,13 @@ mod tests {
         let flags = Flags { data_dir: Some("data".into()), ..Flags::default() };
         let config = load("{}", &flags).unwrap();
         assert_eq!(config.data_dir, std::env::current_dir().unwrap().join("data"));
+    }
+
+    #[test]
+    fn profiles_of_the_file_and_of_flags_add_up() {
+        let flags = Flags { profiles: vec!["tools".into()], ..Flags::default() };
+        let config = load(r#"{"profiles": ["debug", "*"]}"#, &flags).unwrap();
+        assert_eq!(config.defaults().profiles, ["debug", "*", "tools"]);
     }
 
     #[test]

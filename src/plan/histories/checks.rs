@@ -25,6 +25,7 @@ pub(in crate::plan) fn check_plan(world: &World, observed: &Observed, plan: &Pla
         if let Some(failure) = failed {
             assert!(failure.retry_at <= world.now, "{key} is retried before its back-off is over");
         }
+        super::by_hand::check_step(world, observed, &step.action);
         check_action(world, observed, plan, &step.action);
     }
     check_limits(world, plan);
@@ -88,6 +89,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             let unchanged = |s: &ContainerSpec| (s.id.clone(), s.name.clone(), s.slot.clone(), s.image_digest.clone());
             assert_eq!(unchanged(&before.spec), unchanged(spec), "more is changed than can be");
         }
+        Action::Pause { .. } | Action::Unpause { .. } => {}
         Action::Stop { id, .. } => {
             check_stop(world, observed, &observed.containers[id]);
             order::check_stop(world, plan, &observed.containers[id]);
@@ -245,6 +247,9 @@ fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &Obse
     if let ContainerState::Exited { status, started, at } = container.state {
         let current = service.hash == container.spec.service.hash && !held(world, &slot.project, service);
         let policy = if current { service.restart } else { container.spec.service.restart };
+        if current && super::by_hand::again(world, container) {
+            return;
+        }
         if current && (net_checks::must_move(world, observed, container) || toy_files::changed(world, container)) {
             return;
         }
@@ -294,10 +299,13 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
     }
     assert!(container.state.alive(), "{slot} is stopped although it does not run");
     let Some(service) = wanted(world, slot) else { return };
-    if ward::may_stop(world, observed, container) {
+    if ward::may_stop(world, observed, container) || super::by_hand::stopped(world, &slot.project, service) {
         return;
     }
     assert!(!held(world, &slot.project, service), "a held service's container is stopped");
+    if right(world, service, container) && super::by_hand::again(world, container) {
+        return;
+    }
     if right(world, service, container) {
         return net_checks::stop(world, observed, container);
     }

@@ -191,12 +191,14 @@ pub(in crate::plan) fn note_moves(world: &World, observed: &Observed, plan: &Pla
         Action::Stop { id, .. } => Some(&observed.containers[id]).filter(|c| {
             let right = wanted(world, &c.spec.slot).is_some_and(|service| right(world, service, c));
             let again = misplaced(world, observed, c) || toy_files::changed(world, c);
-            let again = again || order::must_follow(world, c);
+            let again = again || order::must_follow(world, c) || super::by_hand::again(world, c);
+            let right = right && in_force(world, &c.spec.slot);
             right && matches!(c.state, ContainerState::Running { .. }) && again
         }),
         Action::Start { spec, .. } => Some(&observed.containers[&spec.id]).filter(|c| {
             let current = wanted(world, &c.spec.slot).is_some_and(|service| service.hash == c.spec.service.hash);
-            let again = must_move(world, observed, c) || toy_files::changed(world, c);
+            let again =
+                must_move(world, observed, c) || toy_files::changed(world, c) || super::by_hand::again(world, c);
             current && in_force(world, &c.spec.slot) && again
         }),
         _ => None,

@@ -246,7 +246,14 @@ fn a_network_that_nobody_defines_or_two_define_holds_who_joins_it() {
     guest.name = ServiceName::parse("guest").unwrap();
     let services = BTreeMap::from([(guest.name.clone(), guest)]);
     let file = "beta.yaml".into();
-    let project = Project { name: beta.clone(), file, services, networks: BTreeMap::new(), volumes: BTreeMap::new() };
+    let project = Project {
+        name: beta.clone(),
+        file,
+        services,
+        unchosen: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+    };
     world.desired.projects.insert(beta.clone(), project);
     settle(&mut world);
     assert_eq!((world.alive_slots().len(), world.net.networks.len()), (2, 1), "an external one is shared");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::checks::right;
-use super::{held, toy_files, wanted, ward};
+use super::{by_hand, held, toy_files, wanted, ward};
 use crate::model::{
     Action, Condition, ContainerId, ContainerState, Dependency, ExitStatus, Health, Key, NetworkMode,
     ObservedContainer, ProjectName, RestartPolicy, Service, ServiceName, Slot,
@@ -103,8 +103,11 @@ fn far(
     let policy = if held { container.spec.service.restart } else { service.restart };
     let restarts = world.memory.restarts.get(id).map_or(0, |r| r.total);
     let optional = !dependency.required;
+    let paused = by_hand::paused(world, &container.spec.slot);
+    let moves = !by_hand::stopped(world, &dependency.project, service) && (!paused || optional);
+    let starts = starts || by_hand::again(world, container);
     match (&container.state, dependency.condition) {
-        (ContainerState::Running { .. }, Condition::Started) => !stops,
+        (ContainerState::Running { .. }, Condition::Started) => !stops && moves,
         (ContainerState::Running { .. }, Condition::Healthy) => {
             let coming = !held && service.health.is_given();
             let fine = match health {
@@ -113,10 +116,11 @@ fn far(
                 Some(Health::Unhealthy) => optional,
                 None => optional && !coming,
             };
-            !stops && fine
+            !stops && (fine || optional && paused) && moves
         }
+        (ContainerState::Running { .. }, Condition::Completed) => optional && paused,
         (ContainerState::Exited { status, .. }, Condition::Started) => {
-            present && !starts && stays(policy, *status, restarts)
+            moves && present && !starts && stays(policy, *status, restarts)
         }
         (ContainerState::Exited { status, .. }, Condition::Completed) => {
             let failed = optional && stays(policy, *status, restarts);

@@ -36,7 +36,9 @@ fn world(condition: Condition, required: bool, restart: RestartPolicy) -> World 
     let dependency = Dependency { project: project.clone(), service: name("web"), condition, restart: false, required };
     services.get_mut(&name("app")).unwrap().depends = vec![dependency];
     let (file, networks, volumes) = ("alpha.yaml".into(), BTreeMap::new(), BTreeMap::new());
-    world.desired.projects.insert(project.clone(), Project { name: project, file, services, networks, volumes });
+    let unchosen = BTreeMap::new();
+    let name = project.clone();
+    world.desired.projects.insert(project, Project { name, file, services, unchosen, networks, volumes });
     world
 }
 
@@ -127,6 +129,80 @@ fn who_is_checked_by_nothing_is_never_healthy_and_who_was_not_looked_at_yet_star
     assert_eq!((go(&mut world), runs(&world, "app")), (starting, false), "nobody looked at it yet");
     world.ward.set(&web, Health::Healthy);
     assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+}
+
+#[test]
+fn what_its_owner_stopped_or_paused_or_did_not_choose_is_waited_for_and_who_runs_is_left_alone() {
+    use Condition::{Completed, Healthy, Started};
+    type Asked = fn(&mut World);
+    let stopped: Asked = |world| hand(world).stopped = true;
+    let paused: Asked = |world| hand(world).paused = true;
+    let suspended: Asked = |world| service_web(world).suspended = true;
+    let unchosen: Asked = |world| {
+        let project = world.desired.projects.values_mut().next().unwrap();
+        project.services.remove(&name("web"));
+        project.unchosen.insert(name("web"), vec!["debug".to_owned()]);
+    };
+    let by_hand = Lacking::Stopped(crate::plan::Stopped::ByHand);
+    for (what, ask, condition, expected) in [
+        ("stopped", stopped, Started, by_hand),
+        ("stopped", stopped, Healthy, by_hand),
+        ("stopped", stopped, Completed, by_hand),
+        ("suspended", suspended, Started, Lacking::Stopped(crate::plan::Stopped::ByFile)),
+        ("paused", paused, Started, Lacking::Paused),
+        ("paused", paused, Completed, Lacking::Paused),
+        ("not chosen", unchosen, Started, Lacking::NotChosen),
+    ] {
+        for (required, expected) in [(true, Some(expected)), (false, None)] {
+            let mut fresh = world(condition, required, RestartPolicy::No);
+            if what == "paused" {
+                while !runs(&fresh, "web") {
+                    fresh.step();
+                    let key = fresh.under_way.keys().next().unwrap().clone();
+                    fresh.finish(&key, Outcome::Succeeds);
+                }
+            }
+            ask(&mut fresh);
+            let seen = go(&mut fresh);
+            println!("{what}, {condition:?}, required {required}: expected {expected:?}, seen {seen:?}");
+            assert_eq!((seen, runs(&fresh, "app")), (expected, expected.is_none()), "{what}, {condition:?}");
+        }
+    }
+    for (what, ask) in [("stopped", stopped), ("paused", paused), ("not chosen", unchosen)] {
+        let mut world = world(Started, true, RestartPolicy::Always);
+        settle(&mut world);
+        ask(&mut world);
+        go(&mut world);
+        let seen = (runs(&world, "web"), runs(&world, "app"));
+        assert_eq!(seen, (what == "paused", true), "{what}: what runs is not stopped");
+    }
+}
+
+#[test]
+fn a_job_that_was_stopped_by_hand_is_not_completed() {
+    let mut world = world(Condition::Completed, true, RestartPolicy::No);
+    while !runs(&world, "web") {
+        world.step();
+        let key = world.under_way.keys().next().unwrap().clone();
+        world.finish(&key, Outcome::Succeeds);
+    }
+    hand(&mut world).stopped = true;
+    let web = id(&world, "web").unwrap();
+    world.step();
+    world.end(&web, ExitStatus::Code(0));
+    assert_eq!(go(&mut world), Some(Lacking::Stopped(crate::plan::Stopped::ByHand)));
+    hand(&mut world).stopped = false;
+    assert_eq!((go(&mut world), runs(&world, "web")), (Some(Lacking::End), true), "it goes on");
+    world.end(&web, ExitStatus::Code(0));
+    assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+}
+
+fn hand(world: &mut World) -> &mut crate::plan::ByHand {
+    world.desired.by_hand.entry((ProjectName::parse("alpha").unwrap(), name("web"))).or_default()
+}
+
+fn service_web(world: &mut World) -> &mut crate::model::Service {
+    world.desired.projects.values_mut().next().unwrap().services.get_mut(&name("web")).unwrap()
 }
 
 #[test]

@@ -23,7 +23,14 @@ pub(super) fn one_service(restart: RestartPolicy) -> World {
     let services = BTreeMap::from([(web.name.clone(), web)]);
     world.desired.projects.insert(
         name.clone(),
-        Project { name, file: "alpha.yaml".into(), services, networks: BTreeMap::new(), volumes: BTreeMap::new() },
+        Project {
+            name,
+            file: "alpha.yaml".into(),
+            services,
+            unchosen: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+        },
     );
     settle(&mut world);
     world

@@ -45,7 +45,12 @@ fn for_health(cause: &Cause, soon: bool) -> bool {
         CauseKind::Done => cause.reason.as_ref().is_some_and(|reason| reason.starts_with("unhealthy: ")),
         CauseKind::Ended => cause.text.ends_with(super::ASKED),
         CauseKind::Healthy => soon,
-        CauseKind::Edited | CauseKind::Dropped | CauseKind::Failed | CauseKind::Moved | CauseKind::Unhealthy => false,
+        CauseKind::Edited
+        | CauseKind::Dropped
+        | CauseKind::Asked
+        | CauseKind::Failed
+        | CauseKind::Moved
+        | CauseKind::Unhealthy => false,
     }
 }
 

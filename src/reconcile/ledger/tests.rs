@@ -31,6 +31,7 @@ fn file(project: &str, version: u32) -> Read {
         isolation: Default::default(),
         resources: Default::default(),
         loosenings: Vec::new(),
+        suspended: false,
         wishes: Vec::new(),
         holds: Vec::new(),
         hash: SpecHash::of(&version.to_be_bytes()),
@@ -40,6 +41,7 @@ fn file(project: &str, version: u32) -> Read {
         file: "x".into(),
         services: BTreeMap::from([(service, web)]),
         networks: BTreeMap::new(),
+        unchosen: BTreeMap::new(),
         volumes: BTreeMap::new(),
     };
     let document = Document { project, warnings: Vec::new(), references: Vec::new() };

@@ -100,7 +100,7 @@ fn known<'p>(
                 "the service {:?} is not part of the project, and its mounts are asked for",
                 entry.name.as_str()
             );
-            let hint = "remove its `profiles`, or the entry";
+            let hint = "choose one of its `profiles`, or remove the entry";
             service.holds.push(effects::hold(reader.report, entry.at, &key, &message, hint));
         } else {
             let message =

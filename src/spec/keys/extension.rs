@@ -60,7 +60,7 @@ static GRPC_PROBE: Table =
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
-        held("suspend", "the service asks not to be run", "Do not run it."),
+        rule("suspend", Shape::Flag, Acts, "`true`: its containers are stopped, and none is started."),
         held("schedule", "the service asks to be run at set times only", "When to run it."),
         rule(
             "require_mount",
@@ -74,6 +74,7 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "`{uid, gid}`: whose files on the host are the container's user's, in all its volumes and bind mounts.",
         ),
+        rule("profiles", TEXTS, Acts, "Beside all services: profiles that are chosen for this file; `*` is all."),
         rule("depends_on", DEPENDS_ON, Acts, "Services of other projects that come first: PROJECT/SERVICE."),
         later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
         rule(

@@ -50,7 +50,12 @@ pub(in crate::spec) static SERVICE: Table = Table {
         rule("init", Shape::Flag, Acts, "Run a small init that forwards signals and reaps."),
         rule("x-longshore", Shape::Object(&LONGSHORE), Inside, "What Compose has no key for."),
         // Looked at by hand.
-        rule("profiles", TEXTS, Acts, "A service with profiles is not part of the project unless one is chosen."),
+        rule(
+            "profiles",
+            TEXTS,
+            Acts,
+            "A service with profiles is part of the project only while one of them is chosen.",
+        ),
         rule("build", Shape::Either(&[Shape::Text, Shape::Object(&BUILD)]), Acts, "Images are pulled, not built."),
         rule("depends_on", DEPENDS_ON, Acts, "Services that come first, and how far they have to be."),
         // Networks.

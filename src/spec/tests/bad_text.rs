@@ -110,6 +110,7 @@ fn json_and_other_line_ends_are_read() {
         text: json,
         default_name: "a",
         default_registry: "docker.io",
+        profiles: &[],
         files: &crate::spec::samples::Memory(&[]),
         key: Default::default(),
     };

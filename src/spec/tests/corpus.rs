@@ -33,6 +33,7 @@ fn files_of_well_known_projects_are_accepted() {
             text: &text,
             default_name: "corpus",
             default_registry: "docker.io",
+            profiles: &[],
             files: &Folder(folder),
             key: Default::default(),
         };

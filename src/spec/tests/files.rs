@@ -41,6 +41,7 @@ fn read(text: &str, files: &'static [(&'static str, &'static str)]) -> Result<Do
         text: text.as_bytes(),
         default_name: "shop",
         default_registry: "docker.io",
+        profiles: &[],
         files: &Host(Memory(files)),
         key: FingerprintKey([7; 32]),
     })

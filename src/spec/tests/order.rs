@@ -70,10 +70,6 @@ fn what_cannot_be_is_told_with_its_place() {
         (&[("a", "depends_on: [bd]"), DB][..], "5:18 there is no service \"bd\" in the file; did you mean `db`?"),
         (&[("a", "depends_on: [b]"), ("cache", "tty: true")], "5:18 there is no service \"b\" in the file; -"),
         (
-            &[("a", "depends_on: [db]"), ("db", "profiles: [x]")],
-            "5:18 the service \"db\" is not part of the project: it asks for a profile; remove its `profiles`, or write `required: false` here",
-        ),
-        (
             &[("a", "depends_on: [a]")],
             "5:18 services come after each other in a circle: a -> a; none of them could be started; remove one of these",
         ),

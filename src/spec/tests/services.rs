@@ -182,7 +182,7 @@ fn keys_that_cannot_be_honoured_hold_their_service_alone() {
         ("extends: {service: b}", "extends"),
         ("pull_policy: build", "pull_policy"),
         ("scale: 2\ncontainer_name: a", "container_name"),
-        ("x-longshore: {suspend: true}", "x-longshore.suspend"),
+        ("x-longshore: {schedule: daily}", "x-longshore.schedule"),
     ] {
         let holds = service(line).holds;
         assert_eq!(holds.len(), 1, "{line}: {holds:?}");
@@ -211,13 +211,6 @@ fn a_service_without_an_image_is_held_where_it_could_be_built() {
     assert_eq!(holds("services: {a: {image: b}}"), 0);
     assert!(read_with("services: {a: {network_mode: none}}", &[]).is_err());
     assert_eq!(holds("include: [b.yaml]\nservices: {a: {image: b, network_mode: none}}"), 1);
-}
-
-#[test]
-fn a_service_with_a_profile_is_left_out_and_named() {
-    let document = good("services: {a: {image: b, network_mode: none}, debug: {image: c, profiles: [debug]}}");
-    assert_eq!(document.project.services.len(), 1);
-    assert_eq!(document.warnings.len(), 1);
 }
 
 #[test]
@@ -262,6 +255,7 @@ fn the_name_of_the_file_is_made_fit() {
             text: text.as_bytes(),
             default_name,
             default_registry: "docker.io",
+            profiles: &[],
             files: &crate::spec::samples::Memory(&[]),
             key: Default::default(),
         };
