@@ -84,7 +84,7 @@ fn test(scope: &mut Scope<'_, '_, '_>) -> Option<HealthTest> {
         return node.text().filter(|text| !text.is_empty()).map(|text| HealthTest::Shell(text.to_owned()));
     };
     let words: Vec<String> = items.iter().filter_map(Node::text).map(str::to_owned).collect();
-    let Some((first, rest)) = words.split_first() else { return None };
+    let (first, rest) = words.split_first()?;
     match (first.as_str(), rest) {
         ("NONE", _) => Some(HealthTest::Nothing),
         ("CMD", [_, ..]) => Some(HealthTest::Command(rest.to_vec())),

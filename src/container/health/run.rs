@@ -70,7 +70,7 @@ async fn command(all: &Containers, id: &ContainerId, command: Vec<String>, limit
         Ok(Err(error @ (ExecError::NotStarted(_) | ExecError::Helper { .. }))) => {
             return Some(Outcome { code: 126, output: crate::model::sentence(&error) });
         }
-        Err(_) => return Some(too_long(limit, String::new())),
+        Err(_) => return Some(too_long(limit, "")),
     };
     let Exec { stdin: _, stdout, stderr, control, ending } = exec;
     let said = Mutex::new(Vec::new());
@@ -98,10 +98,10 @@ async fn command(all: &Containers, id: &ContainerId, command: Vec<String>, limit
     let output = words(&said.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     match ended {
         Some(Ok(ExecEnd { container_ended: true, .. })) => None,
-        _ if late => Some(too_long(limit, output)),
+        _ if late => Some(too_long(limit, &output)),
         Some(Ok(end)) => Some(Outcome { code: code(end), output }),
         Some(Err(error)) => Some(Outcome::failed(error.to_string())),
-        None => Some(too_long(limit, output)),
+        None => Some(too_long(limit, &output)),
     }
 }
 
@@ -113,7 +113,7 @@ fn code(end: ExecEnd) -> i32 {
     }
 }
 
-fn too_long(limit: Duration, output: String) -> Outcome {
+fn too_long(limit: Duration, output: &str) -> Outcome {
     let note = format!("it took longer than {} ms and was ended", limit.as_millis());
     let output = if output.is_empty() { note } else { format!("{note}: {output}") };
     Outcome { code: TOO_LONG, output }
@@ -155,7 +155,7 @@ async fn probe(
         Ok(Ok(ProbeReport::Failed(output))) => Some(Outcome::failed(words(output.as_bytes()))),
         Ok(Ok(ProbeReport::ContainerEnded)) => None,
         Ok(Err(error)) => Some(Outcome::failed(format!("the helper that connects to it failed: {error}"))),
-        Err(_) => Some(too_long(limit, String::new())),
+        Err(_) => Some(too_long(limit, "")),
     }
 }
 
