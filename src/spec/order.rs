@@ -85,10 +85,8 @@ impl Reading<'_, '_, '_> {
     /// A service of the same file.
     fn own(&mut self, text: &str, at: Span, long: Option<&Node>) -> Option<Edge> {
         let dependency = self.dependency(self.known.project.clone(), ServiceName::parse(text).ok(), long);
-        if let Some((profiles, name)) =
-            self.known.unchosen.iter().find_map(|(n, p)| (n.as_str() == text).then_some((p, n)))
-        {
-            self.unchosen(name, profiles, at, dependency.required);
+        if let Some(profiles) = dependency.service.as_ref().and_then(|name| self.known.unchosen.get(name)) {
+            self.unchosen(text, profiles, at, dependency.required);
             return Some(Edge { of: dependency.named()?, at, key: DEPENDS_ON });
         }
         if !self.part.contains(text) {
@@ -166,13 +164,13 @@ impl Reading<'_, '_, '_> {
     }
 
     /// None of its profiles is chosen: who requires it waits until one is.
-    fn unchosen(&mut self, name: &ServiceName, profiles: &[String], at: Span, required: bool) {
+    fn unchosen(&mut self, name: &str, profiles: &[String], at: Span, required: bool) {
         if !required {
             return;
         }
         let message = format!(
             "the service {:?} has to come first, and it is not chosen: it asks for the profile {}",
-            name.as_str(),
+            name,
             profiles::listed(profiles)
         );
         let hint = "choose it (`x-longshore: {profiles: [..]}`, or `profiles` of the configuration), or write `required: false` here";
