@@ -104,7 +104,8 @@ fn far(
     let restarts = world.memory.restarts.get(id).map_or(0, |r| r.total);
     let optional = !dependency.required;
     let paused = by_hand::paused(world, &container.spec.slot);
-    let moves = !by_hand::stopped(world, &dependency.project, service) && (!paused || optional);
+    let stopped = by_hand::stopped(world, &dependency.project, service);
+    let moves = !stopped && (!paused || optional);
     let starts = starts || by_hand::again(world, container);
     match (&container.state, dependency.condition) {
         (ContainerState::Running { .. }, Condition::Started) => !stops && moves,
@@ -120,7 +121,7 @@ fn far(
         }
         (ContainerState::Running { .. }, Condition::Completed) => optional && paused,
         (ContainerState::Exited { status, .. }, Condition::Started) => {
-            moves && present && !starts && stays(policy, *status, restarts)
+            !stopped && present && !starts && stays(policy, *status, restarts)
         }
         (ContainerState::Exited { status, .. }, Condition::Completed) => {
             let failed = optional && stays(policy, *status, restarts);
@@ -186,6 +187,11 @@ pub(super) fn must_follow(world: &World, container: &ObservedContainer) -> bool 
     let gone = |(of, process): &(ContainerId, _)| !matches!(world.containers.get(of).map(|c| &c.state), Some(ContainerState::Running { init, .. }) if init == process);
     matches!(container.state, ContainerState::Running { .. })
         && world.order.owes.get(&container.spec.id).is_some_and(|all| all.iter().any(gone))
+}
+
+/// Whether what runs in the slot and is to be started anew rightly runs on, because its next run could not begin.
+pub(super) fn runs_on(world: &World, container: &ObservedContainer) -> bool {
+    container.state.alive() && unmet(world, None, &container.spec.slot).is_some()
 }
 
 /// At the end: whether the slot rightly waits for what it comes after. What runs of it is as it was.
