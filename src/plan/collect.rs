@@ -104,7 +104,8 @@ pub fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memo
     let by_name =
         observed.images.iter().filter(|(name, image)| image.pinned || named.contains(name)).map(|(_, i)| &i.digest);
     let made = observed.containers.values().flat_map(|container| container.spec.manifests());
-    made.chain(by_name).chain(memory.generations.values().flatten()).collect()
+    let kept = memory.generations.values().chain(memory.good.values()).flatten();
+    made.chain(by_name).chain(kept).collect()
 }
 
 fn age(ms: u64) -> String {

@@ -249,6 +249,8 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         names: Default::default(),
         isolation: Default::default(),
         resources: Resources { memory: [None, Some(64 << 20)][chance.below(2)], ..Resources::default() },
+        pinned: None,
+        taking: Default::default(),
         loosenings: (0..chance.below(2)).map(|_| loosening.clone()).collect(),
         wishes: [&[][..], &[], &[Ability::Swap], &[Ability::Memory]][chance.below(4)]
             .iter()

@@ -30,6 +30,7 @@ mod memory;
 mod mounts;
 mod networks;
 mod order;
+mod rollout;
 #[cfg(test)]
 mod sim;
 mod slot;
@@ -45,13 +46,15 @@ pub use health::Cures;
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
+pub use images::stands_for;
 pub use order::{Followed, Lacking, circles, stop_order};
+pub use rollout::{Rollout, SetAside, Version};
 pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
-    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
-    Slot, Timestamp,
+    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Service,
+    ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -61,6 +64,9 @@ pub struct Desired {
     pub projects: BTreeMap<ProjectName, Project>,
     /// Projects that are seen on the host while nobody knows what the files say of them: what runs of them is kept as it is.
     pub kept: BTreeSet<ProjectName>,
+    /// What the files say of services that something else is run for, because that is set aside: their registries are asked all the
+    /// same, so that a newer version is noticed.
+    pub watched: BTreeMap<(ProjectName, ServiceName), Service>,
 }
 
 /// What is: the host as it was just seen.
@@ -307,6 +313,8 @@ pub struct Plan {
     pub curing: BTreeSet<ContainerId>,
     /// Containers that are being stopped, or were, because they are unhealthy, and what their last check said: they stay so.
     pub given_up: BTreeMap<ContainerId, String>,
+    /// How far each service is with the version that is asked for.
+    pub rollouts: BTreeMap<(ProjectName, ServiceName), Rollout>,
 }
 
 impl Plan {
@@ -333,6 +341,9 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     for slot in slots {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
+    }
+    for (of, service) in &facts.desired.watched {
+        images::watch(&mut planner, of, service);
     }
     order::note(&mut planner);
     networks::plan(&mut planner);
