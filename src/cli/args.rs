@@ -42,6 +42,12 @@ pub(super) enum Command {
     Logs(LogsArgs),
     /// Tell what happened to a service, and why
     Why(WhyArgs),
+    /// List the generations of a service, or show how two of them differ
+    History(HistoryArgs),
+    /// Go back to a generation of a service
+    Rollback(RollbackArgs),
+    /// Try again what was set aside
+    Resume(ResumeArgs),
     /// Show what containers use, again and again
     Stats(StatsArgs),
     /// List the processes of containers
@@ -166,6 +172,36 @@ pub(super) struct WhyArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// A service as project/service or by its unique name, or a container
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// How generation A differs from generation B [default: from the one in force]
+    #[arg(long, num_args = 1..=2, value_names = ["A", "B"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) diff: Vec<u32>,
+    /// A service as project/service or by its unique name, a container, or a project
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// A service as project/service or by its unique name, or a project
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// To which generation [default: the last good one before the present]
+    #[arg(value_name = "GENERATION", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) generation: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// A service as project/service or by its unique name, or a project
     #[arg(value_name = "NAME")]
     pub(super) name: String,
 }
@@ -348,6 +384,9 @@ mod tests {
           ps       List containers
           logs     Print the output of containers
           why      Tell what happened to a service, and why
+          history   List the generations of a service, or show how two of them differ
+          rollback  Go back to a generation of a service
+          resume    Try again what was set aside
           stats    Show what containers use, again and again
           top      List the processes of containers
           exec     Execute a command in a container

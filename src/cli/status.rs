@@ -129,7 +129,9 @@ fn remark(project: &Project, service: &Service) -> String {
     let hold = service.holds.first().map(|p| p.message.clone());
     let wait = || service.waiting.first().map(|w| w.reason.clone());
     let attempt = || service.containers.iter().find(|c| c.next_attempt.is_some()).map(|c| c.reason.clone());
-    hold.or_else(wait).or_else(attempt).unwrap_or_else(|| remark_of(project).to_owned())
+    let aside = service.set_aside.as_ref().map(|aside| aside.message.clone());
+    let newer = || service.update.clone();
+    hold.or(aside).or_else(wait).or_else(attempt).or_else(newer).unwrap_or_else(|| remark_of(project).to_owned())
 }
 
 fn remark_of(project: &Project) -> &'static str {

@@ -21,7 +21,7 @@ pub(super) async fn run(client: &Client, args: &WhyArgs, out: &mut Out) -> Resul
 }
 
 /// Which service a name means. One that is gone by now is written in full.
-async fn service(client: &Client, name: &str) -> Result<(String, String), Failure> {
+pub(super) async fn service(client: &Client, name: &str) -> Result<(String, String), Failure> {
     if let Some((project, service)) = name.split_once('/') {
         return Ok((project.to_owned(), service.to_owned()));
     }
@@ -83,7 +83,7 @@ fn told(cause: &Cause, paint: Paint, now: Timestamp) -> String {
     let ink = match cause.kind.as_str() {
         "failed" => Ink::Bad,
         "ended" => Ink::Busy,
-        "edited" | "dropped" | "moved" => Ink::Strong,
+        "edited" | "dropped" | "moved" | "version" => Ink::Strong,
         _ => Ink::Plain,
     };
     let mut line = format!("{}: {}", cause.subject, cause.message);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Limits, Memory, Observed, Restarts};
-use crate::reconcile::{Chronicle, Ledger, Reconciler};
+use crate::host::book;
+use crate::reconcile::{Book, Chronicle, Generations, Ledger, Reconciler, SourceId};
 use crate::source::{GoodFile, Remembered, Secrets, read_again};
 use crate::store::{CauseRecord, EditRecord, Good, Record, RecordKey};
 
@@ -14,6 +15,7 @@ pub(super) fn reconciler(
     observed: &Observed,
     state_dir: &Path,
     limits: Limits,
+    keep: Option<u32>,
     default_registry: &str,
     secrets: &dyn Secrets,
 ) -> Reconciler {
@@ -22,6 +24,8 @@ pub(super) fn reconciler(
     let mut reasons = BTreeMap::new();
     let mut moved_from = None;
     let mut causes = BTreeMap::new();
+    let mut books = BTreeMap::new();
+    let mut files = BTreeMap::new();
     for (key, record) in records {
         match (key, record) {
             (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, default_registry, secrets)),
@@ -37,8 +41,13 @@ pub(super) fn reconciler(
                 let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) else {
                     continue;
                 };
+                let key = (project.clone(), service.clone());
+                books.insert(key, book(record));
                 let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
                 memory.generations.insert((project, service), digests);
+            }
+            (RecordKey::Source(id), Record::Good(record)) => {
+                files.extend(SourceId::parse(id).map(|id| (id, record)));
             }
             (RecordKey::Causes(project, service), Record::Causes(record)) => {
                 if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
@@ -51,9 +60,18 @@ pub(super) fn reconciler(
             (key, _) => tracing::warn!(?key, "a record of another kind than its key; it is not used"),
         }
     }
+    let mut sources = BTreeMap::new();
+    for generation in books.values().flat_map(|book: &Book| &book.generations) {
+        let Some(record) = files.get(&generation.source).filter(|_| !sources.contains_key(&generation.source)) else {
+            continue;
+        };
+        let file = read(&generation.file, record, default_registry, secrets);
+        sources.extend(file.map(|(_, file)| (generation.source.clone(), file)));
+    }
     let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
     Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
         .remembering(Chronicle::remembered(causes))
+        .going_back(Generations::remembered(books, sources).keeping(keep))
 }
 
 fn read(path: &Path, record: &Good, default_registry: &str, secrets: &dyn Secrets) -> Option<(PathBuf, GoodFile)> {

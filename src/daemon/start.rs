@@ -259,7 +259,7 @@ async fn open(
     });
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
-    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, registry, &secrets);
+    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, config.file.generations, registry, &secrets);
     Ok((Arc::new(host), kept, kept_volumes, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 
@@ -331,6 +331,11 @@ fn doors(
             let command = match ask {
                 api::Command::Confirm { reply } => Command::Confirm(reply),
                 api::Command::Why { project, service, reply } => Command::Why(project, service, reply),
+                api::Command::History { project, service, reply } => Command::History(project, service, reply),
+                api::Command::Compare { project, service, from, to, reply } => {
+                    Command::Compare(project, service, from, to, reply)
+                }
+                api::Command::Wish { project, service, wish, reply } => Command::Wish(project, service, wish, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

@@ -43,11 +43,14 @@ pub enum CauseKind {
     Ended,
     /// The name of its image stands for another one.
     Moved,
+    /// A version was set aside, run again, or taken by itself.
+    Version,
 }
 
 impl CauseKind {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Edited, Self::Dropped, Self::Done, Self::Failed, Self::Ended, Self::Moved];
+    pub const ALL: [Self; 7] =
+        [Self::Edited, Self::Dropped, Self::Done, Self::Failed, Self::Ended, Self::Moved, Self::Version];
 
     /// The word.
     #[must_use]
@@ -59,6 +62,7 @@ impl CauseKind {
             Self::Failed => "failed",
             Self::Ended => "ended",
             Self::Moved => "moved",
+            Self::Version => "version",
         }
     }
 

@@ -30,7 +30,8 @@ pub(super) const FRESH_MS: u64 = 60_000;
 const SHORTEST_MS: u64 = 1_000;
 
 /// Whether the service is to run what its tag stands for now. Others keep what they were made from.
-pub(super) fn follows(service: &Service) -> bool {
+#[must_use]
+pub fn follows(service: &Service) -> bool {
     service.image.as_ref().is_some_and(|image| asks(service, image))
 }
 

@@ -46,7 +46,7 @@ pub use health::Cures;
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
-pub use images::stands_for;
+pub use images::{follows, stands_for};
 pub use order::{Followed, Lacking, circles, stop_order};
 pub use rollout::{Rollout, SetAside, Version};
 pub use unmet::unmet;

@@ -228,6 +228,7 @@ impl Reconciler {
         let waits = facts.waits.get(&(name, service)).unwrap_or(&no_waits);
         let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
         let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
+        let key = (name.clone(), service.clone());
         ServiceView {
             name: service.clone(),
             image,
@@ -238,6 +239,9 @@ impl Reconciler {
             loosenings: wanted.map(|s| s.loosenings.clone()).unwrap_or_default(),
             waiting: waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w)).collect(),
             ports: wanted.map(|s| port_views(s, facts.gauges)).unwrap_or_default(),
+            generation: self.present_generation(&key),
+            aside: self.aside_view(&key),
+            update: self.update_note(&key),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
     }
@@ -293,7 +297,8 @@ impl Reconciler {
             }
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
-        let held = !self.holds_of(project, wanted).is_empty();
+        let aside = self.aside_view(&(project.clone(), wanted.name.clone())).is_some();
+        let held = aside || !self.holds_of(project, wanted).is_empty();
         match (held, busy) {
             (true, _) => Phase::Held,
             (false, true) => waiting.max(Phase::Applying),

@@ -10,6 +10,7 @@
 
 mod chronicle;
 mod describe;
+mod generations;
 mod health;
 mod host;
 mod images;
@@ -25,6 +26,10 @@ pub mod view;
 mod volumes;
 
 pub use chronicle::Chronicle;
+pub use generations::{
+    Answer, Aside, AsideView, Book, Chosen, Comparison, Generation, Generations, HistoryView, Outcome, Question, ServiceKey,
+    SourceId, Wish,
+};
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};
 pub use reconciler::{Noted, Reconciler};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chronicle::Chronicle;
+use super::generations::Generations;
 use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
 use super::ledger::{Changes, Ledger};
@@ -52,7 +53,7 @@ pub struct Reconciler {
     pub(super) memory: Memory,
     pub(super) desired: Desired,
     /// What services cannot join, and what they cannot come after.
-    unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
+    pub(super) unjoined: BTreeMap<(ProjectName, ServiceName), Vec<Problem>>,
     pub(super) observed: Observed,
     pub(super) plan: Plan,
     pub(super) under_way: BTreeMap<Key, UnderWay>,
@@ -71,6 +72,7 @@ pub struct Reconciler {
     pub(super) progress_told: BTreeMap<ImageReference, Timestamp>,
     pub(super) host_seen: bool,
     pub(super) chronicle: Chronicle,
+    pub(super) generations: Generations,
     limits: Limits,
     collect: CollectPolicy,
     crowded_told: bool,
@@ -101,6 +103,7 @@ impl Reconciler {
             progress_told: BTreeMap::new(),
             host_seen: false,
             chronicle: Chronicle::default(),
+            generations: Generations::default(),
             limits,
             collect: CollectPolicy::default(),
             crowded_told: false,
@@ -114,6 +117,12 @@ impl Reconciler {
     #[must_use]
     pub fn collecting(self, collect: CollectPolicy) -> Self {
         Self { collect, ..self }
+    }
+
+    /// With the generations that were remembered.
+    #[must_use]
+    pub fn going_back(self, generations: Generations) -> Self {
+        Self { generations, ..self }
     }
 
     /// The folder was looked at.
@@ -141,13 +150,10 @@ impl Reconciler {
             // Who edits a file wants to see now whether it works: what failed is tried at once.
             self.memory.retry_now();
         }
-        self.desired = self.ledger.desired();
-        self.unjoined = plan::unjoined(&self.desired);
-        for (of, problem) in plan::circles(&self.desired) {
-            self.unjoined.entry(of).or_default().push(problem);
-        }
+        self.refresh_desired();
+        self.release_others(now, &mut noted);
         self.note_edits(&changes, now);
-        self.forget(&mut noted);
+        self.forget();
         self.tell_problems(now, &mut noted);
         self.ready = true;
         noted.changes = changes;
@@ -155,14 +161,16 @@ impl Reconciler {
     }
 
     /// A service is forgotten once it is in no file and its last container is gone: its images may go then.
-    fn forget(&mut self, noted: &mut Noted) {
-        for (project, service) in self.memory.forget(&self.desired, &self.observed) {
-            noted.records.push(Change::Generations { project, service, digests: Vec::new() });
+    fn forget(&mut self) {
+        let mut gone = self.memory.forget(&self.desired, &self.observed);
+        gone.extend(self.unknown_books());
+        for key in gone {
+            self.generations.forget(&key);
         }
     }
 
     /// Each problem is told once, not once a look.
-    fn tell_problems(&mut self, now: Timestamp, noted: &mut Noted) {
+    pub(super) fn tell_problems(&mut self, now: Timestamp, noted: &mut Noted) {
         let problems: BTreeSet<Problem> = self.ledger.problems().into_iter().chain(self.service_problems()).collect();
         for problem in problems.difference(&self.told.clone()) {
             let mut event = self.event(now, "file.problem", problem.location.to_string(), problem.to_string());
@@ -237,7 +245,8 @@ impl Reconciler {
             self.tell_problems(now, &mut noted);
         }
         if self.ready {
-            self.forget(&mut noted);
+            self.forget();
+            self.release_others(now, &mut noted);
         }
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
         let mut plan = plan::plan(&Facts {
@@ -255,6 +264,7 @@ impl Reconciler {
             self.begin(step, now);
         }
         self.plan = plan;
+        self.note_generations(now, &mut noted);
         self.note_waits(now);
         self.note_waits_of_ends();
         self.tell_crowded(now, &mut noted);
@@ -335,7 +345,7 @@ impl Reconciler {
                 let generations = self.generations_of(&under.action);
                 self.memory.succeeded(&under.action, under.before.as_ref(), under.since, now);
                 noted.records.extend(self.record_of(&under));
-                noted.records.extend(self.new_generations(&under.action, &generations));
+                self.new_generations(&under.action, &generations);
                 let took = now.since(under.since);
                 if let Action::Pull { image, refresh, .. } = under.action {
                     // What it brought is told when it is seen.

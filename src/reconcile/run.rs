@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::describe::Surroundings;
+use super::generations::{Answer, Comparison, HistoryView, Question, ServiceKey, Wish};
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
 use super::view::{Event, View};
-use crate::model::{Cause, Key, ProjectName, ServiceName, Timestamp};
+use crate::model::{Cause, Key, Moment, ProjectName, ServiceName, Timestamp};
 use crate::source::Source;
 
 /// The progress of pulls is shown this often while one runs.
@@ -35,6 +36,12 @@ pub enum Command {
     Look(Option<oneshot::Sender<()>>),
     /// Tell what happened to a service; none where nothing is known of it.
     Why(ProjectName, ServiceName, oneshot::Sender<Option<Vec<Cause>>>),
+    /// Tell the generations of a service; none where nothing is known of it.
+    History(ProjectName, ServiceName, oneshot::Sender<Option<HistoryView>>),
+    /// Tell how two generations of a service differ.
+    Compare(ProjectName, ServiceName, u32, Option<u32>, oneshot::Sender<Result<Comparison, String>>),
+    /// Go back, or try again what is set aside: of a service, or of all of a project. Answered once it is on disk.
+    Wish(ProjectName, Option<ServiceName>, Wish, oneshot::Sender<Result<Vec<String>, String>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -74,6 +81,10 @@ pub async fn run<H: Host>(
         revision: 0,
         lookers: Vec::new(),
         looked: false,
+        questions: JoinSet::new(),
+        ask_again: None,
+        wishers: Vec::new(),
+        granted: Vec::new(),
     };
     running.go().await;
 }
@@ -95,7 +106,16 @@ struct Loop<H> {
     lookers: Vec<oneshot::Sender<()>>,
     /// A look was taken in; the next view shows what it led to.
     looked: bool,
+    /// Questions at registries that fetch nothing.
+    questions: JoinSet<(ServiceKey, Question, Result<Answer, ActionError>)>,
+    ask_again: Option<Instant>,
+    /// Who wished something that is not on its way to the disk yet, and who is told once it is there.
+    wishers: Vec<Wisher>,
+    granted: Vec<Wisher>,
 }
+
+/// Who wished something, and the answer.
+type Wisher = (oneshot::Sender<Result<Vec<String>, String>>, Vec<String>);
 
 impl<H: Host> Loop<H> {
     async fn go(&mut self) {
@@ -106,6 +126,7 @@ impl<H: Host> Loop<H> {
                 look = self.source.next() => self.looked(&look),
                 Some(done) = self.actions.join_next() => self.finished(done),
                 Some(saved) = self.saves.join_next() => self.saved(saved),
+                Some(answer) = self.questions.join_next() => self.answered(answer),
                 command = self.channels.commands.recv() => match command {
                     Some(Command::Stop) | None => break,
                     Some(command) => self.command(command),
@@ -127,11 +148,12 @@ impl<H: Host> Loop<H> {
         let pulling = self.reconciler.under_way.keys().any(|key| matches!(key, Key::Image(_)))
             || !self.reconciler.transfers.0.is_empty();
         let progress = pulling.then(|| Instant::now() + PROGRESS);
-        [planned, progress, self.save_again].into_iter().flatten().min()
+        [planned, progress, self.save_again, self.ask_again].into_iter().flatten().min()
     }
 
     fn step(&mut self) {
         if self.reconciler.ready() {
+            self.automatic();
             let (steps, noted) = self.reconciler.step(self.host.observe(), self.clock.now());
             for step in steps {
                 tracing::debug!(verb = step.action.verb(), what = %step.action.key(), reason = step.reason, "step");
@@ -152,6 +174,30 @@ impl<H: Host> Loop<H> {
         self.tell(noted);
         self.save();
         self.publish(gauges);
+    }
+
+    /// What is taken by itself: what time it is, and what is asked.
+    fn automatic(&mut self) {
+        let (questions, noted, wake) = self.reconciler.automatic(moment(), self.clock.now());
+        self.ask_again = wake.map(|at| self.clock.instant(at));
+        self.tell(noted);
+        for (key, question) in questions {
+            let host = Arc::clone(&self.host);
+            self.questions.spawn(async move {
+                let answer = host.ask(question.clone()).await;
+                (key, question, answer)
+            });
+        }
+    }
+
+    fn answered(&mut self, answer: Result<(ServiceKey, Question, Result<Answer, ActionError>), JoinError>) {
+        match answer {
+            Ok((key, question, result)) => {
+                let noted = self.reconciler.answered(&key, &question, result, self.clock.now());
+                self.tell(noted);
+            }
+            Err(error) => tracing::debug!(%error, "a question was given up"),
+        }
     }
 
     fn looked(&mut self, look: &crate::source::Look) {
@@ -193,6 +239,28 @@ impl<H: Host> Loop<H> {
                     tracing::debug!("nobody waits for what happened to {project}/{service} any more");
                 }
             }
+            Command::History(project, service, reply) => {
+                if reply.send(self.reconciler.history_of(&project, &service)).is_err() {
+                    tracing::debug!("nobody waits for the generations of {project}/{service} any more");
+                }
+            }
+            Command::Compare(project, service, from, to, reply) => {
+                if reply.send(self.reconciler.compare(&project, &service, from, to)).is_err() {
+                    tracing::debug!("nobody waits for a comparison any more");
+                }
+            }
+            Command::Wish(project, service, wish, reply) => {
+                let (answer, noted) = self.reconciler.wish(&project, service.as_ref(), &wish, self.clock.now());
+                self.tell(noted);
+                match answer {
+                    Ok(said) => self.wishers.push((reply, said)),
+                    Err(why) => {
+                        if reply.send(Err(why)).is_err() {
+                            tracing::debug!("nobody waits for the answer to a wish any more");
+                        }
+                    }
+                }
+            }
             Command::Alive(reply) => {
                 if reply.send(()).is_err() {
                     tracing::debug!("nobody waits for a sign of life any more");
@@ -219,10 +287,13 @@ impl<H: Host> Loop<H> {
     fn save(&mut self) {
         self.to_save.extend(self.reconciler.chronicle.changes());
         let again = self.save_again.is_some_and(|at| at <= Instant::now());
-        if !self.saves.is_empty() || (self.to_save.is_empty() && !again) {
+        let dirty = self.reconciler.generations.dirty();
+        if !self.saves.is_empty() || (self.to_save.is_empty() && !again && !dirty) {
             return;
         }
         self.save_again = None;
+        self.to_save.extend(self.reconciler.generation_changes());
+        self.granted.append(&mut self.wishers);
         let changes: Vec<Change> = self.to_save.drain(..).collect();
         let host = Arc::clone(&self.host);
         self.saves.spawn(async move { host.record(changes).await });
@@ -236,6 +307,16 @@ impl<H: Host> Loop<H> {
             }
             self.save_again = Some(Instant::now() + SAVE_AGAIN);
         }
+        if failure.is_none() {
+            // What is decided acts from here on.
+            let noted = self.reconciler.recorded(self.clock.now());
+            self.tell(noted);
+            for (reply, said) in self.granted.drain(..) {
+                if reply.send(Ok(said)).is_err() {
+                    tracing::debug!("nobody waits for the answer to a wish any more");
+                }
+            }
+        }
         self.unsaved = failure;
     }
 
@@ -246,7 +327,7 @@ impl<H: Host> Loop<H> {
             folder: &self.folder,
             watching: self.source.watching().to_string(),
             unsaved: self.unsaved.clone(),
-            saving: !(self.saves.is_empty() && self.to_save.is_empty()),
+            saving: !self.saves.is_empty() || !self.to_save.is_empty() || self.reconciler.generations.dirty(),
             gauges,
         };
         let mut view = self.reconciler.view(&around);
@@ -285,6 +366,7 @@ impl<H: Host> Loop<H> {
             self.saved(saved);
         }
         self.to_save.extend(self.reconciler.chronicle.changes());
+        self.to_save.extend(self.reconciler.generation_changes());
         let changes: Vec<Change> = self.to_save.drain(..).collect();
         if let Err(error) = self.host.record(changes).await {
             tracing::error!(error, "what was decided last could not be brought to disk");
@@ -297,6 +379,14 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => pending().await,
     }
+}
+
+/// What time it is by the host's clock and time zone, which may be put right at any time.
+fn moment() -> Moment {
+    let now = jiff::ZonedDateTime::now();
+    let day = u8::try_from(now.weekday().to_monday_zero_offset()).unwrap_or(0);
+    let minute = i32::from(now.hour()) * 60 + i32::from(now.minute());
+    Moment { day, minute: u16::try_from(minute).unwrap_or(0) }
 }
 
 /// Wall time at the start, carried on by the monotonic clock: it neither jumps nor goes backwards.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::generations::AsideView;
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, Health, ImageReference, Location,
@@ -201,6 +202,12 @@ pub struct ServiceView {
     pub waiting: Vec<WaitView>,
     /// The ports that its file publishes.
     pub ports: Vec<PortView>,
+    /// Which generation is in force.
+    pub generation: Option<u32>,
+    /// What its file asks for and is not run.
+    pub aside: Option<AsideView>,
+    /// What there is to say of newer images.
+    pub update: Option<String>,
     /// Its containers.
     pub containers: Vec<ContainerView>,
 }

@@ -22,8 +22,7 @@ use std::time::{Duration, Instant};
 
 use mark::Mark;
 pub use record::{
-    CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal, Settings,
-};
+    CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal, Settings, AsideRecord, ChosenRecord, GenerationRecord, OutcomeRecord, ThenRecord};
 use record::{decode, encode};
 
 const DATABASE: &str = "db";

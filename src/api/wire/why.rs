@@ -53,7 +53,8 @@ pub struct Cause {
     pub last: Time,
     /// How often in a row.
     pub times: u32,
-    /// `edited`, `dropped` (no file defines it any more), `done`, `failed`, `ended` or `moved` (the name of its image).
+    /// `edited`, `dropped` (no file defines it any more), `done`, `failed`, `ended`, `moved` (the name of its image) or `version` (what was decided
+    /// of its versions).
     pub kind: String,
     /// What it happened to: a container, an image or a file.
     pub subject: String,
