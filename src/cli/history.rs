@@ -188,7 +188,7 @@ mod tests {
             update: None,
             generations: vec![generation(1, "good", None, true), generation(2, "failed", Some("exit code 1"), false)],
         };
-        insta::assert_snapshot!(render(&[history], Paint::plain(), Timestamp(61_000)), @"");
-        insta::assert_snapshot!(render(&[], Paint::plain(), Timestamp(0)), @"no generations yet");
+        insta::assert_snapshot!(render(&[history], Paint { on: false }, Timestamp(61_000)), @"");
+        insta::assert_snapshot!(render(&[], Paint { on: false }, Timestamp(0)), @"no generations yet");
     }
 }

@@ -34,7 +34,7 @@ use crate::source::{GoodFile, Remembered};
 pub type ServiceKey = (ProjectName, ServiceName);
 
 /// So many generations of a service are kept where nobody says otherwise.
-pub const KEPT: u32 = 5;
+pub(super) const KEPT: u32 = 5;
 /// The images of so many good generations are kept beside those of the present one and the one that ran before.
 const GOOD_IMAGES: usize = 2;
 
