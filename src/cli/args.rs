@@ -379,35 +379,35 @@ mod tests {
         Usage: longshore [OPTIONS] <COMMAND>
 
         Commands:
-          daemon   Run the daemon
-          status   Show projects, services and problems
-          ps       List containers
-          logs     Print the output of containers
-          why      Tell what happened to a service, and why
+          daemon    Run the daemon
+          status    Show projects, services and problems
+          ps        List containers
+          logs      Print the output of containers
+          why       Tell what happened to a service, and why
           history   List the generations of a service, or show how two of them differ
           rollback  Go back to a generation of a service
           resume    Try again what was set aside
-          stats    Show what containers use, again and again
-          top      List the processes of containers
-          exec     Execute a command in a container
-          cp       Copy files between a container and this machine
-          diff     List what a container changed in its root
-          export   Write the root of a container as a tar
-          commit   Make an image of a container
-          plan     Show what is being done and what waits for what
-          check    Check a folder of state files, or one file, without a daemon
-          inspect  Show all about one container, as JSON
-          image    Pull, push, list and look after images
-          network  List and show networks
-          volume   List, copy, save and look after volumes
-          secret   Keep and encrypt secrets
-          system   Show what lies on disk
-          events   Print what happens
-          confirm  Let a held removal of many projects go on
-          login    Log in at a registry
-          logout   Forget the login at a registry
-          version  Show the versions of this program and of the daemon
-          help     Print this message or the help of the given subcommand(s)
+          stats     Show what containers use, again and again
+          top       List the processes of containers
+          exec      Execute a command in a container
+          cp        Copy files between a container and this machine
+          diff      List what a container changed in its root
+          export    Write the root of a container as a tar
+          commit    Make an image of a container
+          plan      Show what is being done and what waits for what
+          check     Check a folder of state files, or one file, without a daemon
+          inspect   Show all about one container, as JSON
+          image     Pull, push, list and look after images
+          network   List and show networks
+          volume    List, copy, save and look after volumes
+          secret    Keep and encrypt secrets
+          system    Show what lies on disk
+          events    Print what happens
+          confirm   Let a held removal of many projects go on
+          login     Log in at a registry
+          logout    Forget the login at a registry
+          version   Show the versions of this program and of the daemon
+          help      Print this message or the help of the given subcommand(s)
 
         Options:
               --socket <PATH>  The daemon's socket [default: /run/longshore/longshore.sock] [env: LONGSHORE_SOCKET]

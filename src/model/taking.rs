@@ -20,8 +20,12 @@ pub enum FailureAction {
 pub struct Taking {
     /// So many generations are kept; where the file does not say so, as many as the daemon's configuration says.
     pub keep: Option<u32>,
+    /// What follows when a new version fails (`deploy.update_config: failure_action`); none: nothing.
+    pub on_failure: Option<FailureAction>,
     /// What is taken by itself; none: nothing.
     pub auto: Option<AutoUpdate>,
+    /// Its tag is followed now, and its registry asked this often. No file says this.
+    pub follow_ms: Option<u64>,
 }
 
 /// Which newer images are taken, and when.

@@ -7,6 +7,8 @@
 //! | `always` | when a container is made, when the file changed, once after the daemon's start | yes |
 //! | `daily`, `weekly`, `every_…` | when the last question is that old | yes |
 //!
+//! `x-longshore: update` with the policy `digest` is like `every_…`, while its window is open.
+//!
 //! A reference with a digest cannot move: it is never asked about. A registry that does not answer stops nothing that
 //! can be had from what is here.
 //!
@@ -39,7 +41,12 @@ pub fn follows(service: &Service) -> bool {
 fn asks(service: &Service, image: &ImageReference) -> bool {
     let tag = image.digest().is_none();
     let pinned = pin(service, image).is_some();
-    tag && !pinned && matches!(service.pull, PullPolicy::Always | PullPolicy::Every { .. })
+    tag && !pinned && matches!(policy(service), PullPolicy::Always | PullPolicy::Every { .. })
+}
+
+/// When its registry is asked: as its file says, or while it takes by itself what its tag stands for.
+fn policy(service: &Service) -> PullPolicy {
+    service.taking.follow_ms.map_or(service.pull, |ms| PullPolicy::Every { ms })
 }
 
 /// The one manifest that it is made from, where it is pinned.
@@ -185,7 +192,7 @@ fn due(planner: &mut Planner<'_>, slot: &Slot, service: &Service, image: &ImageR
     }
     let memory = planner.facts.memory;
     let variant = variant(planner.facts.observed, service, image);
-    let (wanted, pause) = match service.pull {
+    let (wanted, pause) = match policy(service) {
         PullPolicy::Every { ms } => (true, ms.max(SHORTEST_MS)),
         PullPolicy::Always => (making || !memory.heard(slot, &variant), FRESH_MS),
         PullPolicy::Missing | PullPolicy::Never => (false, 0),

@@ -3,7 +3,7 @@
 use super::duration::{self, Units};
 use super::node::Value;
 use super::scope::Scope;
-use crate::model::{AutoUpdate, Choice, ImageReference, PullPolicy, Releases, Taking, Window};
+use crate::model::{AutoUpdate, Choice, FailureAction, ImageReference, PullPolicy, Releases, Taking, Window};
 
 const KEEP: &str = "x-longshore.keep_generations";
 const UPDATE: &str = "x-longshore.update";
@@ -14,7 +14,12 @@ const SHORTEST_MS: u64 = 1_000;
 
 pub(super) fn read(pull: PullPolicy, image: Option<&ImageReference>, scope: &mut Scope<'_, '_, '_>) -> Taking {
     let keep = scope.whole(KEEP, 1..=100).and_then(|n| u32::try_from(n).ok());
-    Taking { keep, auto: auto(pull, image, scope) }
+    let on_failure = match scope.word("deploy.update_config.failure_action").map(|(word, _)| word) {
+        Some("rollback") => Some(FailureAction::Rollback),
+        Some("pause") => Some(FailureAction::Pause),
+        _ => None,
+    };
+    Taking { keep, on_failure, auto: auto(pull, image, scope), follow_ms: None }
 }
 
 fn auto(pull: PullPolicy, image: Option<&ImageReference>, scope: &mut Scope<'_, '_, '_>) -> Option<AutoUpdate> {

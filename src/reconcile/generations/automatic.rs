@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Chosen, ServiceKey, back};
 use crate::model::{
-    AutoUpdate, Choice, Digest, ImageReference, Moment, Platform, PullPolicy, Release, Releases, Service, Timestamp,
+    AutoUpdate, Choice, Digest, ImageReference, Moment, Platform, Release, Releases, Service, Timestamp,
     highest, release,
 };
 use crate::plan::Observed;
@@ -82,7 +82,7 @@ impl Automatic {
         let Some(auto) = service.taking.auto.clone() else { return };
         match &auto.choice {
             Choice::Digest if self.open(&auto) || mixed(key, service, observed) => {
-                service.pull = PullPolicy::Every { ms: auto.interval_ms };
+                service.taking.follow_ms = Some(auto.interval_ms);
             }
             Choice::Digest => {}
             Choice::Semver(range) => {

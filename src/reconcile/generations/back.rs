@@ -142,9 +142,9 @@ impl Reconciler {
         // A file that cannot be read any more is compared by its hash.
         let same = was.map_or(asked.hash == aside.hash, |was| {
             let bare = |service: &Service| {
-                let Service { image: _, hash: _, pull: _, .. } = service;
-                let plain = Service { image: None, hash: aside.hash.clone(), pull: asked.pull, ..service.clone() };
-                spec::acts(&plain)
+                let mut plain = Service { image: None, hash: aside.hash.clone(), ..spec::acts(service) };
+                plain.taking.follow_ms = None;
+                plain
             };
             bare(was) == bare(&asked)
         });

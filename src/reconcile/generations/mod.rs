@@ -15,6 +15,7 @@ mod back;
 mod note;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

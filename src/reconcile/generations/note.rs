@@ -2,7 +2,7 @@
 //! not there.
 
 use super::{Aside, Generation, Outcome, ServiceKey};
-use crate::model::{CauseKind, ContainerState, FailureAction, Health, Service, Timestamp};
+use crate::model::{CauseKind, FailureAction, Service, Timestamp};
 use crate::plan::{Rollout, Version};
 use crate::reconcile::reconciler::{Noted, Reconciler};
 use crate::spec;
@@ -24,38 +24,17 @@ impl Reconciler {
                 self.asked(key, service, Version { hash: service.hash.clone(), digest }, now);
             }
         }
-        let mut rollouts = self.plan.rollouts.clone();
         for (key, service) in &services {
-            if let (None, Some(version)) = (rollouts.get(key), self.running(key, service)) {
-                rollouts.insert(key.clone(), Rollout::Proven(version));
-            }
-        }
-        for (key, rollout) in rollouts {
-            let Some((_, service)) = services.iter().find(|(of, _)| *of == key) else { continue };
-            match rollout {
-                Rollout::Proven(version) => self.proven(&key, &version, now, noted),
-                Rollout::UnderWay { .. } => {}
-                Rollout::Failed { version, why, then } => {
-                    self.asked(&key, service, version.clone(), now);
-                    self.version_failed(&key, &version, &why, then, now, noted);
+            match self.verdict(key, service) {
+                Some(Rollout::Proven(version)) => self.proven(key, &version, now, noted),
+                Some(Rollout::UnderWay { .. }) | None => {}
+                Some(Rollout::Failed { version, why, then }) => {
+                    self.asked(key, service, version.clone(), now);
+                    self.version_failed(key, &version, &why, then, now, noted);
                 }
             }
         }
         self.memory.good = self.generations.good_images();
-    }
-
-    /// The version that all its containers run, each healthy if something checks it.
-    fn running(&self, key: &ServiceKey, service: &Service) -> Option<Version> {
-        let version = Version { hash: service.hash.clone(), digest: self.made_from(key, service)? };
-        let well = self.observed.containers.values().filter(|c| {
-            let slot = &c.spec.slot;
-            let mine = slot.project == key.0 && slot.service == key.1 && slot.number <= service.replicas;
-            let same = c.spec.service.hash == version.hash && c.spec.image_digest == version.digest;
-            let health = self.observed.health.get(&c.spec.id);
-            let well = health.is_none_or(|health| *health == Health::Healthy);
-            mine && same && well && matches!(c.state, ContainerState::Running { .. })
-        });
-        (well.count() >= usize::try_from(service.replicas).unwrap_or(usize::MAX)).then_some(version)
     }
 
     /// A version is asked for: a new generation, or one that is known.
@@ -163,7 +142,9 @@ impl Reconciler {
 
     fn proven(&mut self, key: &ServiceKey, version: &Version, now: Timestamp, noted: &mut Noted) {
         let known = self.generations.book(key).and_then(|book| book.of(version));
-        if known.is_none_or(|generation| generation.outcome.good()) {
+        let aside = self.generations.book(key).and_then(|book| book.aside.as_ref());
+        let aside = aside.is_some_and(|a| a.hash == version.hash && a.digest.as_ref() == Some(&version.digest));
+        if aside || known.is_none_or(|generation| generation.outcome.good()) {
             return;
         }
         let Some(generation) = self.generations.write(key).of_mut(version) else { return };

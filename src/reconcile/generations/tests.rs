@@ -143,7 +143,7 @@ impl Toy {
                 let facts = |digest| ImageFacts {
                     digest,
                     platform: "linux/amd64".to_owned(),
-                    asked_ago_ms: Some(0),
+                    asked_ago_ms: None,
                     idle_ms: 0,
                     bytes: 1,
                     disk_bytes: 1,
@@ -166,6 +166,9 @@ impl Toy {
             Action::Stop { id, .. } => {
                 let state = ContainerState::Exited { status: crate::model::ExitStatus::Code(0), started: now, at: now };
                 self.observed.containers.get_mut(id).expect("it runs").state = state;
+            }
+            Action::Update { spec } => {
+                self.observed.containers.get_mut(&spec.id).expect("it is here").spec = (**spec).clone();
             }
             Action::Remove { id } => drop(self.observed.containers.remove(id)),
             other => panic!("not expected: {other:?}"),
