@@ -188,7 +188,12 @@ mod tests {
             update: None,
             generations: vec![generation(1, "good", None, true), generation(2, "failed", Some("exit code 1"), false)],
         };
-        insta::assert_snapshot!(render(&[history], Paint { on: false }, Timestamp(61_000)), @"");
+        insta::assert_snapshot!(render(&[history], Paint { on: false }, Timestamp(61_000)), @r"
+        SERVICE   GENERATION    ASKED FOR  IMAGE    DIGEST        OUTCOME              FROM         WHY
+        shop/web  1 (in force)  60s ago    nginx:1  abababababab  good                 shop.yaml:1  the file was edited
+        shop/web  2             60s ago    nginx:2  abababababab  failed: exit code 1  shop.yaml:2  the file was edited
+        shop/web: rolled back to generation 1; the file's version is set aside: exit code 1
+        ");
         insta::assert_snapshot!(render(&[], Paint { on: false }, Timestamp(0)), @"no generations yet");
     }
 }

@@ -101,8 +101,15 @@ mod planning {
     fn planned(state_dir: &Path, observed: &Observed, registry: &str) -> PlanReport {
         let look: &Look = &Looker::new(state_dir).with_default_registry(registry).look();
         let now = crate::model::Timestamp::default();
-        let mut reconciler =
-            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), None, registry, &Unopened);
+        let mut reconciler = remember::reconciler(
+            &Default::default(),
+            observed,
+            state_dir,
+            Limits::default(),
+            None,
+            registry,
+            &Unopened,
+        );
         let failure = look.folder.clone().err();
         // Nothing is remembered here; what the files do not name is taken for removed.
         drop(reconciler.looked(look, now));

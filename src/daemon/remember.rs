@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::host::book;
 use crate::model::{Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Limits, Memory, Observed, Restarts};
-use crate::host::book;
 use crate::reconcile::{Book, Chronicle, Generations, Ledger, Reconciler, SourceId};
 use crate::source::{GoodFile, Remembered, Secrets, read_again};
 use crate::store::{CauseRecord, EditRecord, Good, Record, RecordKey};

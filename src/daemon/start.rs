@@ -259,7 +259,15 @@ async fn open(
     });
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, registry) = (host.observe(), config.default_registry());
-    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, config.file.generations, registry, &secrets);
+    let reconciler = remember::reconciler(
+        &found.records,
+        &seen,
+        &config.state_dir,
+        limits,
+        config.file.generations,
+        registry,
+        &secrets,
+    );
     Ok((Arc::new(host), kept, kept_volumes, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 

@@ -120,6 +120,7 @@ fn exit_one(world: &mut World, chance: &mut Chance) {
 
 fn edit(world: &mut World, chance: &mut Chance) {
     let project = ProjectName::parse(["alpha", "beta", "gamma"][chance.below(3)]).unwrap();
+    world.desired.watched.retain(|of, _| of.0 != project);
     if chance.one_in(6) {
         world.desired.projects.remove(&project);
         return world.forget();
@@ -145,10 +146,27 @@ fn edit(world: &mut World, chance: &mut Chance) {
             service.pace = pace(chance);
             net::join(&mut service, &project, version, chance);
             toy_order::join(&mut service, &project, chance);
-            entry.services.insert(name, service);
+            entry.services.insert(name.clone(), service);
         }
     }
+    pin(world, &project, &name, chance);
     edited(world, &project);
+}
+
+/// What the file asks for is set aside: another manifest is run instead, or that of the tag as it is now.
+fn pin(world: &mut World, project: &ProjectName, name: &ServiceName, chance: &mut Chance) {
+    let tagged =
+        |service: &&Service| service.platform.is_none() && service.image.as_ref().is_some_and(|i| i.digest().is_none());
+    let found = world.desired.projects.get(project).and_then(|p| p.services.get(name)).filter(tagged);
+    let Some(file) = found.filter(|_| chance.one_in(5)).cloned() else { return };
+    let Some(image) = file.image.clone() else { return };
+    let pinned = Some(world.tag(&image));
+    if chance.one_in(2) {
+        world.tag_moves(&image);
+    }
+    let service = Service { pinned, ..file.clone() };
+    world.desired.projects.get_mut(project).and_then(|p| p.services.insert(name.clone(), service));
+    world.desired.watched.insert((project.clone(), name.clone()), Service { pinned: None, ..file });
 }
 
 fn edited(world: &mut World, project: &ProjectName) {

@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use super::memory::Variant;
 use super::{Failure, ImageFacts, Memory, Observed, Planner, WaitingOn};
 use crate::model::{
-    Action, Digest, ImageReference, Key, ObservedContainer, ProjectName, PullPolicy, Service,
-    ServiceName, Slot, Timestamp,
+    Action, Digest, ImageReference, Key, ObservedContainer, ProjectName, PullPolicy, Service, ServiceName, Slot,
+    Timestamp,
 };
 
 /// Under `pull_policy: always` a registry is not asked about the same image more often than this.
@@ -56,8 +56,7 @@ fn pin<'s>(service: &'s Service, image: &ImageReference) -> Option<&'s Digest> {
 
 /// The image for the service's platform.
 fn variant(observed: &Observed, service: &Service, image: &ImageReference) -> Variant {
-    let platform =
-        service.platform.as_ref().map_or_else(|| observed.machine.clone(), ToString::to_string);
+    let platform = service.platform.as_ref().map_or_else(|| observed.machine.clone(), ToString::to_string);
     (image.clone(), platform)
 }
 

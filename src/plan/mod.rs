@@ -43,18 +43,18 @@ pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use health::Cures;
+pub use images::{follows, stands_for};
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
-pub use images::{follows, stands_for};
 pub use order::{Followed, Lacking, circles, stop_order};
 pub use rollout::{Rollout, SetAside, Version};
 pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
-    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName, Service,
-    ServiceName, Slot, Timestamp,
+    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
+    Service, ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.

@@ -27,8 +27,8 @@ mod volumes;
 
 pub use chronicle::Chronicle;
 pub use generations::{
-    Answer, Aside, AsideView, Book, Chosen, Comparison, Generation, Generations, HistoryView, Outcome, Question, ServiceKey,
-    SourceId, Wish,
+    Answer, Aside, AsideView, Book, Chosen, Comparison, Generation, Generations, HistoryView, Outcome, Question,
+    ServiceKey, SourceId, Wish,
 };
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};

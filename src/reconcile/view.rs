@@ -391,7 +391,8 @@ pub struct Event {
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
     /// `container.updated`, `container.connected`, `container.healthy`, `container.unhealthy`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
-    /// `daemon.adopted`.
+    /// `generation.good`, `generation.failed`, `generation.rolled_back`, `generation.set_aside`, `generation.resumed`, `update.taken`,
+    /// `update.failed`, `daemon.adopted`.
     pub kind: &'static str,
     /// What it is about.
     pub what: String,

@@ -96,7 +96,10 @@ mod tests {
         let long = "    x-longshore: {update: {policy: '>=1.2, <2', window: 'mon-fri 02:00-05:00', interval: 10m}}\n";
         let auto = service(long).taking.auto.expect("it is taken");
         assert!(matches!(auto.choice, Choice::Semver(_)));
-        assert_eq!((auto.window.map(|w| w.to_string()).as_deref(), auto.interval_ms), (Some("mon,tue,wed,thu,fri 02:00-05:00"), 600_000));
+        assert_eq!(
+            (auto.window.map(|w| w.to_string()).as_deref(), auto.interval_ms),
+            (Some("mon,tue,wed,thu,fri 02:00-05:00"), 600_000)
+        );
         assert!(service("").taking.auto.is_none());
         // It is not what a container is.
         assert_eq!(service(long).hash, service("").hash);
@@ -112,7 +115,10 @@ mod tests {
             ("    x-longshore: {update: digest}\n    pull_policy: always\n", "both say when"),
         ] {
             let told = read_with(&file(more), &[]).expect_err(more);
-            assert!(told.iter().any(|p| p.to_string().contains(said) && p.to_string().contains(":5:") ), "{more}: {told:?}");
+            assert!(
+                told.iter().any(|p| p.to_string().contains(said) && p.to_string().contains(":5:")),
+                "{more}: {told:?}"
+            );
         }
     }
 }

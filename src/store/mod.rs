@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 
 use mark::Mark;
 pub use record::{
-    CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal, Settings, AsideRecord, ChosenRecord, GenerationRecord, OutcomeRecord, ThenRecord};
+    AsideRecord, CauseRecord, Causes, ChosenRecord, EditRecord, GenerationRecord, Generations, Good, History,
+    OutcomeRecord, Record, RecordKey, Reference, Seal, Settings, ThenRecord,
+};
 use record::{decode, encode};
 
 const DATABASE: &str = "db";

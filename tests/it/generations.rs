@@ -100,7 +100,10 @@ fn by_hand_one_goes_back_and_the_daemon_keeps_to_it() {
         generation(&lab, at as u64 + 1, "good");
     }
     let table = said(&lab, &["history", "web"]);
-    assert!(table.contains("3 (in force)") && table.contains("a.yaml:2") && table.contains("the file was edited"), "{table}");
+    assert!(
+        table.contains("3 (in force)") && table.contains("a.yaml:2") && table.contains("the file was edited"),
+        "{table}"
+    );
     let diff = said(&lab, &["history", "web", "--diff", "1", "2"]);
     assert!(diff.contains("command") && diff.contains("environment") && !diff.contains("hunter2"), "{diff}");
     let back = said(&lab, &["rollback", "web"]);
@@ -147,9 +150,7 @@ fn a_daemon_that_is_killed_at_any_moment_of_going_back_ends_at_the_same() {
 fn the_image_of_a_moved_tag_is_gone_back_to_by_its_manifest() {
     let lab = Lab::new();
     let push = |who: &str, then: &str| {
-        let config = format!(
-            r#"{{"Cmd":["sh","-c","echo I am {who}; {then}"],"Env":["PATH=/bin"]}}"#
-        );
+        let config = format!(r#"{{"Cmd":["sh","-c","echo I am {who}; {then}"],"Env":["PATH=/bin"]}}"#);
         shared().push("it/back", "latest", root(), &config)
     };
     let image = push("one", "touch /tmp/well; exec work graceful 0");
@@ -200,7 +201,9 @@ fn the_highest_version_of_the_range_is_taken_and_kept_without_a_registry() {
     lab.says("a-web-1", "I am 1.2.0");
     lab.put("a.yaml", &text(""));
     lab.says("a-web-1", "I am 1.2.10");
-    lab.wait_for("it to be good", |s| (web(s)?["image"].as_str()?.ends_with(":1.2.10") && s["settled"] == true).then_some(()));
+    lab.wait_for("it to be good", |s| {
+        (web(s)?["image"].as_str()?.ends_with(":1.2.10") && s["settled"] == true).then_some(())
+    });
     let before = lab.running("a-web-1");
     drop(registry);
     lab.wait_for("the registry to be missed", |s| {

@@ -43,7 +43,11 @@ impl Session<'_> {
                 None => return Ok(all),
             }
         }
-        Err(RegistryError::TooLarge { registry: place.host.clone(), what: "a list of tags", limit: (PAGE * PAGES) as u64 })
+        Err(RegistryError::TooLarge {
+            registry: place.host.clone(),
+            what: "a list of tags",
+            limit: (PAGE * PAGES) as u64,
+        })
     }
 }
 

@@ -198,7 +198,7 @@ fn collectable(world: &World, observed: &Observed, plan: &Plan, digest: &Digest)
     if world.under_way.values().any(making) || plan.steps.iter().any(|s| making(&s.action)) {
         return Err("a container is about to be made from it");
     }
-    if services.any(|s| s.images().any(named)) {
+    if services.any(|s| s.images().any(named) || s.pinned.as_ref() == Some(digest)) {
         return Err("a service names it");
     }
     if world.ran.values().any(|ran| ran.contains(digest)) {

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Chosen, ServiceKey, back};
 use crate::model::{
-    AutoUpdate, Choice, Digest, ImageReference, Moment, Platform, Release, Releases, Service, Timestamp,
-    highest, release,
+    AutoUpdate, Choice, Digest, ImageReference, Moment, Platform, Release, Releases, Service, Timestamp, highest,
+    release,
 };
 use crate::plan::Observed;
 use crate::reconcile::host::ActionError;
@@ -255,7 +255,9 @@ impl Reconciler {
 
     fn take(&mut self, key: &ServiceKey, service: &Service, auto: &AutoUpdate, now: Timestamp, noted: &mut Noted) {
         let Choice::Semver(range) = &auto.choice else { return };
-        let Some(image) = self.newer(key, service, range).filter(|_| self.generations.automatic.open(auto)) else { return };
+        let Some(image) = self.newer(key, service, range).filter(|_| self.generations.automatic.open(auto)) else {
+            return;
+        };
         let text = format!("{image} is there, the highest version in {range}; it is taken");
         self.generations.write(key).chosen = Some(Chosen { image, at: now });
         noted.events.push(self.event_of(key, "update.taken", text.clone(), now));

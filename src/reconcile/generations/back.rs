@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Acting, Aside, Book, Generation, Generations, ServiceKey};
-use crate::model::{
-    Digest, FailureAction, ImageReference, Project, ProjectName, Service, ServiceName, Timestamp,
-};
+use crate::model::{Digest, FailureAction, ImageReference, Project, ProjectName, Service, ServiceName, Timestamp};
 use crate::plan::{self, Desired, Observed, SetAside, Version};
 use crate::reconcile::host::Change;
 use crate::reconcile::reconciler::{Noted, Reconciler};
@@ -220,13 +218,7 @@ impl Reconciler {
         if done.is_empty() { Err(not.join("; ")) } else { Ok(done) }
     }
 
-    fn wish_one(
-        &mut self,
-        key: &ServiceKey,
-        wish: &Wish,
-        now: Timestamp,
-        noted: &mut Noted,
-    ) -> Result<String, String> {
+    fn wish_one(&mut self, key: &ServiceKey, wish: &Wish, now: Timestamp, noted: &mut Noted) -> Result<String, String> {
         let name = format!("{}/{}", key.0, key.1);
         match wish {
             Wish::Back(number) => self.back(key, &name, *number, now, noted),

@@ -84,7 +84,13 @@ impl Reconciler {
         self.keep_up(key, service, &version);
     }
 
-    fn generation(&mut self, key: &ServiceKey, service: &Service, version: &Version, now: Timestamp) -> Option<Generation> {
+    fn generation(
+        &mut self,
+        key: &ServiceKey,
+        service: &Service,
+        version: &Version,
+        now: Timestamp,
+    ) -> Option<Generation> {
         let path = self.ledger.files_of(&key.0)?.file.clone();
         let file = self.ledger.good(&path)?.clone();
         let line = spec::line(&path, &file.source.text, &key.1);
@@ -100,7 +106,10 @@ impl Reconciler {
                     version.digest.short()
                 ),
                 Some(_) if self.took(key, service) => {
-                    format!("{} was taken by itself", service.image.as_ref().map_or_else(String::new, ToString::to_string))
+                    format!(
+                        "{} was taken by itself",
+                        service.image.as_ref().map_or_else(String::new, ToString::to_string)
+                    )
                 }
                 Some(_) => "the file was edited".to_owned(),
             };
@@ -203,9 +212,11 @@ impl Reconciler {
         let known = |(project, service): &&ServiceKey| {
             self.desired.kept.contains(project)
                 || self.desired.projects.get(project).is_some_and(|p| p.services.contains_key(service))
-                || self.observed.containers.values().any(|c| {
-                    c.spec.slot.project == *project && c.spec.slot.service == *service
-                })
+                || self
+                    .observed
+                    .containers
+                    .values()
+                    .any(|c| c.spec.slot.project == *project && c.spec.slot.service == *service)
         };
         self.generations.books.keys().filter(|key| !known(key)).cloned().collect()
     }

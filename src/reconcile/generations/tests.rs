@@ -117,7 +117,9 @@ impl Toy {
         let any = !changes.is_empty();
         for change in changes {
             match change {
-                Change::Generations { project, service, book, .. } => drop(self.disk.0.insert((project, service), *book)),
+                Change::Generations { project, service, book, .. } => {
+                    drop(self.disk.0.insert((project, service), *book))
+                }
                 Change::Source { id, source, .. } => {
                     let path = std::path::Path::new("a.yaml");
                     let document =
@@ -181,7 +183,11 @@ impl Toy {
         let each = all.map(|c| {
             let of = self.registry.iter().find(|(_, known)| **known == c.spec.image_digest);
             assert_eq!(c.spec.slot.service, key().1);
-            format!("{} {}", c.spec.image.tag().unwrap_or("-"), of.map_or_else(|| c.spec.image_digest.short().to_owned(), |_| "newest".to_owned()))
+            format!(
+                "{} {}",
+                c.spec.image.tag().unwrap_or("-"),
+                of.map_or_else(|| c.spec.image_digest.short().to_owned(), |_| "newest".to_owned())
+            )
         });
         each.collect::<Vec<_>>().join(", ")
     }
@@ -209,10 +215,8 @@ impl Toy {
             files.collect()
         };
         let (books, sources) = self.disk.clone();
-        self.reconciler = new(
-            Ledger::remembered(good, Default::default(), None),
-            Generations::remembered(books, sources),
-        );
+        self.reconciler =
+            new(Ledger::remembered(good, Default::default(), None), Generations::remembered(books, sources));
         self.look();
     }
 
@@ -305,7 +309,11 @@ fn nothing_acts_before_it_is_on_disk() {
     toy.full = true;
     toy.fail(FailureAction::Rollback);
     toy.settle();
-    assert_eq!((toy.runs().as_str(), toy.aside()), ("2 newest", None), "nothing is done that a killed daemon would not know");
+    assert_eq!(
+        (toy.runs().as_str(), toy.aside()),
+        ("2 newest", None),
+        "nothing is done that a killed daemon would not know"
+    );
     toy.full = false;
     toy.settle();
     assert_eq!(toy.runs(), "1 newest");

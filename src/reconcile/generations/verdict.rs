@@ -15,7 +15,8 @@ impl Reconciler {
             return Some(said.clone());
         }
         let version = Version { hash: service.hash.clone(), digest: self.made_from(key, service)? };
-        let mine: Vec<&ObservedContainer> = self.observed.containers.values().filter(|c| made(c, key, &version)).collect();
+        let mine: Vec<&ObservedContainer> =
+            self.observed.containers.values().filter(|c| made(c, key, &version)).collect();
         let well = mine.iter().filter(|c| c.spec.slot.number <= service.replicas && self.well(c)).count();
         let proven = u32::try_from(well).unwrap_or(u32::MAX);
         if proven >= service.replicas {
@@ -32,7 +33,8 @@ impl Reconciler {
 
     fn well(&self, container: &ObservedContainer) -> bool {
         let health = self.observed.health.get(&container.spec.id);
-        matches!(container.state, ContainerState::Running { .. }) && health.is_none_or(|health| *health == Health::Healthy)
+        matches!(container.state, ContainerState::Running { .. })
+            && health.is_none_or(|health| *health == Health::Healthy)
     }
 
     fn failed(&self, container: &ObservedContainer) -> Option<String> {
@@ -46,7 +48,9 @@ impl Reconciler {
                 let said = self.observed.complaints.get(id).cloned().unwrap_or_default();
                 Some(format!("{name} is unhealthy: {said}"))
             }
-            _ => step.map(|failure| format!("{} of {name} failed {} times: {}", failure.verb, failure.attempts, failure.error)),
+            _ => step.map(|failure| {
+                format!("{} of {name} failed {} times: {}", failure.verb, failure.attempts, failure.error)
+            }),
         }
     }
 }

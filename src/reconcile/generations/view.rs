@@ -103,7 +103,9 @@ impl Reconciler {
             format!("{name} has no generation {number}; `longshore history {name}` lists those that are kept")
         })?;
         let file = self.generations.sources.get(&generation.source).ok_or_else(|| {
-            format!("generation {number} of {name} was kept by another version of Longshore and cannot be read by this one")
+            format!(
+                "generation {number} of {name} was kept by another version of Longshore and cannot be read by this one"
+            )
         })?;
         Ok((generation, file))
     }
