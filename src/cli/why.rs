@@ -60,6 +60,9 @@ fn render(why: &Why, paint: Paint, now: Timestamp) -> String {
     for crash in &why.crash_loops {
         text.push_str(&format!("{}\n", paint.ink(Ink::Bad, &printable(&crashes(crash, now)))));
     }
+    for said in why.set_aside.iter().map(|aside| &aside.message).chain(&why.update) {
+        text.push_str(&format!("{}\n", printable(said)));
+    }
     for wait in &why.waiting {
         let next = wait.until.map_or_else(String::new, |at| format!(" (next look {})", until(at, now)));
         text.push_str(&format!("{}\n", printable(&format!("{} waits: {}{next}", wait.what, wait.reason))));

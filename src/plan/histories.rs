@@ -25,9 +25,9 @@ use toy_net as net;
 
 use super::sim::{Chance, Outcome, World};
 use crate::model::{
-    Ability, ContainerId, ContainerState, ExitStatus, Hold, ImageReference, Key, Location, Loosening, NetworkMode,
-    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPace, RestartPolicy, Service, ServiceName,
-    Severity, Slot, SpecHash, StopPolicy, Wish,
+    Ability, ContainerId, ContainerState, Digest, ExitStatus, Hold, ImageReference, Key, Location, Loosening,
+    NetworkMode, Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPace, RestartPolicy, Service,
+    ServiceName, Severity, Slot, SpecHash, StopPolicy, Wish,
 };
 
 fn histories() -> u64 {
@@ -351,7 +351,13 @@ fn check_end(world: &World) {
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let here: Vec<_> = world.containers.values().filter(|c| c.spec.slot == *slot).collect();
     let image = service.image.as_ref().unwrap();
-    let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
+    let lost = |digest: &Digest| !world.images.values().any(|here| here.digest == *digest);
+    let missing =
+        |image: &ImageReference| match service.pinned.as_ref().filter(|_| service.image.as_ref() == Some(image)) {
+            Some(pinned) => lost(pinned),
+            None => !world.images.contains_key(image),
+        };
+    let never = service.pull == PullPolicy::Never && service.images().any(missing);
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {
         return;
     }
@@ -363,6 +369,13 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     mounted::check_end(world, &here[0].spec);
     assert_eq!(live(&here[0].spec.service), live(service), "slot {slot} was not given what changed");
     assert!(toy_files::settled(here[0], service), "slot {slot} sees what its files held before");
+    if let Some(pinned) = &service.pinned {
+        assert_eq!(
+            here[0].spec.image_digest, *pinned,
+            "slot {slot} is made from another manifest than it is pinned to"
+        );
+        return;
+    }
     let newest = world.tag(image);
     match service.pull {
         PullPolicy::Every { .. } => {

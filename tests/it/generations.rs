@@ -67,6 +67,8 @@ fn a_version_that_fails_goes_back_by_itself_and_is_not_tried_again_before_the_fi
     lab.says("a-web-1", "I am one");
     let status = said(&lab, &["status"]);
     assert!(status.contains("rolled back to generation 1"), "{status}");
+    let ps = said(&lab, &["ps"]);
+    assert!(ps.contains("a/web: rolled back to generation 1"), "{ps}");
     let why = said(&lab, &["why", "web"]);
     assert!(why.contains("rolled back to generation 1") && why.contains("generation 2 failed"), "{why}");
     let before = lab.running("a-web-1");
