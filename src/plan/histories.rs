@@ -369,24 +369,20 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     mounted::check_end(world, &here[0].spec);
     assert_eq!(live(&here[0].spec.service), live(service), "slot {slot} was not given what changed");
     assert!(toy_files::settled(here[0], service), "slot {slot} sees what its files held before");
-    if let Some(pinned) = &service.pinned {
-        assert_eq!(
-            here[0].spec.image_digest, *pinned,
-            "slot {slot} is made from another manifest than it is pinned to"
-        );
-        return;
-    }
     let newest = world.tag(image);
-    match service.pull {
-        PullPolicy::Every { .. } => {
+    match (&service.pinned, service.pull) {
+        (Some(pinned), _) => {
+            assert_eq!(here[0].spec.image_digest, *pinned, "slot {slot} is made from another manifest")
+        }
+        (None, PullPolicy::Every { .. }) => {
             assert_eq!(here[0].spec.image_digest, newest, "slot {slot} does not follow its tag");
         }
-        PullPolicy::Always => {
+        (None, PullPolicy::Always) => {
             // Where the name was lost, what runs is as good as any.
             let known = world.images.get(image).is_none_or(|known| known.digest == here[0].spec.image_digest);
             assert!(known, "slot {slot} is behind");
         }
-        PullPolicy::Missing | PullPolicy::Never => {}
+        (None, PullPolicy::Missing | PullPolicy::Never) => {}
     }
     match &here[0].state {
         ContainerState::Running { .. } => net_checks::check_running(world, here[0]),
