@@ -140,10 +140,13 @@ fn may_ask(world: &World, observed: &Observed, slot: &Slot, service: &Service) -
             let of = (slot.project.clone(), slot.service.clone());
             let edited = world.edited.get(&of).copied().unwrap_or_default();
             let heard = world.heard.get(&variant).is_some_and(|at| *at >= edited);
-            let made = (1..=service.replicas).all(|number| {
-                let slot = Slot { number, ..slot.clone() };
-                observed.containers.values().any(|c| c.spec.slot == slot && right(world, service, c))
-            });
+            // Nothing is made of what is set aside.
+            let aside = world.desired.watched.get(&of).is_some_and(|watched| std::ptr::eq(watched, service));
+            let made = aside
+                || (1..=service.replicas).all(|number| {
+                    let slot = Slot { number, ..slot.clone() };
+                    observed.containers.values().any(|c| c.spec.slot == slot && right(world, service, c))
+                });
             (!heard || !made).then(|| after(60_000))
         }
         PullPolicy::Missing | PullPolicy::Never => None,
