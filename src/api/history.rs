@@ -48,7 +48,7 @@ pub(super) async fn rollback(
     State(doors): State<Doors>,
     asked: Result<Json<RollbackAsk>, JsonRejection>,
 ) -> Result<Json<Decided>, ApiError> {
-    let Json(RollbackAsk { project, service, generation }) = asked.map_err(bad_body)?;
+    let Json(RollbackAsk { project, service, generation }) = asked.map_err(|error| bad_body(&error))?;
     decide(&doors, &project, service.as_deref(), Wish::Back(generation)).await
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn resume(
     State(doors): State<Doors>,
     asked: Result<Json<ResumeAsk>, JsonRejection>,
 ) -> Result<Json<Decided>, ApiError> {
-    let Json(ResumeAsk { project, service }) = asked.map_err(bad_body)?;
+    let Json(ResumeAsk { project, service }) = asked.map_err(|error| bad_body(&error))?;
     decide(&doors, &project, service.as_deref(), Wish::Resume).await
 }
 
@@ -68,7 +68,7 @@ async fn decide(doors: &Doors, project: &str, service: Option<&str>, wish: Wish)
     answer.map(|done| Json(Decided { done })).map_err(|message| ApiError::Refused { message })
 }
 
-fn bad_body(error: JsonRejection) -> ApiError {
+fn bad_body(error: &JsonRejection) -> ApiError {
     ApiError::BadRequest { message: error.body_text() }
 }
 

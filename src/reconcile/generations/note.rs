@@ -21,7 +21,7 @@ impl Reconciler {
             .collect();
         for (key, service) in &services {
             if let Some(digest) = self.made_from(key, service) {
-                self.asked(key, service, Version { hash: service.hash.clone(), digest }, now);
+                self.asked(key, service, &Version { hash: service.hash.clone(), digest }, now);
             }
         }
         for (key, service) in &services {
@@ -29,7 +29,7 @@ impl Reconciler {
                 Some(Rollout::Proven(version)) => self.proven(key, &version, now, noted),
                 Some(Rollout::UnderWay { .. }) | None => {}
                 Some(Rollout::Failed { version, why, then }) => {
-                    self.asked(key, service, version.clone(), now);
+                    self.asked(key, service, &version, now);
                     self.version_failed(key, &version, &why, then, now, noted);
                 }
             }
@@ -38,14 +38,14 @@ impl Reconciler {
     }
 
     /// A version is asked for: a new generation, or one that is known.
-    fn asked(&mut self, key: &ServiceKey, service: &Service, version: Version, now: Timestamp) {
+    fn asked(&mut self, key: &ServiceKey, service: &Service, version: &Version, now: Timestamp) {
         let book = self.generations.book(key);
-        let known = book.and_then(|book| book.of(&version)).map(|generation| generation.number);
+        let known = book.and_then(|book| book.of(version)).map(|generation| generation.number);
         let present = book.and_then(|book| book.present);
         let back = self.generations.acting.get(key).and_then(|acting| acting.aside.as_ref()).and_then(|a| a.to);
         if known.is_some() && known == present {
             if back.is_none() {
-                self.keep_up(key, service, &version);
+                self.keep_up(key, service, version);
             }
             return;
         }
@@ -57,7 +57,7 @@ impl Reconciler {
         let number = match known {
             Some(number) => number,
             None => {
-                let Some(generation) = self.generation(key, service, &version, now) else { return };
+                let Some(generation) = self.generation(key, service, version, now) else { return };
                 let number = generation.number;
                 let book = self.generations.write(key);
                 book.last = number;
@@ -81,7 +81,7 @@ impl Reconciler {
         }
         book.present = Some(number);
         book.trim(keep);
-        self.keep_up(key, service, &version);
+        self.keep_up(key, service, version);
     }
 
     fn generation(
