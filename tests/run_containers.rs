@@ -192,6 +192,8 @@ fn service(command: &[&str]) -> Service {
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),
+        pinned: None,
+        taking: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
         suspended: false,

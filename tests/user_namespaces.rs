@@ -180,6 +180,8 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),
+        pinned: None,
+        taking: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
         suspended: false,

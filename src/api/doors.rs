@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
 use crate::reconcile::view::View;
-use crate::reconcile::{Disobeyed, Obeyed, Order};
+use crate::reconcile::{Comparison, Disobeyed, HistoryView, Obeyed, Order, Wish};
 
 /// Everything that the routes can reach. Cloned for each request; every part is a handle.
 #[derive(Clone)]
@@ -89,6 +89,39 @@ pub enum Command {
         service: ServiceName,
         /// The answer, the newest last; none where nothing is known of it.
         reply: oneshot::Sender<Option<Vec<Cause>>>,
+    },
+    /// Tell the generations of a service.
+    History {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// The answer; none where nothing is known of it.
+        reply: oneshot::Sender<Option<HistoryView>>,
+    },
+    /// Tell how two generations of a service differ.
+    Compare {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// The one.
+        from: u32,
+        /// The other; the one in force where none is named.
+        to: Option<u32>,
+        /// The answer; `Err` says why there is none.
+        reply: oneshot::Sender<Result<Comparison, String>>,
+    },
+    /// Go back, or try again what is set aside.
+    Wish {
+        /// Of which project.
+        project: ProjectName,
+        /// Of which service of it; of all where none is named.
+        service: Option<ServiceName>,
+        /// What.
+        wish: Wish,
+        /// What was done, once it is on disk; `Err` says why nothing was.
+        reply: oneshot::Sender<Result<Vec<String>, String>>,
     },
     /// Look at the folder now.
     Look {

@@ -17,6 +17,7 @@
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
 //! | `why` | what happened to a service |
+//! | `history` | the generations of a service |
 //! | `files/` | files of containers |
 //! | `images/` | images, and long work on them |
 //! | `volumes/` | volumes, archives and copies of them |
@@ -37,6 +38,7 @@ mod files;
 mod find;
 mod guard;
 mod health;
+mod history;
 mod images;
 mod logs;
 mod merge;

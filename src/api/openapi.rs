@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{by_hand, files, images, secrets, volumes, wire};
+use super::{by_hand, files, history, images, secrets, volumes, wire};
 
 pub(super) async fn show() -> Json<Value> {
     Json(document())
@@ -143,6 +143,9 @@ fn operations() -> Vec<Operation> {
             &[],
             Answer::Json(of::<wire::Why>),
         ),
+    ]);
+    all.extend(history::of_services());
+    all.extend([
         get(
             "/api/v1/events",
             "What happens, as server-sent events; Last-Event-ID is honoured",
@@ -164,6 +167,7 @@ fn operations() -> Vec<Operation> {
         ),
     ]);
     all.extend(by_hand::operations());
+    all.extend(history::operations());
     all.extend([
         post(
             "/api/v1/registries/login",

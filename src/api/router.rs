@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, by_hand, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi,
-    plan, registries, secrets, status, system, version, volumes, why,
+    Doors, by_hand, commands, containers, exec, feed, files, health, history, images, logs, metrics, networks, numbers,
+    openapi, plan, registries, secrets, status, system, version, volumes, why,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -31,11 +31,15 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/stats", get(numbers::of_all)),
         ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
         ("/api/v1/services/{project}/{service}/why", get(why::show)),
+        ("/api/v1/services/{project}/{service}/history", get(history::show)),
+        ("/api/v1/services/{project}/{service}/diff", get(history::compare)),
         ("/api/v1/events", get(feed::listen)),
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),
         ("/api/v1/look", post(commands::look)),
         ("/api/v1/by-hand", post(by_hand::order)),
+        ("/api/v1/rollback", post(history::rollback)),
+        ("/api/v1/resume", post(history::resume)),
         ("/api/v1/registries/login", post(registries::login)),
         ("/api/v1/registries/logout", post(registries::logout)),
         ("/api/v1/images", get(images::list)),

@@ -43,6 +43,12 @@ pub(super) enum Command {
     Logs(LogsArgs),
     /// Tell what happened to a service, and why
     Why(WhyArgs),
+    /// List the generations of a service, or show how two of them differ
+    History(HistoryArgs),
+    /// Go back to a generation of a service
+    Rollback(RollbackArgs),
+    /// Try again what was set aside
+    Resume(ResumeArgs),
     /// Show what containers use, again and again
     Stats(StatsArgs),
     /// List the processes of containers
@@ -186,6 +192,36 @@ pub(super) struct WhyArgs {
     #[arg(long)]
     pub(super) json: bool,
     /// A service as project/service or by its unique name, or a container
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryArgs {
+    /// For programs
+    #[arg(long)]
+    pub(super) json: bool,
+    /// How generation A differs from generation B [default: from the one in force]
+    #[arg(long, num_args = 1..=2, value_names = ["A", "B"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) diff: Vec<u32>,
+    /// A service as project/service or by its unique name, a container, or a project
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RollbackArgs {
+    /// A service as project/service or by its unique name, or a project
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// To which generation [default: the last good one before the present]
+    #[arg(value_name = "GENERATION", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) generation: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    /// A service as project/service or by its unique name, or a project
     #[arg(value_name = "NAME")]
     pub(super) name: String,
 }
@@ -363,40 +399,43 @@ mod tests {
         Usage: longshore [OPTIONS] <COMMAND>
 
         Commands:
-          daemon   Run the daemon
-          status   Show projects, services and problems
-          ps       List containers
-          logs     Print the output of containers
-          why      Tell what happened to a service, and why
-          stats    Show what containers use, again and again
-          top      List the processes of containers
-          exec     Execute a command in a container
-          cp       Copy files between a container and this machine
-          diff     List what a container changed in its root
-          export   Write the root of a container as a tar
-          commit   Make an image of a container
-          stop     Stop services, until they are started or released
-          start    Start services that were stopped, or ended
-          restart  Stop services and start them again, once
-          kill     Send a signal to what runs of services
-          pause    Hold services still
-          unpause  Let services go on that are held still
-          scale    Give services another number of replicas than their files say
-          release  Let services be as their files say again
-          plan     Show what is being done and what waits for what
-          check    Check a folder of state files, or one file, without a daemon
-          inspect  Show all about one container, as JSON
-          image    Pull, push, list and look after images
-          network  List and show networks
-          volume   List, copy, save and look after volumes
-          secret   Keep and encrypt secrets
-          system   Show what lies on disk
-          events   Print what happens
-          confirm  Let a held removal of many projects go on
-          login    Log in at a registry
-          logout   Forget the login at a registry
-          version  Show the versions of this program and of the daemon
-          help     Print this message or the help of the given subcommand(s)
+          daemon    Run the daemon
+          status    Show projects, services and problems
+          ps        List containers
+          logs      Print the output of containers
+          why       Tell what happened to a service, and why
+          history   List the generations of a service, or show how two of them differ
+          rollback  Go back to a generation of a service
+          resume    Try again what was set aside
+          stats     Show what containers use, again and again
+          top       List the processes of containers
+          exec      Execute a command in a container
+          cp        Copy files between a container and this machine
+          diff      List what a container changed in its root
+          export    Write the root of a container as a tar
+          commit    Make an image of a container
+          stop      Stop services, until they are started or released
+          start     Start services that were stopped, or ended
+          restart   Stop services and start them again, once
+          kill      Send a signal to what runs of services
+          pause     Hold services still
+          unpause   Let services go on that are held still
+          scale     Give services another number of replicas than their files say
+          release   Let services be as their files say again
+          plan      Show what is being done and what waits for what
+          check     Check a folder of state files, or one file, without a daemon
+          inspect   Show all about one container, as JSON
+          image     Pull, push, list and look after images
+          network   List and show networks
+          volume    List, copy, save and look after volumes
+          secret    Keep and encrypt secrets
+          system    Show what lies on disk
+          events    Print what happens
+          confirm   Let a held removal of many projects go on
+          login     Log in at a registry
+          logout    Forget the login at a registry
+          version   Show the versions of this program and of the daemon
+          help      Print this message or the help of the given subcommand(s)
 
         Options:
               --socket <PATH>  The daemon's socket [default: /run/longshore/longshore.sock] [env: LONGSHORE_SOCKET]

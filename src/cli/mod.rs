@@ -14,6 +14,7 @@ mod download;
 mod events;
 mod exec;
 mod failure;
+mod history;
 mod image;
 mod inspect;
 mod login;
@@ -127,6 +128,9 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
         Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
         Command::Why(args) => wait_for(why::run(&Client::new(socket), &args, out)),
+        Command::History(args) => wait_for(history::run(&Client::new(socket), &args, out)),
+        Command::Rollback(args) => wait_for(history::rollback(&Client::new(socket), &args, out)),
+        Command::Resume(args) => wait_for(history::resume(&Client::new(socket), &args, out)),
         Command::Stats(args) => wait_for(stats::run(&Client::new(socket), &args, out)),
         Command::Top(args) => wait_for(top::run(&Client::new(socket), &args, out)),
         Command::Exec(args) => wait_for(exec::run(&Client::new(socket), args, out)),

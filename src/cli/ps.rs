@@ -7,8 +7,8 @@ use super::failure::Failure;
 use super::out::{Ink, Out, Paint, now};
 use super::ports;
 use super::table::{Table, plain};
-use super::words::{age, image, until};
-use crate::api::wire::{Container, ContainerState};
+use super::words::{age, image, printable, until};
+use crate::api::wire::{Container, ContainerState, Status};
 use crate::model::Timestamp;
 
 pub(super) async fn run(client: &Client, args: &PsArgs, out: &mut Out) -> Result<Exit, Failure> {
@@ -19,9 +19,21 @@ pub(super) async fn run(client: &Client, args: &PsArgs, out: &mut Out) -> Result
     if args.json {
         out.json(&containers)?;
     } else {
+        let status: Status = client.get("/api/v1/status").await?;
         out.text(&render(&containers, out.paint, now()))?;
+        out.text(&set_aside(&status))?;
     }
     Ok(Exit::Fine)
+}
+
+/// Services that run something else than their files ask for.
+fn set_aside(status: &Status) -> String {
+    let services = status.projects.iter().flat_map(|p| p.services.iter().map(move |s| (&p.name, s)));
+    let lines = services.filter_map(|(project, service)| {
+        let said = &service.set_aside.as_ref()?.message;
+        Some(format!("{}\n", printable(&format!("{project}/{}: {said}", service.name))))
+    });
+    lines.collect()
 }
 
 fn render(containers: &[Container], paint: Paint, now: Timestamp) -> String {

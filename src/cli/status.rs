@@ -130,7 +130,10 @@ fn remark(project: &Project, service: &Service) -> String {
     let wait = || service.waiting.first().map(|w| w.reason.clone());
     let attempt = || service.containers.iter().find(|c| c.next_attempt.is_some()).map(|c| c.reason.clone());
     let scaled = || service.by_hand.as_ref()?.file_replicas.map(|file| format!("scaled by hand; its file says {file}"));
-    hold.or_else(wait).or_else(attempt).or_else(scaled).unwrap_or_else(|| remark_of(project).to_owned())
+    let aside = service.set_aside.as_ref().map(|aside| aside.message.clone());
+    let newer = || service.update.clone();
+    let own = hold.or(aside).or_else(wait).or_else(attempt).or_else(scaled).or_else(newer);
+    own.unwrap_or_else(|| remark_of(project).to_owned())
 }
 
 fn remark_of(project: &Project) -> &'static str {

@@ -21,7 +21,7 @@ pub(super) async fn run(client: &Client, args: &WhyArgs, out: &mut Out) -> Resul
 }
 
 /// Which service a name means. One that is gone by now is written in full.
-async fn service(client: &Client, name: &str) -> Result<(String, String), Failure> {
+pub(super) async fn service(client: &Client, name: &str) -> Result<(String, String), Failure> {
     if let Some((project, service)) = name.split_once('/') {
         return Ok((project.to_owned(), service.to_owned()));
     }
@@ -60,6 +60,9 @@ fn render(why: &Why, paint: Paint, now: Timestamp) -> String {
     for crash in &why.crash_loops {
         text.push_str(&format!("{}\n", paint.ink(Ink::Bad, &printable(&crashes(crash, now)))));
     }
+    for said in why.set_aside.iter().map(|aside| &aside.message).chain(&why.update) {
+        text.push_str(&format!("{}\n", printable(said)));
+    }
     for wait in &why.waiting {
         let next = wait.until.map_or_else(String::new, |at| format!(" (next look {})", until(at, now)));
         text.push_str(&format!("{}\n", printable(&format!("{} waits: {}{next}", wait.what, wait.reason))));
@@ -83,7 +86,7 @@ fn told(cause: &Cause, paint: Paint, now: Timestamp) -> String {
     let ink = match cause.kind.as_str() {
         "failed" | "unhealthy" => Ink::Bad,
         "ended" => Ink::Busy,
-        "edited" | "dropped" | "moved" => Ink::Strong,
+        "edited" | "dropped" | "moved" | "version" => Ink::Strong,
         _ => Ink::Plain,
     };
     let mut line = format!("{}: {}", cause.subject, cause.message);

@@ -100,8 +100,15 @@ mod planning {
     fn planned(state_dir: &Path, observed: &Observed, defaults: &Defaults) -> PlanReport {
         let look: &Look = &Looker::new(state_dir).with_defaults(defaults.clone()).look();
         let now = crate::model::Timestamp::default();
-        let mut reconciler =
-            remember::reconciler(&Default::default(), observed, state_dir, Limits::default(), defaults, &Unopened);
+        let mut reconciler = remember::reconciler(
+            &Default::default(),
+            observed,
+            state_dir,
+            Limits::default(),
+            None,
+            defaults,
+            &Unopened,
+        );
         let failure = look.folder.clone().err();
         // Nothing is remembered here; what the files do not name is taken for removed.
         drop(reconciler.looked(look, now));

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::host::book;
 use crate::model::{
     Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, SpecHash, Timestamp,
 };
 use crate::plan::{ByHand, Limits, Memory, Observed, Restarts, Scaled};
-use crate::reconcile::{Chronicle, Ledger, Override, Reconciler};
+use crate::reconcile::{Book, Chronicle, Generations, Ledger, Override, Reconciler, SourceId};
 use crate::source::{Defaults, GoodFile, Remembered, Secrets, read_again};
 use crate::store::{self, CauseRecord, EditRecord, Good, Record, RecordKey};
 
@@ -16,6 +17,7 @@ pub(super) fn reconciler(
     observed: &Observed,
     state_dir: &Path,
     limits: Limits,
+    keep: Option<u32>,
     defaults: &Defaults,
     secrets: &dyn Secrets,
 ) -> Reconciler {
@@ -25,6 +27,8 @@ pub(super) fn reconciler(
     let mut overrides = BTreeMap::new();
     let mut moved_from = None;
     let mut causes = BTreeMap::new();
+    let mut books = BTreeMap::new();
+    let mut files = BTreeMap::new();
     for (key, record) in records {
         match (key, record) {
             (RecordKey::Good(path), Record::Good(record)) => good.extend(read(path, record, defaults, secrets)),
@@ -40,6 +44,8 @@ pub(super) fn reconciler(
                 let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) else {
                     continue;
                 };
+                let key = (project.clone(), service.clone());
+                books.insert(key, book(record));
                 let digests = record.manifests.iter().filter_map(|text| Digest::parse(text).ok()).collect();
                 memory.generations.insert((project, service), digests);
             }
@@ -48,6 +54,9 @@ pub(super) fn reconciler(
                     continue;
                 };
                 overrides.extend(by_hand(record).map(|over| ((project, service), over)));
+            }
+            (RecordKey::Source(id), Record::Good(record)) => {
+                files.extend(SourceId::parse(id).map(|id| (id, record)));
             }
             (RecordKey::Causes(project, service), Record::Causes(record)) => {
                 if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
@@ -60,10 +69,19 @@ pub(super) fn reconciler(
             (key, _) => tracing::warn!(?key, "a record of another kind than its key; it is not used"),
         }
     }
+    let mut sources = BTreeMap::new();
+    for generation in books.values().flat_map(|book: &Book| &book.generations) {
+        let Some(record) = files.get(&generation.source).filter(|_| !sources.contains_key(&generation.source)) else {
+            continue;
+        };
+        let file = read(&generation.file, record, defaults, secrets);
+        sources.extend(file.map(|(_, file)| (generation.source.clone(), file)));
+    }
     let on_host: BTreeSet<ProjectName> = observed.containers.values().map(|c| c.spec.slot.project.clone()).collect();
     Reconciler::new(Ledger::remembered(good, on_host, moved_from), memory, reasons, limits)
         .remembering(Chronicle::remembered(causes))
         .with_overrides(overrides)
+        .going_back(Generations::remembered(books, sources).keeping(keep))
 }
 
 fn by_hand(record: &store::ByHand) -> Option<Override> {

@@ -259,7 +259,8 @@ async fn open(
     });
     let limits = Limits { pulls: config.file.concurrency.pulls, containers: config.file.concurrency.containers };
     let (seen, defaults) = (host.observe(), config.defaults());
-    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, &defaults, &secrets);
+    let keep = config.file.generations;
+    let reconciler = remember::reconciler(&found.records, &seen, &config.state_dir, limits, keep, &defaults, &secrets);
     Ok((Arc::new(host), kept, kept_volumes, secrets, reconciler.collecting(images_settings::collect(config))))
 }
 
@@ -332,6 +333,11 @@ fn doors(
                 api::Command::Confirm { reply } => Command::Confirm(reply),
                 api::Command::ByHand { orders, reply } => Command::ByHand(orders, reply),
                 api::Command::Why { project, service, reply } => Command::Why(project, service, reply),
+                api::Command::History { project, service, reply } => Command::History(project, service, reply),
+                api::Command::Compare { project, service, from, to, reply } => {
+                    Command::Compare(project, service, from, to, reply)
+                }
+                api::Command::Wish { project, service, wish, reply } => Command::Wish(project, service, wish, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

@@ -108,6 +108,6 @@ pub(super) fn failed(error: &dyn Error) -> ActionError {
     ActionError { message: sentence(error), retry_after_ms: None }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::LinuxHost;
+use super::apply::{failed, millis};
 use super::observe::wall;
 use crate::image::{Present, Progress, PullError, Refreshed, Removed, StoreError};
 use crate::model::{ContainerSpec, Digest, ImageReference, Platform, Timestamp};
+use crate::reconcile::{ActionError, Answer, Question};
 
 /// A pull that runs. Whoever wants the same image takes part: it sees the same progress, waits for its turn, and then finds
 /// everything here and only asks the registry.
@@ -73,6 +75,18 @@ impl LinuxHost {
             return self.refreshed(image, platform, progress).await.map(drop);
         }
         self.images.pull(image, platform, progress).await.map(drop)
+    }
+
+    /// Asks a registry, and fetches nothing.
+    pub(super) async fn question(&self, question: Question) -> Result<Answer, ActionError> {
+        let progress = Progress::default();
+        let answer = match &question {
+            Question::Tags { image } => self.images.tags(image, &progress).await.map(Answer::Tags),
+            Question::Moved { image, platform } => {
+                self.images.newer(image, platform.as_ref(), &progress).await.map(Answer::Moved)
+            }
+        };
+        answer.map_err(|error| ActionError { retry_after_ms: error.retry_after().map(millis), ..failed(&error) })
     }
 
     async fn refreshed(

@@ -5,6 +5,7 @@
 mod apply;
 mod disk;
 mod files;
+mod generations;
 mod images;
 mod mount_table;
 mod mounts;
@@ -14,6 +15,7 @@ mod observe;
 mod remember;
 
 pub use disk::ContainerDisk;
+pub use generations::book;
 pub use images::RemoveError;
 pub use mounts::Own;
 pub use observe::join;
@@ -29,7 +31,7 @@ use crate::image::Images;
 use crate::model::{Action, ContainerId, ImageReference, Signal};
 use crate::network::Networks;
 use crate::plan::Observed;
-use crate::reconcile::{ActionError, Change, Gauges, Host};
+use crate::reconcile::{ActionError, Answer, Change, Gauges, Host, Question};
 use crate::store::Store;
 use crate::volume::Volumes;
 
@@ -161,6 +163,10 @@ impl Host for LinuxHost {
 
     async fn record(&self, changes: Vec<Change>) -> Result<(), String> {
         self.save(changes).await
+    }
+
+    async fn ask(&self, question: Question) -> Result<Answer, ActionError> {
+        self.question(question).await
     }
 
     fn gauges(&self) -> Gauges {

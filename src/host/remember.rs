@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::LinuxHost;
+use super::{LinuxHost, generations};
 use crate::model::{Cause, Edit, EditChange};
 use crate::reconcile::{Change, Override};
+use crate::source::Remembered;
 use crate::store::{
     Again, ByHand, CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Settings,
     Store,
@@ -39,23 +40,20 @@ impl LinuxHost {
 fn note(store: &mut Store, change: Change) {
     match change {
         Change::Good { path, project, source } => {
-            let reference = |(path, content)| Reference { path, content };
-            let references = source.references.into_iter().map(reference).collect();
-            let good = Good { project, default_name: source.default_name, text: source.text, references };
-            store.put(RecordKey::Good(path), Record::Good(good));
+            store.put(RecordKey::Good(path), Record::Good(good(project, source)));
         }
         Change::Gone(path) => store.remove(RecordKey::Good(path)),
         Change::History { id, restarts, reason } => {
             let history = History { restarts: restarts.total, streak: restarts.streak, reason };
             store.put(RecordKey::History(id.to_string()), Record::History(history));
         }
-        Change::Generations { project, service, digests } => {
+        Change::Generations { project, service, digests, book } => {
             let key = RecordKey::Generations(project.to_string(), service.to_string());
-            if digests.is_empty() {
+            let record = generations::record(&digests, *book);
+            if record == Generations::default() {
                 return store.remove(key);
             }
-            let manifests = digests.iter().map(ToString::to_string).collect();
-            store.put(key, Record::Generations(Generations { manifests }));
+            store.put(key, Record::Generations(record));
         }
         Change::ByHand { project, service, over } => {
             let key = RecordKey::ByHand(project.to_string(), service.to_string());
@@ -64,6 +62,10 @@ fn note(store: &mut Store, change: Change) {
                 None => store.remove(key),
             }
         }
+        Change::Source { id, project, source } => {
+            store.put(RecordKey::Source(id.as_str().to_owned()), Record::Good(good(project, source)));
+        }
+        Change::SourceGone(id) => store.remove(RecordKey::Source(id.as_str().to_owned())),
         Change::Causes { project, service, causes } => {
             let key = RecordKey::Causes(project.to_string(), service.to_string());
             if causes.is_empty() {
@@ -91,6 +93,12 @@ fn by_hand(over: &Override) -> ByHand {
         grace_ms: hand.grace_ms,
         again: hand.again.iter().map(again).collect(),
     }
+}
+
+fn good(project: String, source: Remembered) -> Good {
+    let reference = |(path, content)| Reference { path, content };
+    let references = source.references.into_iter().map(reference).collect();
+    Good { project, default_name: source.default_name, text: source.text, references }
 }
 
 fn cause_record(cause: Cause) -> CauseRecord {

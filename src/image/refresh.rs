@@ -51,6 +51,28 @@ impl Images {
         Ok(Refreshed::Moved { from: Some(here.digest), to })
     }
 
+    /// What `image` names now, where that is not what is here; nothing is fetched.
+    pub async fn newer(
+        &self,
+        image: &ImageReference,
+        platform: Option<&Platform>,
+        progress: &Progress,
+    ) -> Result<Option<Digest>, PullError> {
+        let machine = resolve::this_machine();
+        let wanted = platform.unwrap_or(&machine).to_string();
+        let here = self.present().remove(image).filter(|p| p.platform == wanted);
+        let session = self.inner.registry.about(image, progress).await;
+        let told = session.digest().await;
+        let told = told.map_err(|e| PullError::Registry { image: image.clone(), source: Box::new(e) })?;
+        Ok(told.filter(|told| here.is_none_or(|here| here.top != *told)))
+    }
+
+    /// All tags of an image's repository, as its registry lists them.
+    pub async fn tags(&self, image: &ImageReference, progress: &Progress) -> Result<Vec<String>, PullError> {
+        let session = self.inner.registry.about(image, progress).await;
+        session.tags().await.map_err(|e| PullError::Registry { image: image.clone(), source: Box::new(e) })
+    }
+
     /// Notes that the registry was asked and nothing changed.
     async fn asked(&self, image: &ImageReference, here: Present) -> Result<Present, super::StoreError> {
         let (name, at) = (image.clone(), now());

@@ -49,11 +49,13 @@ pub enum CauseKind {
     Unhealthy,
     /// Its health check went well again.
     Healthy,
+    /// A version was set aside, run again, or taken by itself.
+    Version,
 }
 
 impl CauseKind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Edited,
         Self::Dropped,
         Self::Asked,
@@ -63,6 +65,7 @@ impl CauseKind {
         Self::Moved,
         Self::Unhealthy,
         Self::Healthy,
+        Self::Version,
     ];
 
     /// The word.
@@ -78,6 +81,7 @@ impl CauseKind {
             Self::Moved => "moved",
             Self::Unhealthy => "unhealthy",
             Self::Healthy => "healthy",
+            Self::Version => "version",
         }
     }
 

@@ -136,6 +136,17 @@ impl ImageReference {
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
+    /// The image of this digest in the same repository.
+    #[must_use]
+    pub fn at(&self, digest: &Digest) -> Self {
+        Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
+    }
+    /// What this tag stands for in the same repository; none where it is no tag.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Option<Self> {
+        check_tag(tag).ok()?;
+        Some(Self { tag: Some(tag.to_owned()), digest: None, ..self.clone() })
+    }
     /// The pinned digest.
     #[must_use]
     pub fn digest(&self) -> Option<&Digest> {

@@ -22,6 +22,7 @@ mod resources;
 mod sentence;
 mod service;
 mod settings;
+mod taking;
 mod volume;
 
 pub use action::{Action, Key};
@@ -54,6 +55,7 @@ pub use service::{
     Wish,
 };
 pub use settings::Settings;
+pub use taking::{AutoUpdate, Choice, FailureAction, Moment, Release, Releases, Taking, Window, highest, release};
 pub use volume::{
     Bind, ImageMount, Mount, MountSource, Owner, Propagation, Recursive, Relabel, Volume, VolumeMount, VolumeRef,
 };

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, Dependency, HealthPolicy, ImageReference, Isolation, Location, Membership, Mount,
+    Ability, ContainerName, Dependency, Digest, HealthPolicy, ImageReference, Isolation, Location, Membership, Mount,
     MountSource, MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace,
-    ServiceName, SpecHash, Volume, VolumeName,
+    ServiceName, SpecHash, Taking, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -76,6 +76,11 @@ pub struct Service {
     pub isolation: Isolation,
     /// What it may use. Not part of the hash: a container that runs is given what changed.
     pub resources: Resources,
+    /// The manifest that it is made from whatever its image's name stands for: a generation that its owner, or a failed update, went
+    /// back to. No file says this.
+    pub pinned: Option<Digest>,
+    /// Which generations are kept, and what is taken by itself. Not part of the hash.
+    pub taking: Taking,
     /// What in the file makes it less confined than the defaults, for the status.
     pub loosenings: Vec<Loosening>,
     /// What its keys ask of the machine.

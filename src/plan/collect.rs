@@ -99,12 +99,14 @@ impl<'a> Candidates<'a> {
 /// The manifests that somebody needs: containers, services, what services ran before, and the owner who pinned them.
 #[must_use]
 pub fn in_use<'a>(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory) -> BTreeSet<&'a Digest> {
-    let services = desired.projects.values().flat_map(|project| project.services.values());
-    let named: BTreeSet<&ImageReference> = services.flat_map(Service::images).collect();
+    let services = || desired.projects.values().flat_map(|project| project.services.values());
+    let pinned = services().filter_map(|service| service.pinned.as_ref());
+    let named: BTreeSet<&ImageReference> = services().flat_map(Service::images).collect();
     let by_name =
         observed.images.iter().filter(|(name, image)| image.pinned || named.contains(name)).map(|(_, i)| &i.digest);
     let made = observed.containers.values().flat_map(|container| container.spec.manifests());
-    made.chain(by_name).chain(memory.generations.values().flatten()).collect()
+    let kept = memory.generations.values().chain(memory.good.values()).flatten();
+    made.chain(by_name).chain(pinned).chain(kept).collect()
 }
 
 fn age(ms: u64) -> String {

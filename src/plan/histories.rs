@@ -27,9 +27,9 @@ use toy_net as net;
 
 use super::sim::{Chance, Outcome, World};
 use crate::model::{
-    Ability, ContainerId, ContainerState, ExitStatus, Hold, ImageReference, Key, Location, Loosening, NetworkMode,
-    Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPace, RestartPolicy, Service, ServiceName,
-    Severity, Slot, SpecHash, StopPolicy, Wish,
+    Ability, ContainerId, ContainerState, Digest, ExitStatus, Hold, ImageReference, Key, Location, Loosening,
+    NetworkMode, Problem, Process, Project, ProjectName, PullPolicy, Resources, RestartPace, RestartPolicy, Service,
+    ServiceName, Severity, Slot, SpecHash, StopPolicy, Wish,
 };
 
 fn histories() -> u64 {
@@ -122,6 +122,7 @@ fn exit_one(world: &mut World, chance: &mut Chance) {
 
 fn edit(world: &mut World, chance: &mut Chance) {
     let project = ProjectName::parse(["alpha", "beta", "gamma"][chance.below(3)]).unwrap();
+    world.desired.watched.retain(|of, _| of.0 != project);
     if chance.one_in(6) {
         world.desired.projects.remove(&project);
         return world.forget();
@@ -153,11 +154,28 @@ fn edit(world: &mut World, chance: &mut Chance) {
             service.pace = pace(chance);
             net::join(&mut service, &project, version, chance);
             toy_order::join(&mut service, &project, chance);
-            entry.services.insert(name, service);
+            entry.services.insert(name.clone(), service);
         }
     }
     by_hand::edited(world, &project, &service_name);
+    pin(world, &project, &name, chance);
     edited(world, &project);
+}
+
+/// What the file asks for is set aside: another manifest is run instead, or that of the tag as it is now.
+fn pin(world: &mut World, project: &ProjectName, name: &ServiceName, chance: &mut Chance) {
+    let tagged =
+        |service: &&Service| service.platform.is_none() && service.image.as_ref().is_some_and(|i| i.digest().is_none());
+    let found = world.desired.projects.get(project).and_then(|p| p.services.get(name)).filter(tagged);
+    let Some(file) = found.filter(|_| chance.one_in(5)).cloned() else { return };
+    let Some(image) = file.image.clone() else { return };
+    let pinned = Some(world.tag(&image));
+    if chance.one_in(2) {
+        world.tag_moves(&image);
+    }
+    let service = Service { pinned, ..file.clone() };
+    world.desired.projects.get_mut(project).and_then(|p| p.services.insert(name.clone(), service));
+    world.desired.watched.insert((project.clone(), name.clone()), Service { pinned: None, ..file });
 }
 
 fn edited(world: &mut World, project: &ProjectName) {
@@ -258,6 +276,8 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         names: Default::default(),
         isolation: Default::default(),
         resources: Resources { memory: [None, Some(64 << 20)][chance.below(2)], ..Resources::default() },
+        pinned: None,
+        taking: Default::default(),
         loosenings: (0..chance.below(2)).map(|_| loosening.clone()).collect(),
         wishes: [&[][..], &[], &[Ability::Swap], &[Ability::Memory]][chance.below(4)]
             .iter()
@@ -345,7 +365,13 @@ fn check_end(world: &World) {
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let here: Vec<_> = world.containers.values().filter(|c| c.spec.slot == *slot).collect();
     let image = service.image.as_ref().unwrap();
-    let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
+    let lost = |digest: &Digest| !world.images.values().any(|here| here.digest == *digest);
+    let missing =
+        |image: &ImageReference| match service.pinned.as_ref().filter(|_| service.image.as_ref() == Some(image)) {
+            Some(pinned) => lost(pinned),
+            None => !world.images.contains_key(image),
+        };
+    let never = service.pull == PullPolicy::Never && service.images().any(missing);
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {
         return;
     }
@@ -359,16 +385,19 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let settled = toy_files::settled(here[0], service) || order::runs_on(world, here[0]);
     assert!(settled, "slot {slot} sees what its files held before");
     let newest = world.tag(image);
-    match service.pull {
-        PullPolicy::Every { .. } => {
+    match (&service.pinned, service.pull) {
+        (Some(pinned), _) => {
+            assert_eq!(here[0].spec.image_digest, *pinned, "slot {slot} is made from another manifest")
+        }
+        (None, PullPolicy::Every { .. }) => {
             assert_eq!(here[0].spec.image_digest, newest, "slot {slot} does not follow its tag");
         }
-        PullPolicy::Always => {
+        (None, PullPolicy::Always) => {
             // Where the name was lost, what runs is as good as any.
             let known = world.images.get(image).is_none_or(|known| known.digest == here[0].spec.image_digest);
             assert!(known, "slot {slot} is behind");
         }
-        PullPolicy::Missing | PullPolicy::Never => {}
+        (None, PullPolicy::Missing | PullPolicy::Never) => {}
     }
     match &here[0].state {
         ContainerState::Running { .. } => net_checks::check_running(world, here[0]),

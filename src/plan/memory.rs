@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::failure_delay_ms;
-use super::{CollectPolicy, Cures, Desired, DiskUse, Followed, Observed, Plan};
+use super::{CollectPolicy, Cures, Desired, DiskUse, Followed, Observed, Plan, SetAside};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, Health, ImageReference, Key, NetworkId, ObservedContainer,
     ProjectName, Service, ServiceName, Slot, Timestamp,
@@ -70,6 +70,10 @@ pub struct Memory {
     pub edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
     /// The manifests that each service ran last, the newest first.
     pub generations: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
+    /// The manifests of the generations that a service can go back to.
+    pub good: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
+    /// Versions that are set aside.
+    pub set_aside: BTreeMap<(ProjectName, ServiceName), SetAside>,
     /// Whether images are being removed because the disk is full.
     pub collecting: bool,
 }

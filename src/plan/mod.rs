@@ -31,6 +31,7 @@ mod memory;
 mod mounts;
 mod networks;
 mod order;
+mod rollout;
 #[cfg(test)]
 mod sim;
 mod slot;
@@ -44,16 +45,18 @@ pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
 pub use hand::{ByHand, Scaled, Stopped, begun};
 pub use health::Cures;
+pub use images::{follows, stands_for};
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
 pub use order::{Followed, Lacking, circles, stop_order};
+pub use rollout::{Rollout, SetAside, Version};
 pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
     Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
-    ServiceName, Slot, Timestamp,
+    Service, ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -65,6 +68,9 @@ pub struct Desired {
     pub kept: BTreeSet<ProjectName>,
     /// What was asked of services by hand. Other numbers of replicas are in the projects already.
     pub by_hand: BTreeMap<(ProjectName, ServiceName), ByHand>,
+    /// What the files say of services that something else is run for, because that is set aside: their registries are asked all the
+    /// same, so that a newer version is noticed.
+    pub watched: BTreeMap<(ProjectName, ServiceName), Service>,
 }
 
 /// What is: the host as it was just seen.
@@ -317,6 +323,8 @@ pub struct Plan {
     pub curing: BTreeSet<ContainerId>,
     /// Containers that are being stopped, or were, because they are unhealthy, and what their last check said: they stay so.
     pub given_up: BTreeMap<ContainerId, String>,
+    /// How far each service is with the version that is asked for.
+    pub rollouts: BTreeMap<(ProjectName, ServiceName), Rollout>,
 }
 
 impl Plan {
@@ -343,6 +351,9 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
     for slot in slots {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
+    }
+    for (of, service) in &facts.desired.watched {
+        images::watch(&mut planner, of, service);
     }
     order::note(&mut planner);
     networks::plan(&mut planner);

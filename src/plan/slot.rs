@@ -138,7 +138,7 @@ fn current<'a>(
     let present = images::here(planner, service).map(|facts| &facts.digest);
     let matching = || {
         let same = containers.iter().copied().filter(|c| c.spec.service.hash == service.hash);
-        same.filter(|c| images::moved(planner, service, c).is_none())
+        same.filter(|c| !images::moved(planner, service, c))
     };
     matching()
         .find(|c| may_run(c, planner.facts.under_way))

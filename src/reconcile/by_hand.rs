@@ -384,16 +384,6 @@ impl Reconciler {
         noted.records.push(Change::ByHand { project: key.0.clone(), service: key.1.clone(), over });
     }
 
-    /// What the files say, and what was asked over them.
-    pub(super) fn refresh_desired(&mut self) {
-        let overrides = &self.overrides;
-        self.desired = self.ledger.desired_with(|desired| apply(overrides, desired));
-        self.unjoined = plan::unjoined(&self.desired);
-        for (of, problem) in plan::circles(&self.desired) {
-            self.unjoined.entry(of).or_default().push(problem);
-        }
-    }
-
     /// The files were read: what they say anew counts.
     pub(super) fn release_edited(&mut self, now: Timestamp, noted: &mut Noted) {
         let files = self.ledger.files();
@@ -458,7 +448,8 @@ impl Reconciler {
     }
 }
 
-fn apply(overrides: &BTreeMap<ServiceKey, Override>, desired: &mut Desired) {
+/// Puts other numbers of replicas over what is in force.
+pub(super) fn apply(overrides: &BTreeMap<ServiceKey, Override>, desired: &mut Desired) {
     for (key, over) in overrides {
         let service = desired.projects.get_mut(&key.0).and_then(|project| project.services.get_mut(&key.1));
         if let (Some(service), Some(scaled)) = (service, over.hand.scaled) {

@@ -134,6 +134,18 @@ impl Chronicle {
         }
     }
 
+    /// Something was decided of its generations.
+    pub(super) fn generation(
+        &mut self,
+        key: &ServiceKey,
+        kind: CauseKind,
+        text: String,
+        reason: Option<String>,
+        now: Timestamp,
+    ) {
+        self.push(key.clone(), Cause { reason, ..cause(kind, format!("service {}", key.1), text, now) });
+    }
+
     /// When containers that ended are started again.
     fn waits(&mut self, waits: &[Wait], observed: &Observed) {
         for wait in waits.iter().filter(|wait| matches!(wait.on, WaitingOn::Backoff { .. })) {

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::host::{Gauges, Transfer};
 use super::networks::port_views;
 use super::order;
-use super::reconciler::{Reconciler, wait_kind};
+use super::kinds::wait_kind;
+use super::reconciler::Reconciler;
 use super::view::{
     ContainerStateView, ContainerView, FolderView, ImageStateView, ImageView, Phase, ProjectView, ServiceView,
     StepView, StoreView, View, WaitView,
@@ -235,6 +236,7 @@ impl Reconciler {
         let waiting = waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w));
         let unchosen = project.and_then(|p| Some(not_chosen(name, service, p.unchosen.get(service)?)));
         let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
+        let key = (name.clone(), service.clone());
         ServiceView {
             name: service.clone(),
             image,
@@ -249,6 +251,9 @@ impl Reconciler {
             by_hand: self.hand_view(name, service),
             waiting: unchosen.into_iter().chain(waiting).collect(),
             ports: wanted.map(|s| port_views(s, facts.gauges)).unwrap_or_default(),
+            generation: self.present_generation(&key),
+            aside: self.aside_view(&key),
+            update: self.update_note(&key),
             containers: containers.iter().map(|c| self.container_view(c, waits)).collect(),
         }
     }
@@ -308,7 +313,8 @@ impl Reconciler {
             }
         };
         let busy = !saved || self.under_way.values().any(|under| mine(&under.action));
-        let held = !self.holds_of(project, wanted).is_empty();
+        let aside = self.aside_view(&(project.clone(), wanted.name.clone())).is_some();
+        let held = aside || !self.holds_of(project, wanted).is_empty();
         match (held, busy) {
             (true, _) => Phase::Held,
             (false, true) => waiting.max(Phase::Applying),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::generations::{Answer, Book, Question, SourceId};
 use crate::model::{Action, Cause, ContainerId, Digest, Exposure, ImageReference, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Observed, Restarts};
 use crate::source::Remembered;
@@ -21,6 +22,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// Brings changes of what is remembered to disk. What fails is kept and tried with the next call, which may be empty.
     fn record(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Asks a registry, and fetches nothing. It has a limit of time; dropping it does no harm.
+    fn ask(&self, question: Question) -> impl Future<Output = Result<Answer, ActionError>> + Send;
 
     /// What the status shows of the machine and no decision depends on.
     fn gauges(&self) -> Gauges;
@@ -78,7 +82,7 @@ pub enum Change {
         /// What is kept of it, the newest last; empty when the service is forgotten.
         causes: Vec<Cause>,
     },
-    /// A service runs another manifest than before.
+    /// What is known of a service's generations.
     Generations {
         /// Its project.
         project: ProjectName,
@@ -86,7 +90,20 @@ pub enum Change {
         service: ServiceName,
         /// What it ran last, the newest first; empty when the service is gone.
         digests: Vec<Digest>,
+        /// Its generations.
+        book: Box<Book>,
     },
+    /// A state file as it was, that generations refer to.
+    Source {
+        /// What it is known by.
+        id: SourceId,
+        /// Its project.
+        project: String,
+        /// The file.
+        source: Remembered,
+    },
+    /// No generation refers to it any more.
+    SourceGone(SourceId),
 }
 
 /// What the status shows of the machine.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::host::{Change, Transfer, TransferWait};
+use super::host::{Transfer, TransferWait};
 use super::reconciler::{Noted, Reconciler};
 use crate::model::{Action, Digest, ImageReference, Key, Location, Problem, Timestamp};
 use crate::plan::{ImageFacts, Observed};
@@ -83,11 +83,11 @@ impl Reconciler {
         self.memory.generations.get(&service).cloned().unwrap_or_default()
     }
 
-    pub(super) fn new_generations(&self, action: &Action, before: &[Digest]) -> Option<Change> {
-        let Action::Start { spec, .. } = action else { return None };
-        let digests = self.generations_of(action);
-        let (project, service) = (spec.slot.project.clone(), spec.slot.service.clone());
-        (digests != before).then_some(Change::Generations { project, service, digests })
+    pub(super) fn new_generations(&mut self, action: &Action, before: &[Digest]) {
+        let Action::Start { spec, .. } = action else { return };
+        if self.generations_of(action) != before {
+            self.generations.touch(&(spec.slot.project.clone(), spec.slot.service.clone()));
+        }
     }
 
     pub(super) fn crowded_problem(&self) -> Option<Problem> {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::view::HeldView;
-use crate::model::{ContainerName, Hold, Location, Problem, ProjectName, ServiceName, Severity, Timestamp};
+use crate::model::{ContainerName, Hold, Location, Problem, Project, ProjectName, ServiceName, Severity, Timestamp};
 use crate::plan::Desired;
 use crate::source::{GoodFile, Look, Read};
 
@@ -312,12 +312,17 @@ impl Ledger {
         self.desired_with(|_| {})
     }
 
-    /// The same, with what was asked by hand over it.
+    /// The same, with what was decided, and asked by hand, over it.
     pub(super) fn desired_with(&mut self, over: impl FnOnce(&mut Desired)) -> Desired {
         let mut desired = self.files();
         over(&mut desired);
         self.hold_name_clashes(&mut desired);
         desired
+    }
+
+    /// What the files say of a project.
+    pub(super) fn files_of(&self, project: &ProjectName) -> Option<&Project> {
+        self.good.get(self.owners.get(project)?).map(|good| &good.document.project)
     }
 
     /// What the files say, each for itself.

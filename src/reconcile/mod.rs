@@ -11,9 +11,11 @@
 mod by_hand;
 mod chronicle;
 mod describe;
+mod generations;
 mod health;
 mod host;
 mod images;
+mod kinds;
 mod ledger;
 mod networks;
 mod order;
@@ -28,6 +30,10 @@ mod volumes;
 
 pub use by_hand::{Disobeyed, Obeyed, Order, Override, ServiceKey, Verb};
 pub use chronicle::Chronicle;
+pub use generations::{
+    Answer, Aside, AsideView, Book, Chosen, Comparison, Generation, Generations, HistoryView, Outcome, Question,
+    SourceId, Wish,
+};
 pub use host::{ActionError, Change, Gauges, Host, LayerTransfer, Transfer, TransferWait};
 pub use ledger::{Changes, Ledger};
 pub use reconciler::{Noted, Reconciler};

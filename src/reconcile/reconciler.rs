@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::by_hand::{Override, ServiceKey};
 use super::chronicle::Chronicle;
+use super::generations::Generations;
 use super::host::{ActionError, Change, Transfer};
 use super::images::Pulled;
+use super::kinds::{done_kind, failed_kind, wait_kind};
 use super::ledger::{Changes, Ledger};
 use super::view::Event;
 use crate::model::{
     Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, ProjectName, Service, ServiceName,
     Severity, Slot, Timestamp,
 };
-use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
+use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step};
 use crate::source::Look;
 
 /// An action under way.
@@ -74,6 +76,7 @@ pub struct Reconciler {
     pub(super) progress_told: BTreeMap<ImageReference, Timestamp>,
     pub(super) host_seen: bool,
     pub(super) chronicle: Chronicle,
+    pub(super) generations: Generations,
     limits: Limits,
     collect: CollectPolicy,
     crowded_told: bool,
@@ -105,6 +108,7 @@ impl Reconciler {
             progress_told: BTreeMap::new(),
             host_seen: false,
             chronicle: Chronicle::default(),
+            generations: Generations::default(),
             limits,
             collect: CollectPolicy::default(),
             crowded_told: false,
@@ -118,6 +122,12 @@ impl Reconciler {
     #[must_use]
     pub fn collecting(self, collect: CollectPolicy) -> Self {
         Self { collect, ..self }
+    }
+
+    /// With the generations that were remembered.
+    #[must_use]
+    pub fn going_back(self, generations: Generations) -> Self {
+        Self { generations, ..self }
     }
 
     /// The folder was looked at.
@@ -147,8 +157,9 @@ impl Reconciler {
         }
         self.release_edited(now, &mut noted);
         self.refresh_desired();
+        self.release_others(now, &mut noted);
         self.note_edits(&changes, now);
-        self.forget(&mut noted);
+        self.forget();
         self.tell_problems(now, &mut noted);
         self.ready = true;
         noted.changes = changes;
@@ -156,14 +167,16 @@ impl Reconciler {
     }
 
     /// A service is forgotten once it is in no file and its last container is gone: its images may go then.
-    fn forget(&mut self, noted: &mut Noted) {
-        for (project, service) in self.memory.forget(&self.desired, &self.observed) {
-            noted.records.push(Change::Generations { project, service, digests: Vec::new() });
+    fn forget(&mut self) {
+        let mut gone = self.memory.forget(&self.desired, &self.observed);
+        gone.extend(self.unknown_books());
+        for key in gone {
+            self.generations.forget(&key);
         }
     }
 
     /// Each problem is told once, not once a look.
-    fn tell_problems(&mut self, now: Timestamp, noted: &mut Noted) {
+    pub(super) fn tell_problems(&mut self, now: Timestamp, noted: &mut Noted) {
         let problems: BTreeSet<Problem> = self.ledger.problems().into_iter().chain(self.service_problems()).collect();
         for problem in problems.difference(&self.told.clone()) {
             let mut event = self.event(now, "file.problem", problem.location.to_string(), problem.to_string());
@@ -239,7 +252,8 @@ impl Reconciler {
         }
         if self.ready {
             self.notice_runs(&mut noted);
-            self.forget(&mut noted);
+            self.forget();
+            self.release_others(now, &mut noted);
         }
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
         let mut plan = plan::plan(&Facts {
@@ -257,6 +271,7 @@ impl Reconciler {
             self.begin(step, now);
         }
         self.plan = plan;
+        self.note_generations(now, &mut noted);
         self.note_waits(now);
         self.note_waits_of_ends();
         self.tell_crowded(now, &mut noted);
@@ -337,7 +352,7 @@ impl Reconciler {
                 let generations = self.generations_of(&under.action);
                 self.memory.succeeded(&under.action, under.before.as_ref(), under.since, now);
                 noted.records.extend(self.record_of(&under));
-                noted.records.extend(self.new_generations(&under.action, &generations));
+                self.new_generations(&under.action, &generations);
                 let took = now.since(under.since);
                 if let Action::Pull { image, refresh, .. } = under.action {
                     // What it brought is told when it is seen.
@@ -428,70 +443,5 @@ impl Reconciler {
     #[must_use]
     pub fn ready(&self) -> bool {
         self.ready
-    }
-}
-
-/// Waits of the same kind go on; a wait of another kind begins anew.
-pub(super) fn wait_kind(on: &WaitingOn) -> String {
-    match on {
-        WaitingOn::Image(_) => "image",
-        WaitingOn::Step(verb) => verb,
-        WaitingOn::Predecessor(_) => "predecessor",
-        WaitingOn::Retry { verb: "update", .. } => "retry of an update",
-        WaitingOn::Retry { verb: "connect", .. } => "retry of a connect",
-        WaitingOn::Retry { .. } => "retry",
-        WaitingOn::Backoff { .. } => "backoff",
-        WaitingOn::Turn => "turn",
-        WaitingOn::Owner { .. } => "owner",
-        WaitingOn::Held => "held",
-        WaitingOn::Stopped(_) => "stopped",
-        WaitingOn::Paused => "paused",
-        WaitingOn::Refresh { .. } => "refresh",
-        WaitingOn::Recreation { .. } => "recreation",
-        WaitingOn::NeverPulled(_) => "never",
-        WaitingOn::Network { .. } => "network",
-        WaitingOn::NoNetwork(_) => "no network",
-        WaitingOn::NetworkOf { .. } => "network of another",
-        WaitingOn::FirstCheck => "first check",
-        WaitingOn::Unhealthy { .. } => "health",
-        WaitingOn::Mount { .. } => "mount",
-        WaitingOn::Content { .. } => "content",
-        WaitingOn::Dependency { .. } => "dependency",
-        WaitingOn::Dependents { .. } => "dependents",
-    }
-    .to_owned()
-}
-
-const fn done_kind(action: &Action) -> &'static str {
-    match action {
-        Action::Pull { .. } => "image.pulled",
-        Action::Create { .. } => "container.created",
-        Action::Start { .. } => "container.started",
-        Action::Update { .. } => "container.updated",
-        Action::Stop { .. } => "container.stopped",
-        Action::Pause { .. } => "container.paused",
-        Action::Unpause { .. } => "container.unpaused",
-        Action::Remove { .. } => "container.removed",
-        Action::RemoveImage { .. } => "image.removed",
-        Action::MakeNetwork { .. } => "network.made",
-        Action::RemoveNetwork { .. } => "network.removed",
-        Action::Connect { .. } => "container.connected",
-        Action::Guard => "firewall.restored",
-    }
-}
-
-const fn failed_kind(action: &Action) -> &'static str {
-    match action {
-        Action::Pull { .. } | Action::RemoveImage { .. } => "image.failed",
-        Action::Create { .. }
-        | Action::Start { .. }
-        | Action::Update { .. }
-        | Action::Connect { .. }
-        | Action::Stop { .. }
-        | Action::Pause { .. }
-        | Action::Unpause { .. }
-        | Action::Remove { .. } => "container.failed",
-        Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } => "network.failed",
-        Action::Guard => "firewall.failed",
     }
 }

@@ -10,12 +10,13 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use super::by_hand::{Answer, Order};
+use super::by_hand::{Answer as Obeying, Order};
 use super::describe::Surroundings;
+use super::generations::{Answer, Comparison, HistoryView, Question, ServiceKey, Wish};
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
 use super::view::{Event, View};
-use crate::model::{Cause, Key, ProjectName, ServiceName, Timestamp};
+use crate::model::{Cause, Key, Moment, ProjectName, ServiceName, Timestamp};
 use crate::source::Source;
 
 /// The progress of pulls is shown this often while one runs.
@@ -31,13 +32,19 @@ pub enum Command {
     /// The owner confirms what the mass-delete fuse holds.
     Confirm(oneshot::Sender<Result<(), String>>),
     /// Something is asked of services by hand; whoever asks is told once the view shows it.
-    ByHand(Vec<Order>, oneshot::Sender<Answer>),
+    ByHand(Vec<Order>, oneshot::Sender<Obeying>),
     /// Write the state of everything to the log.
     Dump,
     /// Look at the folder now; whoever asks is told once what was seen is acted upon.
     Look(Option<oneshot::Sender<()>>),
     /// Tell what happened to a service; none where nothing is known of it.
     Why(ProjectName, ServiceName, oneshot::Sender<Option<Vec<Cause>>>),
+    /// Tell the generations of a service; none where nothing is known of it.
+    History(ProjectName, ServiceName, oneshot::Sender<Option<HistoryView>>),
+    /// Tell how two generations of a service differ.
+    Compare(ProjectName, ServiceName, u32, Option<u32>, oneshot::Sender<Result<Comparison, String>>),
+    /// Go back, or try again what is set aside: of a service, or of all of a project. Answered once it is on disk.
+    Wish(ProjectName, Option<ServiceName>, Wish, oneshot::Sender<Result<Vec<String>, String>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -79,6 +86,10 @@ pub async fn run<H: Host>(
         looked: false,
         hold: 0,
         obeyed: Vec::new(),
+        questions: JoinSet::new(),
+        ask_again: None,
+        wishers: Vec::new(),
+        granted: Vec::new(),
     };
     running.go().await;
 }
@@ -103,8 +114,17 @@ struct Loop<H> {
     /// So many saves end before the next step: what is asked by hand is on disk before it is begun, or is known not to get there.
     hold: u8,
     /// Who is told with the next view what became of what they asked.
-    obeyed: Vec<(oneshot::Sender<Answer>, Answer)>,
+    obeyed: Vec<(oneshot::Sender<Obeying>, Obeying)>,
+    /// Questions at registries that fetch nothing.
+    questions: JoinSet<(ServiceKey, Question, Result<Answer, ActionError>)>,
+    ask_again: Option<Instant>,
+    /// Who wished something that is not on its way to the disk yet, and who is told once it is there.
+    wishers: Vec<Wisher>,
+    granted: Vec<Wisher>,
 }
+
+/// Who wished something, and the answer.
+type Wisher = (oneshot::Sender<Result<Vec<String>, String>>, Vec<String>);
 
 impl<H: Host> Loop<H> {
     async fn go(&mut self) {
@@ -115,6 +135,7 @@ impl<H: Host> Loop<H> {
                 look = self.source.next() => self.looked(&look),
                 Some(done) = self.actions.join_next() => self.finished(done),
                 Some(saved) = self.saves.join_next() => self.saved(saved),
+                Some(answer) = self.questions.join_next() => self.answered(answer),
                 command = self.channels.commands.recv() => match command {
                     Some(Command::Stop) | None => break,
                     Some(command) => self.command(command),
@@ -136,11 +157,12 @@ impl<H: Host> Loop<H> {
         let pulling = self.reconciler.under_way.keys().any(|key| matches!(key, Key::Image(_)))
             || !self.reconciler.transfers.0.is_empty();
         let progress = pulling.then(|| Instant::now() + PROGRESS);
-        [planned, progress, self.save_again].into_iter().flatten().min()
+        [planned, progress, self.save_again, self.ask_again].into_iter().flatten().min()
     }
 
     fn step(&mut self) {
         if self.reconciler.ready() && self.hold == 0 {
+            self.automatic();
             let (steps, noted) = self.reconciler.step(self.host.observe(), self.clock.now());
             for step in steps {
                 tracing::debug!(verb = step.action.verb(), what = %step.action.key(), reason = step.reason, "step");
@@ -170,6 +192,30 @@ impl<H: Host> Loop<H> {
         self.tell(noted);
         self.save();
         self.publish(gauges);
+    }
+
+    /// What is taken by itself: what time it is, and what is asked.
+    fn automatic(&mut self) {
+        let (questions, noted, wake) = self.reconciler.automatic(moment(), self.clock.now());
+        self.ask_again = wake.map(|at| self.clock.instant(at));
+        self.tell(noted);
+        for (key, question) in questions {
+            let host = Arc::clone(&self.host);
+            self.questions.spawn(async move {
+                let answer = host.ask(question.clone()).await;
+                (key, question, answer)
+            });
+        }
+    }
+
+    fn answered(&mut self, answer: Result<(ServiceKey, Question, Result<Answer, ActionError>), JoinError>) {
+        match answer {
+            Ok((key, question, result)) => {
+                let noted = self.reconciler.answered(&key, &question, result, self.clock.now());
+                self.tell(noted);
+            }
+            Err(error) => tracing::debug!(%error, "a question was given up"),
+        }
     }
 
     fn looked(&mut self, look: &crate::source::Look) {
@@ -219,6 +265,28 @@ impl<H: Host> Loop<H> {
                     tracing::debug!("nobody waits for what happened to {project}/{service} any more");
                 }
             }
+            Command::History(project, service, reply) => {
+                if reply.send(self.reconciler.history_of(&project, &service)).is_err() {
+                    tracing::debug!("nobody waits for the generations of {project}/{service} any more");
+                }
+            }
+            Command::Compare(project, service, from, to, reply) => {
+                if reply.send(self.reconciler.compare(&project, &service, from, to)).is_err() {
+                    tracing::debug!("nobody waits for a comparison any more");
+                }
+            }
+            Command::Wish(project, service, wish, reply) => {
+                let (answer, noted) = self.reconciler.wish(&project, service.as_ref(), &wish, self.clock.now());
+                self.tell(noted);
+                match answer {
+                    Ok(said) => self.wishers.push((reply, said)),
+                    Err(why) => {
+                        if reply.send(Err(why)).is_err() {
+                            tracing::debug!("nobody waits for the answer to a wish any more");
+                        }
+                    }
+                }
+            }
             Command::Alive(reply) => {
                 if reply.send(()).is_err() {
                     tracing::debug!("nobody waits for a sign of life any more");
@@ -245,10 +313,13 @@ impl<H: Host> Loop<H> {
     fn save(&mut self) {
         self.to_save.extend(self.reconciler.chronicle.changes());
         let again = self.save_again.is_some_and(|at| at <= Instant::now());
-        if !self.saves.is_empty() || (self.to_save.is_empty() && !again) {
+        let dirty = self.reconciler.generations.dirty();
+        if !self.saves.is_empty() || (self.to_save.is_empty() && !again && !dirty) {
             return;
         }
         self.save_again = None;
+        self.to_save.extend(self.reconciler.generation_changes());
+        self.granted.append(&mut self.wishers);
         let changes: Vec<Change> = self.to_save.drain(..).collect();
         let host = Arc::clone(&self.host);
         self.saves.spawn(async move { host.record(changes).await });
@@ -263,6 +334,16 @@ impl<H: Host> Loop<H> {
             }
             self.save_again = Some(Instant::now() + SAVE_AGAIN);
         }
+        if failure.is_none() {
+            // What is decided acts from here on.
+            let noted = self.reconciler.recorded(self.clock.now());
+            self.tell(noted);
+            for (reply, said) in self.granted.drain(..) {
+                if reply.send(Ok(said)).is_err() {
+                    tracing::debug!("nobody waits for the answer to a wish any more");
+                }
+            }
+        }
         self.unsaved = failure;
     }
 
@@ -273,7 +354,7 @@ impl<H: Host> Loop<H> {
             folder: &self.folder,
             watching: self.source.watching().to_string(),
             unsaved: self.unsaved.clone(),
-            saving: !(self.saves.is_empty() && self.to_save.is_empty()),
+            saving: !self.saves.is_empty() || !self.to_save.is_empty() || self.reconciler.generations.dirty(),
             gauges,
         };
         let mut view = self.reconciler.view(&around);
@@ -317,6 +398,7 @@ impl<H: Host> Loop<H> {
             self.saved(saved);
         }
         self.to_save.extend(self.reconciler.chronicle.changes());
+        self.to_save.extend(self.reconciler.generation_changes());
         let changes: Vec<Change> = self.to_save.drain(..).collect();
         if let Err(error) = self.host.record(changes).await {
             tracing::error!(error, "what was decided last could not be brought to disk");
@@ -329,6 +411,14 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => pending().await,
     }
+}
+
+/// What time it is by the host's clock and time zone, which may be put right at any time.
+fn moment() -> Moment {
+    let now = jiff::ZonedDateTime::now();
+    let day = u8::try_from(now.weekday().to_monday_zero_offset()).unwrap_or(0);
+    let minute = i32::from(now.hour()) * 60 + i32::from(now.minute());
+    Moment { day, minute: u16::try_from(minute).unwrap_or(0) }
 }
 
 /// Wall time at the start, carried on by the monotonic clock: it neither jumps nor goes backwards.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use super::generations::AsideView;
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, Health, ImageReference, Location,
@@ -204,6 +205,12 @@ pub struct ServiceView {
     pub waiting: Vec<WaitView>,
     /// The ports that its file publishes.
     pub ports: Vec<PortView>,
+    /// Which generation is in force.
+    pub generation: Option<u32>,
+    /// What its file asks for and is not run.
+    pub aside: Option<AsideView>,
+    /// What there is to say of newer images.
+    pub update: Option<String>,
     /// Its containers.
     pub containers: Vec<ContainerView>,
 }
@@ -405,7 +412,8 @@ pub struct Event {
     /// `service.stopped`, `service.started`, `service.restarted`, `service.scaled`, `service.killed`,
     /// `service.paused`, `service.unpaused`, `service.released`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
-    /// `daemon.adopted`.
+    /// `generation.good`, `generation.failed`, `generation.rolled_back`, `generation.set_aside`, `generation.resumed`, `update.taken`,
+    /// `update.failed`, `daemon.adopted`.
     pub kind: &'static str,
     /// What it is about.
     pub what: String,

@@ -67,8 +67,15 @@ pub fn edits(path: &Path, before: Version<'_>, now: Version<'_>) -> BTreeMap<Ser
     all
 }
 
+/// The line of a service in the text of its file; 0 where it is not there.
+#[must_use]
+pub fn line(path: &Path, text: &str, service: &ServiceName) -> u32 {
+    place(read(path, text).as_ref(), service).1
+}
+
 /// The service without the places of what it says.
-fn acts(service: &Service) -> Service {
+#[must_use]
+pub fn acts(service: &Service) -> Service {
     Service { loosenings: Vec::new(), wishes: Vec::new(), holds: Vec::new(), ..service.clone() }
 }
 

@@ -57,6 +57,7 @@ mod size;
 mod source_text;
 mod substitute;
 mod sysctls;
+mod taking;
 #[cfg(test)]
 mod tests;
 mod tmpfs;
@@ -70,7 +71,8 @@ use std::path::{Path, PathBuf};
 use crate::model::{FingerprintKey, Problem, Project};
 
 pub use duration::calendar_millis;
-pub use edits::{Version, edits};
+pub use edits::{Version, acts, edits, line};
+pub use hash::of as hash;
 pub use list::{KeyRole, ListedKey, keys};
 pub use nearest::nearest;
 pub use schema::schema;

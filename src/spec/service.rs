@@ -7,7 +7,7 @@ use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
-use super::{data, effects, environment, files, hash, health, isolation, names, policy, process, resources};
+use super::{data, effects, environment, files, hash, health, isolation, names, policy, process, resources, taking};
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
@@ -46,6 +46,7 @@ pub(super) fn read(
     let taken = mounts.chain(isolation.tmpfs.iter().map(|tmpfs| tmpfs.target.as_str())).collect();
     let files = files::read(&taken, files, &mut scope);
     files::warn_of_literals(&mut scope);
+    let taking = taking::read(pull, image.as_ref(), &mut scope);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -73,6 +74,8 @@ pub(super) fn read(
         names,
         isolation,
         resources,
+        pinned: None,
+        taking,
         loosenings: found.loosenings,
         wishes: found.wishes,
         // Said below, with what stands beside the services.

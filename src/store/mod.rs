@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 
 use mark::Mark;
 pub use record::{
-    Again, ByHand, CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal,
-    Settings,
+    Again, AsideRecord, ByHand, CauseRecord, Causes, ChosenRecord, EditRecord, GenerationRecord, Generations, Good,
+    History, OutcomeRecord, Record, RecordKey, Reference, Seal, Settings, ThenRecord,
 };
 use record::{decode, encode};
 

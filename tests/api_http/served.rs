@@ -87,6 +87,9 @@ pub(crate) fn service(name: &str, replicas: u32) -> ServiceView {
         by_hand: None,
         waiting: Vec::new(),
         ports: Vec::new(),
+        generation: None,
+        aside: None,
+        update: None,
         containers: (1..=replicas).map(|n| container(name, n)).collect(),
     }
 }

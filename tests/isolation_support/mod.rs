@@ -153,6 +153,8 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),
+        pinned: None,
+        taking: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
         suspended: false,

@@ -11,6 +11,7 @@ mod copy;
 mod exec;
 mod files;
 mod folder;
+mod generations;
 mod health;
 mod image_volumes;
 mod images;

@@ -157,6 +157,8 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),
+        pinned: None,
+        taking: Default::default(),
         loosenings: Vec::new(),
         wishes: Vec::new(),
         suspended: false,

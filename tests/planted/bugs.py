@@ -13,6 +13,21 @@ HAND = "src/plan/hand.rs"
 ORDER = "src/plan/order.rs"
 HEALTH = "src/plan/health.rs"
 BUGS = [
+    ("asks about the tag of what is pinned", IMAGES,
+     "tag && !pinned && matches!",
+     "tag && (pinned || !pinned) && matches!"),
+    ("a pinned service keeps the manifest that it should leave", IMAGES,
+     "return *pinned != container.spec.image_digest;",
+     "return false;"),
+    ("a pinned service is made from what its tag stands for", IMAGES,
+     "if let Some(digest) = pin(service, image) {",
+     "if let Some(digest) = pin(service, image).filter(|_| false) {"),
+    ("pulls the name of what is pinned", IMAGES,
+     "let wanted = pin(service, image).map_or_else(|| image.clone(), |digest| image.at(digest));",
+     "let wanted = image.clone();"),
+    ("what is set aside is never asked about", IMAGES,
+     "if due(planner, &slot, service, image, false) == Due::Now {\n        ask(planner, &slot, service, image);\n    }\n}\n\n#[derive",
+     "let _ = (slot, image);\n}\n\n#[derive"),
     ("starts the new one beside the old one", SLOT,
      "Some(old) if !matches!(container.state, ContainerState::Running { .. }) =>",
      "Some(old) if matches!(container.state, ContainerState::StartFailed { .. }) =>"),

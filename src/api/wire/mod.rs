@@ -10,6 +10,7 @@ mod exec;
 mod files;
 pub mod frame;
 mod health;
+mod history;
 mod image;
 mod image_asks;
 mod image_list;
@@ -34,6 +35,7 @@ pub use event::Event;
 pub use exec::{ExecAsk, ExecExit, ExecStarted, TerminalSize};
 pub use files::{Copied, FileChange, FileChangeKind};
 pub use health::{Confirmed, Health, Looked, Version};
+pub use history::{Decided, GenerationDiff, History, ResumeAsk, RollbackAsk, ServiceGeneration, SetAside};
 pub use image::{Image, ImageState};
 pub use image_asks::{
     ArchiveForm, CommitAsk, ImportAsk, LoadAsk, PinAsk, PruneAsk, PullAsk, PushAsk, RemoveAsk, SaveAsk, TagAsk,

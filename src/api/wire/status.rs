@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByHand, Container, Image, Network, Problem, PublishedPort, Step, Time, Wait};
+use super::{ByHand, Container, Image, Network, Problem, PublishedPort, SetAside, Step, Time, Wait};
 use crate::reconcile::view::{self, FolderView, HeldView, ProjectView, ServiceView, View};
 
 /// The whole status at one moment.
@@ -141,6 +141,15 @@ pub struct Service {
     /// The ports that its file publishes.
     #[serde(default)]
     pub ports: Vec<PublishedPort>,
+    /// Which generation is in force.
+    #[serde(default)]
+    pub generation: Option<u32>,
+    /// What its file asks for and is not run.
+    #[serde(default)]
+    pub set_aside: Option<SetAside>,
+    /// What there is to say of newer images.
+    #[serde(default)]
+    pub update: Option<String>,
     /// Its containers.
     pub containers: Vec<Container>,
 }
@@ -237,6 +246,9 @@ impl From<&ServiceView> for Service {
             by_hand: view.by_hand.as_ref().map(ByHand::from),
             waiting: view.waiting.iter().map(Wait::from).collect(),
             ports: view.ports.iter().map(PublishedPort::from).collect(),
+            generation: view.generation,
+            set_aside: view.aside.as_ref().map(SetAside::from),
+            update: view.update.clone(),
             containers: view.containers.iter().map(Container::from).collect(),
         }
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Phase, Time, Wait};
+use super::{Phase, SetAside, Time, Wait};
 use crate::model;
 use crate::reconcile::view::ServiceView;
 
@@ -23,6 +23,12 @@ pub struct Why {
     pub crash_loops: Vec<CrashLoop>,
     /// What it waits for now.
     pub waiting: Vec<Wait>,
+    /// What its file asks for and is not run.
+    #[serde(default)]
+    pub set_aside: Option<SetAside>,
+    /// What there is to say of newer images.
+    #[serde(default)]
+    pub update: Option<String>,
     /// What happened, the newest last.
     pub causes: Vec<Cause>,
 }
@@ -53,8 +59,8 @@ pub struct Cause {
     pub last: Time,
     /// How often in a row.
     pub times: u32,
-    /// `edited`, `dropped` (no file defines it any more), `done`, `failed`, `ended`, `moved` (the name of its image), `unhealthy` (and what
-    /// its check said) or `healthy` (again).
+    /// `edited`, `dropped` (no file defines it any more), `asked` (by hand), `done`, `failed`, `ended`, `moved` (the name of its image),
+    /// `unhealthy` (and what its check said), `healthy` (again) or `version` (what was decided of its versions).
     pub kind: String,
     /// What it happened to: a container, an image or a file.
     pub subject: String,
@@ -98,7 +104,9 @@ impl Why {
         let waiting = seen.map(|view| view.waiting.iter().map(Wait::from).collect()).unwrap_or_default();
         let crash_loops = causes.iter().rev().filter_map(|cause| crash_loop(cause, causes)).collect();
         let causes = causes.iter().map(Cause::from).collect();
-        Self { project, service, phase: seen.map(|view| view.phase.into()), crash_loops, waiting, causes }
+        let set_aside = seen.and_then(|view| view.aside.as_ref()).map(SetAside::from);
+        let (phase, update) = (seen.map(|view| view.phase.into()), seen.and_then(|view| view.update.clone()));
+        Self { project, service, phase, crash_loops, waiting, set_aside, update, causes }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
 mod depends;
+mod error;
 mod files;
 mod health;
 mod isolation;
@@ -11,6 +12,7 @@ mod pace;
 mod resources;
 
 use depends::DependencyRecord;
+pub use error::RecordError;
 use files::FileRecord;
 pub use health::HealthCheckRecord;
 use health::HealthRecord;
@@ -73,20 +75,6 @@ pub struct ContainerRecord {
     pub image_defaults: ImageDefaults,
     /// What was asked for.
     pub spec: SpecRecord,
-}
-
-/// A container record that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// Not the JSON we write.
-    #[error("not a record of a container")]
-    Json(#[source] serde_json::Error),
-    /// Written by a later version.
-    #[error("version {0} of the record is not known")]
-    Version(u32),
-    /// A value that our own types do not allow.
-    #[error("{what} {value:?} is not valid")]
-    Value { what: &'static str, value: String },
 }
 
 impl ContainerRecord {
@@ -336,6 +324,8 @@ impl ServiceRecord {
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
             resources: Resources::from(&self.resources),
+            pinned: None,
+            taking: Default::default(),
             loosenings: Vec::new(),
             wishes: Vec::new(),
             suspended: false,
@@ -425,6 +415,8 @@ pub(super) mod tests {
                 },
                 isolation: isolation(),
                 resources: resources(),
+                pinned: None,
+                taking: Default::default(),
                 loosenings: Vec::new(),
                 wishes: Vec::new(),
                 suspended: false,

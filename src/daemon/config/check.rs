@@ -57,6 +57,9 @@ pub(super) fn check(said: &mut Said<'_>, file: &ConfigFile) {
     if logs.previous > 100 {
         said.wrong(&["container-logs", "previous"], "previous is 0 to 100", "3 is the default");
     }
+    if file.generations.is_some_and(|keep| !(1..=100).contains(&keep)) {
+        said.wrong(&["generations"], "generations is 1 to 100", "5 is the default");
+    }
     let Concurrency { pulls, containers } = file.concurrency;
     if !(1..=100).contains(&pulls) || !(1..=1000).contains(&containers) {
         let message = "pulls is 1 to 100, containers 1 to 1000";

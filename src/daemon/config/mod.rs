@@ -86,6 +86,9 @@ pub struct ConfigFile {
     pub proxies: ProxyFile,
     /// How images are fetched, and when unused ones are removed.
     pub images: ImagesFile,
+    /// How many generations of a service are kept to go back to, where its file does not say it. Default: 5
+    #[schemars(range(min = 1, max = 100))]
+    pub generations: Option<u32>,
     /// How much of a container's output is kept.
     pub container_logs: ContainerLogs,
     /// Where events are sent to as they happen, each as a POST with JSON. Default: nowhere

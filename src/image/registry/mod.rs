@@ -16,6 +16,7 @@ mod error;
 mod http;
 mod place;
 mod session;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod token;

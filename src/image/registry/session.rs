@@ -179,7 +179,7 @@ impl<'a> Session<'a> {
     }
 
     /// The first answer of a place that gives one; the registry itself is asked last, and again where there is sense in it.
-    async fn each<'s, T>(
+    pub(super) async fn each<'s, T>(
         &'s self,
         work: impl Fn(&'s Place) -> BoxFuture<'s, Result<T, RegistryError>>,
     ) -> Result<T, RegistryError> {

@@ -57,7 +57,8 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
             assert!(!held(world, &slot.project, service), "a container of a held service is made");
             assert!(spec.slot.number <= service.replicas, "a replica too many is made");
             assert_eq!(spec.service.hash, service.hash, "a container is made from an old specification");
-            let here = world.stands_for(&spec.image, &platform(service.platform.as_ref()));
+            let named = || world.stands_for(&spec.image, &platform(service.platform.as_ref()));
+            let here = service.pinned.as_ref().or_else(named);
             assert_eq!(Some(&spec.image_digest), here, "made without its image");
             mounted::create(world, spec);
             assert!(!observed.containers.contains_key(&spec.id), "made a second time");
@@ -100,17 +101,25 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
 
 fn users<'a>(world: &'a World, image: &'a ImageReference) -> impl Iterator<Item = (Slot, &'a Service)> {
     let all = world.desired.projects.values().flat_map(|p| p.services.values().map(|s| (p.name.clone(), s)));
-    let live = all.filter(move |(p, s)| s.image.as_ref() == Some(image) && !held(world, p, s) && s.replicas > 0);
-    live.map(|(project, s)| (Slot { project, service: s.name.clone(), number: 1 }, s))
+    let wants = move |s: &Service| match (&s.pinned, &s.image) {
+        (Some(digest), Some(own)) => own.at(digest) == *image,
+        (_, own) => own.as_ref() == Some(image),
+    };
+    let live = all.filter(move |(p, s)| wants(s) && !held(world, p, s) && s.replicas > 0);
+    let watched = world.desired.watched.iter().map(|(of, s)| (of.0.clone(), s)).filter(move |(_, s)| wants(s));
+    live.chain(watched).map(|(project, s)| (Slot { project, service: s.name.clone(), number: 1 }, s))
 }
 
 pub(super) fn follows(service: &Service) -> bool {
-    let pinned = service.image.as_ref().is_none_or(|image| image.digest().is_some());
+    let pinned = service.pinned.is_some() || service.image.as_ref().is_none_or(|image| image.digest().is_some());
     !pinned && matches!(service.pull, PullPolicy::Always | PullPolicy::Every { .. })
 }
 
 /// Whether it is the container that the file, and the tag where the service follows it, ask for.
 pub(super) fn right(world: &World, service: &Service, container: &ObservedContainer) -> bool {
+    if let Some(pinned) = &service.pinned {
+        return container.spec.service.hash == service.hash && *pinned == container.spec.image_digest;
+    }
     let platform = platform(service.platform.as_ref());
     let here = service.image.as_ref().and_then(|image| world.stands_for(image, &platform));
     let same = here.is_none_or(|digest| *digest == container.spec.image_digest);
@@ -133,10 +142,13 @@ fn may_ask(world: &World, observed: &Observed, slot: &Slot, service: &Service) -
             let of = (slot.project.clone(), slot.service.clone());
             let edited = world.edited.get(&of).copied().unwrap_or_default();
             let heard = world.heard.get(&variant).is_some_and(|at| *at >= edited);
-            let made = (1..=service.replicas).all(|number| {
-                let slot = Slot { number, ..slot.clone() };
-                observed.containers.values().any(|c| c.spec.slot == slot && right(world, service, c))
-            });
+            // Nothing is made of what is set aside.
+            let aside = world.desired.watched.get(&of).is_some_and(|watched| std::ptr::eq(watched, service));
+            let made = aside
+                || (1..=service.replicas).all(|number| {
+                    let slot = Slot { number, ..slot.clone() };
+                    observed.containers.values().any(|c| c.spec.slot == slot && right(world, service, c))
+                });
             (!heard || !made).then(|| after(60_000))
         }
         PullPolicy::Missing | PullPolicy::Never => None,
@@ -191,7 +203,7 @@ fn collectable(world: &World, observed: &Observed, plan: &Plan, digest: &Digest)
     if world.under_way.values().any(making) || plan.steps.iter().any(|s| making(&s.action)) {
         return Err("a container is about to be made from it");
     }
-    if services.any(|s| s.images().any(named)) {
+    if services.any(|s| s.images().any(named) || s.pinned.as_ref() == Some(digest)) {
         return Err("a service names it");
     }
     if world.ran.values().any(|ran| ran.contains(digest)) {

@@ -333,3 +333,51 @@ fn a_failing_removal_is_not_in_the_way_of_the_next() {
     world.step();
     assert!(world.under_way.contains_key(&Key::Image(images[1].clone())));
 }
+
+#[test]
+fn a_pinned_service_is_made_from_its_manifest_whatever_its_tag_stands_for() {
+    let mut world = following(PullPolicy::Every { ms: 20_000 });
+    let (image, before) = (image(&mut world), running(&world));
+    world.tag_moves(&image);
+    world.now = world.now.plus_ms(20_000);
+    run(&mut world, Outcome::Succeeds);
+    assert_ne!(running(&world), before);
+    // Back, with the same hash: by the manifest that lost its name.
+    web(&mut world).pinned = Some(before[0].clone());
+    let (done, _) = run(&mut world, Outcome::Succeeds);
+    assert_eq!(verbs(&done), ["create", "stop", "remove", "start"], "{done:?}");
+    assert_eq!(running(&world), before);
+    world.tag_moves(&image);
+    world.now = world.now.plus_ms(100_000);
+    let (done, plan) = run(&mut world, Outcome::Succeeds);
+    assert!(done.is_empty() && plan.waiting.is_empty(), "neither asked about nor told: {done:?} {:?}", plan.waiting);
+    // What is lost is pulled by its digest, not by its name.
+    world.containers.clear();
+    world.images.clear();
+    let plan = world.step();
+    let pulled = plan.steps.iter().find_map(|step| match &step.action {
+        Action::Pull { image, .. } => Some(image.clone()),
+        _ => None,
+    });
+    assert_eq!(pulled, Some(image.at(&before[0])));
+}
+
+#[test]
+fn what_is_set_aside_is_asked_about_all_the_same() {
+    let mut world = following(PullPolicy::Every { ms: 20_000 });
+    let (image, before) = (image(&mut world), running(&world));
+    let project = world.desired.projects.values().next().unwrap();
+    let file = project.services.values().next().unwrap().clone();
+    let of = (project.name.clone(), file.name.clone());
+    web(&mut world).pinned = Some(before[0].clone());
+    world.desired.watched.insert(of, file);
+    world.tag_moves(&image);
+    world.now = world.now.plus_ms(19_999);
+    let (done, plan) = run(&mut world, Outcome::Succeeds);
+    assert!(done.is_empty(), "{done:?}");
+    assert_eq!(plan.wake_at, Some(world.now.plus_ms(1)));
+    world.now = world.now.plus_ms(1);
+    let (done, _) = run(&mut world, Outcome::Succeeds);
+    assert_eq!(verbs(&done), ["pull"]);
+    assert_eq!(running(&world), before, "it is only asked about");
+}

@@ -50,7 +50,8 @@ fn for_health(cause: &Cause, soon: bool) -> bool {
         | CauseKind::Asked
         | CauseKind::Failed
         | CauseKind::Moved
-        | CauseKind::Unhealthy => false,
+        | CauseKind::Unhealthy
+        | CauseKind::Version => false,
     }
 }
 

@@ -30,6 +30,8 @@ fn file(project: &str, version: u32) -> Read {
         names: Default::default(),
         isolation: Default::default(),
         resources: Default::default(),
+        pinned: None,
+        taking: Default::default(),
         loosenings: Vec::new(),
         suspended: false,
         wishes: Vec::new(),

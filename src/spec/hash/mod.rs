@@ -16,7 +16,8 @@ mod network;
 use crate::model::{Service, SpecHash};
 
 /// The hash of a service whose other fields are complete.
-pub(super) fn of(service: &Service) -> SpecHash {
+#[must_use]
+pub fn of(service: &Service) -> SpecHash {
     SpecHash::of(&canonical(service))
 }
 

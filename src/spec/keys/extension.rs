@@ -57,6 +57,12 @@ static TCP_PROBE: Table = Table { name: "tcp_probe", rules: &[part("port", Shape
 static GRPC_PROBE: Table =
     Table { name: "grpc_probe", rules: &[part("port", Shape::Whole), part("service", Shape::Text)] };
 
+/// Which newer images are taken.
+static UPDATE: Table = Table {
+    name: "update",
+    rules: &[part("policy", Shape::Text), part("window", Shape::Text), part("interval", Shape::Duration)],
+};
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
@@ -101,6 +107,17 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
             Acts,
             "A health check without a program in the image: `http: {port, path, scheme, status}`, `tcp: {port}` or `grpc: {port, service}`.",
         ),
-        later("update", "new images are found by `pull_policy` only", "Which new images are taken, and when."),
+        rule(
+            "update",
+            Shape::Either(&[Shape::Word(&["digest"]), Shape::Object(&UPDATE)]),
+            Acts,
+            "Which new images are taken by themselves, and when: `digest`, or `{policy: digest or a range of versions such as \"~1.4\", window: \"mon-fri 02:00-05:00\", interval: 1h}`.",
+        ),
+        rule(
+            "keep_generations",
+            Shape::Whole,
+            Acts,
+            "How many generations are kept to go back to; without it as many as the daemon's configuration says.",
+        ),
     ],
 };

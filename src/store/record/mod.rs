@@ -5,6 +5,8 @@
 //!
 //! A record that was ever released stays readable; `state-schema/records/` holds a sample of each.
 
+mod generations;
+
 use std::path::{Path, PathBuf};
 
 use std::fmt;
@@ -13,6 +15,8 @@ use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payl
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+pub use generations::{AsideRecord, ChosenRecord, GenerationRecord, Generations, OutcomeRecord, ThenRecord};
 
 const VERSION: u8 = 2;
 const NONCE: usize = 24;
@@ -45,10 +49,12 @@ pub enum RecordKey {
     Good(PathBuf),
     /// A container's history, by its id.
     History(String),
-    /// What a service ran last, by its project and name.
+    /// What a service ran, and may go back to, by its project and name.
     Generations(String, String),
     /// What was asked of a service by hand, by its project and name.
     ByHand(String, String),
+    /// A state file as it was, that generations refer to, by the hash of what it held.
+    Source(String),
     /// What happened to a service, by its project and name.
     Causes(String, String),
     /// What is remembered of the daemon itself.
@@ -63,6 +69,7 @@ impl RecordKey {
             Self::History(id) => [b"history/", id.as_bytes()].concat(),
             Self::Generations(project, service) => format!("generations/{project}/{service}").into_bytes(),
             Self::ByHand(project, service) => format!("by-hand/{project}/{service}").into_bytes(),
+            Self::Source(id) => format!("source/{id}").into_bytes(),
             Self::Causes(project, service) => format!("causes/{project}/{service}").into_bytes(),
             Self::Settings => b"settings".to_vec(),
         }
@@ -84,6 +91,9 @@ impl RecordKey {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
             return Some(Self::ByHand(project.to_owned(), service.to_owned()));
         }
+        if let Some(id) = key.strip_prefix(b"source/") {
+            return std::str::from_utf8(id).ok().map(|id| Self::Source(id.to_owned()));
+        }
         if let Some(of) = key.strip_prefix(b"causes/") {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
             return Some(Self::Causes(project.to_owned(), service.to_owned()));
@@ -97,11 +107,11 @@ impl RecordKey {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Record {
-    /// A state file's last good version.
+    /// A state file's last good version, or one that generations refer to.
     Good(Good),
     /// A container's history.
     History(History),
-    /// What a service ran last.
+    /// What a service ran, and may go back to.
     Generations(Generations),
     /// What was asked of a service by hand.
     ByHand(ByHand),
@@ -163,13 +173,6 @@ pub struct History {
     pub streak: u32,
     /// Why the last thing was done to it.
     pub reason: String,
-}
-
-/// The images that a service ran last: they stay, so that it can go back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generations {
-    /// Digests of manifests, the newest first.
-    pub manifests: Vec<String>,
 }
 
 /// What was asked of a service by hand.
