@@ -220,6 +220,8 @@ impl Memory {
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
             | Action::Connect { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Guard => {}
         }
     }
@@ -249,6 +251,8 @@ impl Memory {
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Guard => drop(self.failures.insert(key, failure)),
         }
     }

@@ -232,8 +232,9 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => Some(spec.slot.clone()),
-            Action::Stop { id, .. } | Action::Remove { id } => {
+            | Action::Connect { spec }
+            | Action::HandOver { spec } => Some(spec.slot.clone()),
+            Action::HoldPorts { id } | Action::Stop { id, .. } | Action::Remove { id } => {
                 self.observed.containers.get(id).map(|container| container.spec.slot.clone())
             }
             Action::Pull { .. }
@@ -312,6 +313,8 @@ const fn done_word(action: &Action) -> &'static str {
         Action::Stop { .. } => "stopped",
         Action::Remove { .. } => "removed",
         Action::Connect { .. } => "connected anew",
+        Action::HoldPorts { .. } => "its ports are held",
+        Action::HandOver { .. } => "has the ports now",
         Action::Pull { .. } => "pulled",
         Action::RemoveImage { .. } => "image removed",
         Action::MakeNetwork { .. } => "network made",

@@ -285,8 +285,11 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
-            Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
+            | Action::Connect { spec }
+            | Action::HandOver { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
+            Action::HoldPorts { id } | Action::Stop { id, .. } | Action::Remove { id } => {
+                containers.iter().any(|c| c.spec.id == *id)
+            }
             Action::Pull { image, .. } => wanted.images().any(|wanted| wanted == image),
             Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
                 false

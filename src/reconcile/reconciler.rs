@@ -383,6 +383,8 @@ impl Reconciler {
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
             | Action::Connect { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Guard => None,
         }
     }
@@ -396,13 +398,14 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => spec.name.to_string(),
+            | Action::Connect { spec }
+            | Action::HandOver { spec } => spec.name.to_string(),
             Action::MakeNetwork { network } => network.name.to_string(),
             Action::RemoveNetwork { id } => {
                 self.observed.networks.get(id).map_or_else(|| id.short().to_owned(), |n| n.network.name.to_string())
             }
             Action::Guard => "firewall".to_owned(),
-            Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
+            Action::HoldPorts { id } | Action::Stop { id, .. } | Action::Remove { id } => by_id(id),
         }
     }
 
@@ -465,6 +468,8 @@ const fn done_kind(action: &Action) -> &'static str {
         Action::MakeNetwork { .. } => "network.made",
         Action::RemoveNetwork { .. } => "network.removed",
         Action::Connect { .. } => "container.connected",
+        Action::HoldPorts { .. } => "container.ports_held",
+        Action::HandOver { .. } => "container.ports_handed_over",
         Action::Guard => "firewall.restored",
     }
 }
@@ -476,6 +481,8 @@ const fn failed_kind(action: &Action) -> &'static str {
         | Action::Start { .. }
         | Action::Update { .. }
         | Action::Connect { .. }
+        | Action::HoldPorts { .. }
+        | Action::HandOver { .. }
         | Action::Stop { .. }
         | Action::Remove { .. } => "container.failed",
         Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } => "network.failed",
