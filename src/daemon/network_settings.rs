@@ -11,6 +11,7 @@ pub(super) fn settings(config: &Config, instance: &str) -> Settings {
     let file = &config.file;
     Settings {
         data_dir: config.data_dir.clone(),
+        run_dir: config.run_dir.clone(),
         instance: instance.to_owned(),
         pools: pools(config),
         publish_ip: file.publish_default_ip,

@@ -31,8 +31,8 @@ impl LinuxHost {
             Action::MakeNetwork { network } => self.networks.make(&network).await.map_err(|e| failed(&e)),
             Action::RemoveNetwork { id } => self.networks.remove(&id).await.map_err(|e| failed(&e)),
             Action::Connect { spec } => self.networks.connect(&spec.id).await.map_err(|e| failed(&e)),
-            Action::HoldPorts { .. } => Err(unheld()),
-            Action::HandOver { .. } => Err(unheld()),
+            Action::HoldPorts { id } => self.networks.hold(&id).await.map_err(|e| failed(&e)),
+            Action::HandOver { spec } => self.hand_over(&spec).await,
             Action::Guard => self.networks.guard().await.map_err(|e| failed(&e)),
         }
     }
@@ -102,10 +102,6 @@ impl LinuxHost {
             tracing::error!(container = %spec.name, error = sentence(&error), "it could not be stopped");
         }
     }
-}
-
-fn unheld() -> ActionError {
-    ActionError { message: "ports cannot be handed over".to_owned(), retry_after_ms: None }
 }
 
 pub(super) fn failed(error: &dyn Error) -> ActionError {

@@ -18,6 +18,8 @@ pub mod bridge;
 pub mod conntrack;
 pub mod dns;
 pub mod forward;
+mod handover;
+pub mod hold;
 mod leases;
 pub mod link;
 mod look;
@@ -32,7 +34,7 @@ pub mod ruleset;
 pub mod sysctl;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -47,6 +49,7 @@ use leases::{Lease, Leases, Life};
 use record::{Made, Records};
 
 pub use attach::AttachError;
+pub use handover::HandOverError;
 pub use make::{MakeError, RemoveError};
 pub use rules::GuardError;
 
@@ -55,6 +58,8 @@ pub use rules::GuardError;
 pub struct Settings {
     /// Where the records lie.
     pub data_dir: PathBuf,
+    /// Where what lasts as long as the machine runs is found again.
+    pub run_dir: PathBuf,
     /// Which daemon of this machine: eight hex digits.
     pub instance: String,
     /// Where subnets come from.
@@ -104,6 +109,8 @@ struct State {
     filterless: Option<String>,
     /// Networks whose addresses somebody else has, too, by now.
     clashes: Vec<String>,
+    /// Whose ports are held, or were until what waited is served.
+    holds: BTreeMap<ContainerId, handover::Holding>,
     /// Whose names are answered now.
     served: BTreeMap<ContainerId, ProcessId>,
 }
@@ -125,6 +132,10 @@ pub struct Seen {
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
     /// Containers that run and lack a link, and what is wrong.
     pub lost: BTreeMap<ContainerId, String>,
+    /// Containers that run beside the one of their slot that has its ports.
+    pub standby: BTreeSet<ContainerId>,
+    /// Containers to whose ports new connections wait until another one of their slot has them.
+    pub held: BTreeSet<ContainerId>,
     /// Why the rules must be put right.
     pub firewall: Option<String>,
 }
@@ -177,6 +188,8 @@ impl Networks {
         }));
         notes.extend(all.sweep());
         all.look_now();
+        all.adopt_holders().await;
+        all.settle().await;
         all.answer_names();
         let none = all.state().made.is_empty();
         if none && let Err(error) = all.enforce().await {
@@ -200,7 +213,9 @@ impl Networks {
             };
             (id.clone(), seen)
         });
-        Seen { networks: networks.collect(), lost: state.lost.clone(), firewall: state.firewall.clone() }
+        let networks = networks.collect();
+        let (standby, held) = state.turned();
+        Seen { networks, lost: state.lost.clone(), standby, held, firewall: state.firewall.clone() }
     }
 
     /// What is configured.
@@ -232,7 +247,9 @@ impl Networks {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let state = self.state();
-        state.blocked_by.iter().chain(&state.clashes).cloned().collect()
+        let mut notes = state.expired_holds();
+        notes.extend(state.blocked_by.iter().chain(&state.clashes).cloned());
+        notes
     }
 
     fn notify(&self) {

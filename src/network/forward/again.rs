@@ -16,6 +16,7 @@ pub(in crate::network) fn again(
     published: &[Published],
     to: &[IpAddr],
     init: ProcessId,
+    paused: bool,
 ) -> io::Result<()> {
     let carried = |(socket, published): (&OwnedFd, &Published)| Carried {
         socket: socket.as_raw_fd(),
@@ -25,7 +26,7 @@ pub(in crate::network) fn again(
     };
     let ports = sockets.iter().zip(published).map(carried).collect();
     let with = With::Init { pid: init.pid, start_ticks: init.start_ticks };
-    let order = serde_json::to_string(&ForwardOrder { with, shims: None, ports })?;
+    let order = serde_json::to_string(&ForwardOrder { with, shims: None, ports, paused, obeys: true })?;
     let mut command = std::process::Command::new("/proc/self/exe");
     command.args(["forward", &order]).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
