@@ -12,6 +12,8 @@ pub(super) fn settings(config: &Config, instance: &str) -> Settings {
     Settings {
         data_dir: config.data_dir.clone(),
         run_dir: config.run_dir.clone(),
+        // Not by its name: an update may have put another program there.
+        exe: "/proc/self/exe".into(),
         instance: instance.to_owned(),
         pools: pools(config),
         publish_ip: file.publish_default_ip,

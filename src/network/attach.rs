@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -192,9 +193,10 @@ impl Networks {
                 _ => return Ok(()),
             }
         };
+        let exe = self.0.settings.exe.clone();
         let done = super::blocking(move || match namespace::of_process(init).map_err(AttachError::Namespace)? {
             Some(namespace) => {
-                Ok((link::reconnect(&namespace, &attached.links)?, carry_again(&attached, init, paused)?))
+                Ok((link::reconnect(&namespace, &attached.links)?, carry_again(&exe, &attached, init, paused)?))
             }
             // It is just ending.
             None => Ok::<_, AttachError>((Vec::new(), Vec::new())),
@@ -343,11 +345,11 @@ impl Inner {
 }
 
 /// Carries the ports that a process carried which is gone; those.
-fn carry_again(attached: &Attached, init: ProcessId, paused: bool) -> Result<Vec<Published>, AttachError> {
+fn carry_again(exe: &Path, attached: &Attached, init: ProcessId, paused: bool) -> Result<Vec<Published>, AttachError> {
     let gone = ports::unheld(&attached.published);
     if !gone.is_empty() {
         let sockets = ports::claim(&gone)?;
-        forward::again(sockets, &gone, &ports::leads_to(attached), init, paused).map_err(AttachError::Carry)?;
+        forward::again(exe, sockets, &gone, &ports::leads_to(attached), init, paused).map_err(AttachError::Carry)?;
     }
     Ok(gone)
 }

@@ -114,7 +114,7 @@ impl Networks {
             Turn::Number(number) => *number,
         };
         let held = Held::new(id.to_string(), &lease.spec.slot, turn, held);
-        hold::start(&self.0.settings.run_dir, held, sockets, LIMIT)
+        hold::start((&self.0.settings.exe, &self.0.settings.run_dir), held, sockets, LIMIT)
             .map_err(doing("the process that holds ports cannot be started"))
     }
 

@@ -60,6 +60,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Where what lasts as long as the machine runs is found again.
     pub run_dir: PathBuf,
+    /// The program of our roles.
+    pub exe: PathBuf,
     /// Which daemon of this machine: eight hex digits.
     pub instance: String,
     /// Where subnets come from.

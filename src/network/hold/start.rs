@@ -24,7 +24,12 @@ pub(in crate::network) struct Sockets {
 }
 
 /// Starts it; where it is to be found then. It outlives the daemon. Within a tokio runtime, which reaps it.
-pub(in crate::network) fn start(run_dir: &Path, held: Held, sockets: Sockets, limit: Duration) -> io::Result<PathBuf> {
+pub(in crate::network) fn start(
+    (exe, run_dir): (&Path, &Path),
+    held: Held,
+    sockets: Sockets,
+    limit: Duration,
+) -> io::Result<PathBuf> {
     let folder = super::connect::folder(run_dir);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
     let path = folder.join(held.container.get(..12).unwrap_or(&held.container));
@@ -43,7 +48,7 @@ pub(in crate::network) fn start(run_dir: &Path, held: Held, sockets: Sockets, li
         carried: numbers(&sockets.carried),
         kept: numbers(&sockets.kept),
     };
-    let mut command = std::process::Command::new("/proc/self/exe");
+    let mut command = std::process::Command::new(exe);
     command.args(["hold", &serde_json::to_string(&order)?]).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut command = tokio::process::Command::from(command);
