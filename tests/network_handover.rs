@@ -28,6 +28,7 @@ struct World {
     networks: Networks,
     network: NetworkId,
     exposure: Exposure,
+    limit: Duration,
     run: tempfile::TempDir,
 }
 
@@ -36,7 +37,7 @@ fn sh(script: &str) {
     assert!(done.status.success(), "{script}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-fn settings(run: &std::path::Path, exposure: Exposure) -> Settings {
+fn settings(run: &std::path::Path, exposure: Exposure, hold: Duration) -> Settings {
     Settings {
         data_dir: run.join("data"),
         run_dir: run.join("run"),
@@ -48,11 +49,17 @@ fn settings(run: &std::path::Path, exposure: Exposure) -> Settings {
         blocked: Vec::new(),
         api: None,
         host_gateway: None,
+        hold,
     }
 }
 
 impl World {
     async fn new(exposure: Exposure) -> Self {
+        Self::holding(exposure, LIMIT).await
+    }
+
+    /// Connections wait so long.
+    async fn holding(exposure: Exposure, limit: Duration) -> Self {
         sh("ip link set lo up; ip link add up0 type veth peer name up1; ip link set up1 up; ip addr add 192.0.2.2/24 dev up0; ip link set up0 up
             ip addr add 2001:db8::2/64 dev up0 nodad");
         let run = tempfile::tempdir().expect("a folder");
@@ -69,11 +76,11 @@ impl World {
             labels: BTreeMap::new(),
             location: Location::whole("compose.yaml"),
         };
-        let (networks, notes) = Networks::open(settings(run.path(), exposure), Vec::new()).await.expect("opens");
+        let (networks, notes) = Networks::open(settings(run.path(), exposure, limit), Vec::new()).await.expect("opens");
         assert!(notes.is_empty(), "{notes:?}");
         networks.make(&network).await.expect("made");
         let network = NetworkId::derive(&network);
-        Self { place: Place::new(Runtime::Embedded), networks, network, exposure, run }
+        Self { place: Place::new(Runtime::Embedded), networks, network, exposure, limit, run }
     }
 
     async fn start(&self, spec: &ContainerSpec) {
@@ -117,7 +124,8 @@ impl World {
             spec: container.spec,
         });
         let holders = holders.collect();
-        let (networks, _) = Networks::open(settings(self.run.path(), self.exposure), holders).await.expect("opens");
+        let (networks, _) =
+            Networks::open(settings(self.run.path(), self.exposure, self.limit), holders).await.expect("opens");
         networks.guard().await.expect("in force");
         self.networks = networks;
     }
@@ -133,6 +141,15 @@ impl World {
                 let _ = socket.send_to(answer.as_bytes(), client);
             }
         });
+    }
+
+    /// The process that held ports ends when nobody waits any more.
+    async fn nobody_holds(&self) {
+        let (folder, until) = (self.run.path().join("run/hold"), Instant::now() + LIMIT);
+        while std::fs::read_dir(&folder).expect("the folder").next().is_some() {
+            assert!(Instant::now() < until, "the process that held ports stays");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Who is on standby, and whose ports are held.
@@ -335,12 +352,7 @@ async fn stop_first(exposure: Exposure) {
     println!("stop-first with held ports, {exposure:?}: {:?}, slowest {:?}", seen.answered, seen.slowest);
     assert!(seen.failed.is_empty(), "{:?}", seen.failed);
     assert!(seen.slowest > Duration::from_millis(500), "nobody waited");
-    // It ends when nobody waits any more.
-    let (folder, until) = (world.run.path().join("run/hold"), Instant::now() + LIMIT);
-    while std::fs::read_dir(&folder).expect("the folder").next().is_some() {
-        assert!(Instant::now() < until, "the process that held ports stays");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    world.nobody_holds().await;
 }
 
 #[test]
@@ -351,6 +363,55 @@ fn connections_wait_while_the_next_container_starts() {
 #[test]
 fn connections_wait_where_the_hosts_rules_decide() {
     apart(|| stop_first(Exposure::HostFirewall));
+}
+
+async fn held_for_too_long(exposure: Exposure) {
+    let world = World::holding(exposure, Duration::from_secs(1)).await;
+    let (old, new) = (web("old", "0", &all_ports()), web("new", "0", &all_ports()));
+    world.start(&old).await;
+    world.networks.accepts(&old.id).await.expect("it runs");
+    let begun = Instant::now();
+    world.networks.hold(&old.id).await.expect("held");
+    // Who carries ports is told by a signal.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let asks = EVERYWHERE.map(|address| {
+        let asked = move || ask(address.parse().expect("an address"));
+        (address, tokio::task::spawn_blocking(asked))
+    });
+    for (address, asked) in asks {
+        let answer = asked.await.expect("no panic");
+        assert!(answer.is_err() || answer.as_deref().is_ok_and(str::is_empty), "{address}: {answer:?}");
+    }
+    assert!(begun.elapsed() > Duration::from_secs(1), "nobody waited");
+    world.stop(&old).await;
+    assert_eq!(world.turned(), (vec![], vec![old.id.clone()]));
+    let notes = world.networks.notes();
+    assert!(notes.iter().any(|note| note.contains("the ports of shop/web/1 were held for 1 s")), "{notes:?}");
+    // It is never too late for the next one.
+    world.start(&new).await;
+    world.hand_over(&new).await;
+    for address in EVERYWHERE {
+        assert_eq!(ask(address.parse().expect("an address")).expect(address), "served-new");
+    }
+    assert!(world.networks.notes().is_empty());
+    world.nobody_holds().await;
+    // Where the slot is gone nobody waits for anything.
+    world.networks.hold(&new.id).await.expect("held");
+    for spec in [&old, &new] {
+        world.remove(spec).await;
+    }
+    world.nobody_holds().await;
+    assert!(TcpListener::bind(("127.0.0.1", 8000)).is_ok(), "it is kept for nobody");
+}
+
+#[test]
+fn what_is_held_for_too_long_is_closed() {
+    apart(|| held_for_too_long(Exposure::All));
+}
+
+#[test]
+fn what_is_held_for_too_long_is_closed_where_the_hosts_rules_decide() {
+    apart(|| held_for_too_long(Exposure::HostFirewall));
 }
 
 #[test]

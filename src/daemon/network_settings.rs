@@ -1,11 +1,15 @@
 //! The settings of networks, from the configuration.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::config::{Config, ExposeFile};
 use crate::model::{Cidr, Exposure};
 use crate::network::Settings;
 use crate::network::addresses::Pools;
+
+/// Longer than most who ask wait for an answer.
+const HOLD: Duration = Duration::from_secs(60);
 
 pub(super) fn settings(config: &Config, instance: &str) -> Settings {
     let file = &config.file;
@@ -21,6 +25,7 @@ pub(super) fn settings(config: &Config, instance: &str) -> Settings {
         blocked: file.networks.block.iter().filter_map(|text| blocked(text)).collect(),
         api: file.tcp,
         host_gateway: file.networks.host_gateway,
+        hold: HOLD,
     }
 }
 

@@ -25,8 +25,6 @@ use crate::model::{
     Attached, Attachment, ContainerId, Driver, Exposure, Link, ProcessId, Protocol, Published, Slot, Turn,
 };
 
-/// So long connections wait for the next container.
-const LIMIT: Duration = Duration::from_secs(60);
 /// So long a container may take until it accepts what is published.
 const READY: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -114,7 +112,7 @@ impl Networks {
             Turn::Number(number) => *number,
         };
         let held = Held::new(id.to_string(), &lease.spec.slot, turn, held);
-        hold::start((&self.0.settings.exe, &self.0.settings.run_dir), held, sockets, LIMIT)
+        hold::start((&self.0.settings.exe, &self.0.settings.run_dir), held, sockets, self.0.settings.hold)
             .map_err(doing("the process that holds ports cannot be started"))
     }
 
@@ -190,6 +188,8 @@ impl Networks {
 
     /// Tells holders, and who carries ports, whose turn it is.
     pub(super) async fn settle(&self) {
+        // What was decided later is not told earlier.
+        let _one = self.0.settling.lock().await;
         let (mut begin, mut pause) = (Vec::new(), Vec::new());
         {
             let mut state = self.state();
@@ -212,7 +212,7 @@ impl Networks {
                 leases.alive().filter(|(_, lease)| lease.attached.published.iter().any(ports::is_carried))
             {
                 let slot = &lease.spec.slot;
-                let told = (lease.attached.published.clone(), ports::leads_to(&lease.attached));
+                let told = ports::leads_to(&lease.attached);
                 match turns.get(slot) == Some(&id) && !held.contains(&slot) {
                     true => begin.push(told),
                     false if contested(slot) => pause.push(told),
@@ -230,8 +230,8 @@ impl Networks {
         }
         let tell = move || {
             // First those who begin: in between both take what comes, and both can.
-            begin.iter().try_for_each(|(published, to)| forward::begin(published, to))?;
-            pause.iter().try_for_each(|(published, to)| forward::pause(published, to))
+            begin.iter().try_for_each(|to| forward::begin(to))?;
+            pause.iter().try_for_each(|to| forward::pause(to))
         };
         if let Err(error) = super::blocking(tell).await.and_then(|done| done) {
             tracing::warn!(%error, "who carries published ports cannot be told whose turn it is");
@@ -274,7 +274,7 @@ impl Networks {
             tracing::warn!(
                 container = id.short(),
                 "its ports were held for {} s, and nobody got them: connections are closed now",
-                LIMIT.as_secs()
+                self.0.settings.hold.as_secs()
             );
         }
         self.notify();
@@ -358,10 +358,10 @@ impl State {
     }
 
     /// Of what was held for too long, in words.
-    pub(super) fn expired_holds(&self) -> Vec<String> {
+    pub(super) fn expired_holds(&self, limit: Duration) -> Vec<String> {
         let expired = self.holds.values().filter(|holding| holding.expired && !holding.led);
         let words = expired.map(|Holding { slot, .. }| {
-            format!("the ports of {slot} were held for {} s while its container is replaced, which is as long as connections wait: they are closed until another container has the ports", LIMIT.as_secs())
+            format!("the ports of {slot} were held for {} s while its container is replaced, which is as long as connections wait: they are closed until another container has the ports", limit.as_secs())
         });
         words.collect()
     }
@@ -385,7 +385,7 @@ fn keepers(lease: &Lease) -> Vec<ProcessId> {
     let Life::Running(init) = lease.life else { return Vec::new() };
     let mut keepers: Vec<ProcessId> = namespace::keeper(init).into_iter().collect();
     if lease.attached.published.iter().any(ports::is_carried) {
-        keepers.extend(forward::carriers(&lease.attached.published, &ports::leads_to(&lease.attached)));
+        keepers.extend(forward::carriers(&ports::leads_to(&lease.attached)));
     }
     keepers
 }

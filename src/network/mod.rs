@@ -4,6 +4,7 @@
 //! DATA/networks/ID.json     what a network was made from, and its subnets
 //! ls-XXXXXXXXXX             its bridge, with the alias `longshore INSTANCE ID`
 //! lvXXXXXXXXXXX             a container's port of it; the other end is in the container's network namespace
+//! RUN/hold/ID               where the process is spoken to that holds a container's ports, see [`hold`]
 //! inet longshore_INSTANCE   our table of the packet filter; the same name in the family bridge
 //! ```
 //! A container's network namespace belongs to its shim, which makes the links in it (see [`link`]): they end with it. What a
@@ -39,6 +40,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch as changes;
 
@@ -76,6 +78,8 @@ pub struct Settings {
     pub api: Option<SocketAddr>,
     /// What `host-gateway` means; none: the gateway of the container's first network.
     pub host_gateway: Option<IpAddr>,
+    /// So long new connections wait while a container is replaced whose ports are held.
+    pub hold: Duration,
 }
 
 /// The networks of a data directory. Cheap to clone; every clone is the same.
@@ -91,6 +95,8 @@ struct Inner {
     choosing: Mutex<()>,
     /// One change of bridges at a time.
     making: tokio::sync::Mutex<()>,
+    /// Whose turn it is, is told by one at a time.
+    settling: tokio::sync::Mutex<()>,
     rules: rules::Applying,
     changed: changes::Sender<u64>,
 }
@@ -185,6 +191,7 @@ impl Networks {
             state: Mutex::new(state),
             choosing: Mutex::default(),
             making: tokio::sync::Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
             rules: rules::Applying::new(nft),
             changed,
         }));
@@ -249,7 +256,7 @@ impl Networks {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let state = self.state();
-        let mut notes = state.expired_holds();
+        let mut notes = state.expired_holds(self.0.settings.hold);
         notes.extend(state.blocked_by.iter().chain(&state.clashes).cloned());
         notes
     }

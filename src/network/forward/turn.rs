@@ -12,48 +12,51 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::ForwardOrder;
-use crate::model::{ProcessId, Published};
+use crate::model::ProcessId;
 use crate::network::namespace;
-use crate::network::ports::{self, CARRIER};
+use crate::network::ports::CARRIER;
 
 /// It takes what comes.
 const BEGIN: Signal = Signal::USR1;
 /// It takes nothing new.
 const PAUSE: Signal = Signal::USR2;
 
-/// Has those who carry these ports to these addresses begin to take what comes. Blocks.
-pub(in crate::network) fn begin(published: &[Published], to: &[IpAddr]) -> io::Result<()> {
-    tell(published, to, BEGIN)
+/// Has those who carry ports to these addresses begin to take what comes. Blocks.
+pub(in crate::network) fn begin(to: &[IpAddr]) -> io::Result<()> {
+    tell(to, BEGIN)
 }
 
 /// Has them take nothing new; the connections that they carry go on.
-pub(in crate::network) fn pause(published: &[Published], to: &[IpAddr]) -> io::Result<()> {
-    tell(published, to, PAUSE)
+pub(in crate::network) fn pause(to: &[IpAddr]) -> io::Result<()> {
+    tell(to, PAUSE)
 }
 
-/// The processes that carry these ports, and are told where to.
-pub(in crate::network) fn carriers(published: &[Published], to: &[IpAddr]) -> Vec<ProcessId> {
-    let carried = published.iter().filter(|published| ports::is_carried(published));
-    let mut pids: Vec<i32> = carried.flat_map(|published| ports::holders(&ports::place(published))).collect();
-    pids.sort_unstable();
-    pids.dedup();
-    let ours = pids.into_iter().filter_map(|pid| Some((namespace::identity(pid)?, order(pid)?)));
+/// The processes that carry ports to these addresses. Not found by their sockets: where thousands of connections just ended, the kernel
+/// takes seconds to list those.
+pub(in crate::network) fn carriers(to: &[IpAddr]) -> Vec<ProcessId> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let ours = pids.filter_map(|pid| Some((namespace::identity(pid)?, order(pid)?)));
     ours.filter(|(_, order)| order.obeys && order.ports.iter().all(|port| port.to == to))
         .map(|(process, _)| process)
         .collect()
 }
 
-/// What it was told. Whoever else says so of itself does not have our sockets.
+/// What it was told. What a process in a container says of itself does not count.
 fn order(pid: i32) -> Option<ForwardOrder> {
     if fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim() != CARRIER {
         return None;
     }
-    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let shares = |kind: &str| {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok();
+        of(&pid.to_string()).is_some_and(|theirs| Some(theirs) == of("thread-self"))
+    };
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok().filter(|_| shares("pid") && shares("net"))?;
     serde_json::from_slice(line.split(|byte| *byte == 0).nth(2)?).ok()
 }
 
-fn tell(published: &[Published], to: &[IpAddr], word: Signal) -> io::Result<()> {
-    for process in carriers(published, to) {
+fn tell(to: &[IpAddr], word: Signal) -> io::Result<()> {
+    for process in carriers(to) {
         if let Some(process) = namespace::pidfd(process)? {
             match pidfd_send_signal(&process, word) {
                 // It has ended.

@@ -136,3 +136,52 @@ pub fn main(args: &[String]) -> ExitCode {
 fn process(pid: i32, start_ticks: u64) -> ProcessId {
     ProcessId { pid, start_ticks }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_waits_is_led_to_the_same_port_and_family() {
+        let port = |address: Option<&str>, port, target| Published {
+            address: address.map(ip),
+            port,
+            target,
+            protocol: Protocol::Tcp,
+            exposure: Exposure::All,
+        };
+        let held = |published: &Published, at: &str| HeldPort::new(published, at.parse().unwrap());
+        let old = port(None, 8080, 80);
+        let (four, six) = (held(&old, "10.1.0.1:4000"), held(&old, "[fd00::1]:4001"));
+        // The next one may listen elsewhere.
+        let new = [port(None, 8081, 81), port(None, 8080, 8000)];
+        let both = [ip("10.1.0.3"), ip("fd00::3")];
+        assert_eq!(four.leads(&new, &both), "10.1.0.3:8000".parse().ok());
+        assert_eq!(six.leads(&new, &both), "[fd00::3]:8000".parse().ok());
+        assert_eq!(six.leads(&new, &both[..1]), "10.1.0.3:8000".parse().ok());
+        for gone in [port(None, 8081, 80), port(Some("127.0.0.1"), 8080, 80)] {
+            assert_eq!(four.leads(&[gone], &both), None);
+        }
+        assert_eq!(four.published(), Published { target: 4000, ..old });
+    }
+
+    #[test]
+    fn what_is_said_is_understood() {
+        let slot = Slot {
+            project: ProjectName::parse("shop").unwrap(),
+            service: ServiceName::parse("web").unwrap(),
+            number: 2,
+        };
+        let held = Held::new("c".repeat(64), &slot, 3, Vec::new());
+        assert_eq!(held.slot(), Some(slot));
+        let said = Said::Holds { held, pid: 7, start_ticks: 9, expired: true, led: false };
+        assert_eq!(serde_json::from_str::<Said>(&serde_json::to_string(&said).unwrap()).unwrap(), said);
+        let told = Told::Lead(vec![None, "10.1.0.3:80".parse().ok()]);
+        assert_eq!(serde_json::from_str::<Told>(&serde_json::to_string(&told).unwrap()).unwrap(), told);
+        assert_eq!(serde_json::to_string(&Told::End).unwrap(), "\"end\"");
+    }
+}

@@ -19,7 +19,6 @@ use rustix::io::Errno;
 
 use crate::model::{Attached, Attachment, Exposure, Port, Protocol, Published};
 pub use copies::Copies;
-pub(super) use taken::holders;
 pub use taken::{Holder, holder};
 
 /// Of a container with more ports than this each is tried, but none is kept: a descriptor for each would be too many.

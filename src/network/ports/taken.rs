@@ -46,14 +46,6 @@ pub(super) fn is_held(place: &Place) -> bool {
     !sockets(place).0.is_empty()
 }
 
-/// All processes that have it. In the network namespace of the calling thread.
-pub(in crate::network) fn holders(place: &Place) -> Vec<i32> {
-    match sockets(place) {
-        (inodes, _) if inodes.is_empty() => Vec::new(),
-        (inodes, _) => processes(&inodes),
-    }
-}
-
 /// The sockets that have it, and whether there are some that nobody has any more.
 fn sockets(place: &Place) -> (Vec<u64>, bool) {
     let (_, port, protocol) = place;
@@ -107,15 +99,9 @@ fn parse(hex: &str) -> Option<IpAddr> {
 
 /// Of several that share a socket the oldest: a server before its workers.
 fn program(inodes: &[u64]) -> Option<Holder> {
-    let pid = *processes(inodes).first()?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(Holder::Program { name: name.trim().to_owned(), pid })
-}
-
-fn processes(inodes: &[u64]) -> Vec<i32> {
     let names: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut pids: Vec<i32> =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     pids.sort_unstable();
     let has = |pid: &i32| {
         let Ok(open) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
@@ -123,8 +109,9 @@ fn processes(inodes: &[u64]) -> Vec<i32> {
             fs::read_link(fd.path()).is_ok_and(|to| to.to_str().is_some_and(|to| names.iter().any(|name| name == to)))
         })
     };
-    pids.retain(has);
-    pids
+    let pid = pids.into_iter().find(has)?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(Holder::Program { name: name.trim().to_owned(), pid })
 }
 
 #[cfg(test)]
