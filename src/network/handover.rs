@@ -60,6 +60,8 @@ pub(super) struct Holding {
     expired: bool,
     /// It was told whom to lead to.
     led: bool,
+    /// The rules lead to it: before that nobody may rely on it.
+    ruled: bool,
     tell: mpsc::UnboundedSender<Told>,
 }
 
@@ -80,6 +82,7 @@ impl Networks {
             self.mind(holder);
         }
         self.enforce().await?;
+        self.state().rely_on_holders();
         self.settle().await;
         self.notify();
         Ok(())
@@ -176,10 +179,16 @@ impl Networks {
 
     /// Lets the ports and the names of its slot lead to this container. `attached`: as it was written down.
     pub async fn hand_over(&self, id: &ContainerId, attached: Option<Attached>) -> Result<(), HandOverError> {
-        if let (Some(attached), Some(lease)) = (attached, self.state().leases.0.get_mut(id)) {
-            lease.attached.turn = attached.turn;
+        let turn = |turn: Turn| {
+            let mut state = self.state();
+            state.leases.0.get_mut(id).map(|lease| std::mem::replace(&mut lease.attached.turn, turn))
+        };
+        let before = attached.and_then(|attached| turn(attached.turn));
+        if let Err(error) = self.enforce().await {
+            // Nobody may rely on it before the rules are in force.
+            before.map(turn);
+            return Err(error.into());
         }
-        self.enforce().await?;
         self.answer_names();
         self.settle().await;
         self.notify();
@@ -239,10 +248,21 @@ impl Networks {
     }
 
     /// Takes over the holders that an earlier daemon left.
-    pub(super) async fn adopt_holders(&self) {
+    pub(super) async fn adopt_holders(&self) -> Result<(), GuardError> {
         for holder in hold::adopt(&self.0.settings.run_dir).await {
             self.mind(holder);
         }
+        let contested = {
+            let state = self.state();
+            !state.holds.is_empty() || state.leases.alive().any(|(_, l)| l.attached.turn != Turn::default())
+        };
+        if contested {
+            // What was written down may not have come into force, and the next step relies on it.
+            self.enforce().await?;
+            self.state().rely_on_holders();
+        }
+        self.settle().await;
+        Ok(())
     }
 
     /// Speaks with a holder until it ends.
@@ -251,7 +271,7 @@ impl Networks {
         let ids = ContainerId::from_hex(&holder.held.container).zip(holder.held.slot());
         let Some((id, slot)) = ids else { return };
         let (held, process) = (holder.held.clone(), holder.process);
-        let holding = Holding { held, slot, process, expired: holder.expired, led: holder.led, tell };
+        let holding = Holding { held, slot, process, expired: holder.expired, led: holder.led, ruled: false, tell };
         self.state().holds.insert(id.clone(), holding);
         let all = self.clone();
         tokio::spawn(async move {
@@ -307,6 +327,11 @@ impl Networks {
 }
 
 impl State {
+    /// The rules lead to all of them.
+    fn rely_on_holders(&mut self) {
+        self.holds.values_mut().for_each(|holding| holding.ruled = true);
+    }
+
     /// Who holds the ports of a slot, where they do not lead to anybody yet.
     pub(super) fn held(&self, slot: &Slot) -> Option<&Holding> {
         let turn = self.leases.turns().get(slot).and_then(|id| self.leases.0.get(*id)).map(|lease| lease.attached.turn);
@@ -351,8 +376,10 @@ impl State {
         });
         let beside: BTreeSet<ContainerId> = beside.map(|(id, _)| id.clone()).collect();
         let turn = |slot: &Slot| turns.get(slot).map(|id| self.leases.0[*id].attached.turn);
-        let held =
-            self.holds.iter().filter(|(id, holding)| holding.waits(turn(&holding.slot)) && !beside.contains(*id));
+        let held = self
+            .holds
+            .iter()
+            .filter(|(id, holding)| holding.ruled && holding.waits(turn(&holding.slot)) && !beside.contains(*id));
         let held = held.map(|(id, _)| id.clone()).collect();
         (beside, held)
     }

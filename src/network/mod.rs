@@ -197,8 +197,9 @@ impl Networks {
         }));
         notes.extend(all.sweep());
         all.look_now();
-        all.adopt_holders().await;
-        all.settle().await;
+        if let Err(error) = all.adopt_holders().await {
+            notes.push(format!("{error}"));
+        }
         all.answer_names();
         let none = all.state().made.is_empty();
         if none && let Err(error) = all.enforce().await {
