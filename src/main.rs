@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     match role.as_deref() {
         Some("shim") => return longshore::shim::main(&rest()),
         Some("forward") => return longshore::network::forward::main(&rest()),
+        Some("hold") => return longshore::network::hold::main(&rest()),
         Some("runtime") => return longshore::runtime::main(&rest()),
         _ => {}
     }

@@ -72,7 +72,7 @@ fn attachment(number: u8) -> Attachment {
 
 fn joined(number: u8) -> StartNetwork {
     let attached = Attached { links: vec![attachment(number)], ..Attached::default() };
-    StartNetwork { attached, resolver: true, host_gateway: Some(ip("10.9.0.1")) }
+    StartNetwork { attached, resolver: true, host_gateway: Some(ip("10.9.0.1")), keepers: Vec::new() }
 }
 
 const LOOKS: &str = "wget -qO- http://10.9.0.2/; wget -qO- 'http://[fd00::2]/';

@@ -41,6 +41,7 @@ fn member(number: u8) -> Member {
         ports: vec![(80, Protocol::Tcp, None)],
         service_links: Vec::new(),
         upstreams: Vec::new(),
+        named: true,
         internal_only: false,
     }
 }

@@ -24,7 +24,7 @@ fn place(runtime: Runtime) -> Place {
 
 async fn start(place: &Place, spec: &ContainerSpec, published: &[Published]) -> Result<(), String> {
     place.create(spec).await;
-    let attached = Attached { links: vec![attachment(2)], published: published.into(), shared: None };
+    let attached = Attached { links: vec![attachment(2)], published: published.into(), ..Attached::default() };
     let network = StartNetwork { attached, ..StartNetwork::default() };
     place.all().start_with(&spec.id, network.into()).await.map_err(|error| error.to_string())
 }

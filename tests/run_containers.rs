@@ -183,6 +183,7 @@ fn service(command: &[&str]) -> Service {
         stop: StopPolicy { signal: None, grace_ms: 10_000 },
         network: NetworkMode::None,
         read_only: false,
+        hold_port: false,
         mounts: Vec::new(),
         pace: Default::default(),
         health: Default::default(),

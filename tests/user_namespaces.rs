@@ -171,6 +171,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         stop: StopPolicy { signal: None, grace_ms: 100 },
         network: NetworkMode::None,
         read_only: false,
+        hold_port: false,
         mounts: Vec::new(),
         pace: Default::default(),
         health: Default::default(),

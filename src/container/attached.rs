@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use super::{Containers, Inner};
 use crate::model::{Attached, ContainerId};
@@ -12,6 +12,12 @@ impl Containers {
     #[must_use]
     pub fn attached(&self, id: &ContainerId) -> Option<Attached> {
         self.known().get(id).map(|known| known.attached.clone())
+    }
+
+    /// Writes down that it has the ports of its slot, or has them not, from now on.
+    pub async fn note_attached(&self, id: &ContainerId, attached: Attached) -> io::Result<()> {
+        let (inner, id) = (Arc::clone(&self.0), id.clone());
+        super::blocking(move || inner.attach(&id, attached)).await
     }
 
     /// That of all of them.

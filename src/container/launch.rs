@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use super::given_files::{FileOrder, Payload};
 use super::link::{IdsRecord, NetworkOrder, Order, Report, StartRecord};
 use super::{Inner, KILL_LIMIT, Known, MountOrder, Runtime, StartError, StartGiven, blocking};
-use crate::model::{Attached, ContainerId, ContainerState, MountedFile, UserNamespace};
+use crate::model::{Attached, ContainerId, ContainerState, MountedFile, ProcessId, UserNamespace};
 
 /// A shim that says nothing for so long is ended.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -32,6 +32,8 @@ pub struct StartNetwork {
     pub resolver: bool,
     /// What `host-gateway` stands for in `extra_hosts`; none: it does not reach the host.
     pub host_gateway: Option<IpAddr>,
+    /// Who keeps the ports of its slot until now.
+    pub keepers: Vec<ProcessId>,
 }
 
 /// Starts it, and gives the state it is in then. Whatever fails leaves nothing behind but the record of what it was to be joined to.
@@ -42,11 +44,12 @@ pub(super) async fn launch(
 ) -> Result<ContainerState, StartError> {
     let io = |step| move |source| StartError::Io { step, source };
     clear(inner, id).await?;
-    let StartNetwork { attached, resolver, host_gateway } = start.network;
+    let StartNetwork { attached, resolver, host_gateway, keepers } = start.network;
     let limit = if start.mounts.iter().any(|mount| mount.fill.is_some()) { FILL_LIMIT } else { LIMIT };
     let mounts = start.mounts.into_iter().map(MountOrder::from).collect();
     let etc = attached.shared.as_ref().map(|(other, _)| inner.folders.container(other).join("etc"));
-    let network = NetworkOrder { resolver, host_gateway, etc };
+    let keepers = keepers.into_iter().map(Into::into).collect();
+    let network = NetworkOrder { resolver, host_gateway, etc, keepers };
     let (preparing, prepared) = (Arc::clone(inner), id.clone());
     let Some((files, payload)) = Payload::of(&start.files) else {
         return Err(StartError::Failed("what its configs and secrets hold is not known".to_owned()));

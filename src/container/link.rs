@@ -89,6 +89,9 @@ pub struct NetworkOrder {
     pub host_gateway: Option<IpAddr>,
     /// The `etc` of the container whose network it shares.
     pub etc: Option<PathBuf>,
+    /// Who keeps the ports of its slot on the host until now.
+    #[serde(default)]
+    pub keepers: Vec<ProcessRecord>,
 }
 
 /// An [`IdRange`] in an order.

@@ -1,16 +1,23 @@
 //! The settings of networks, from the configuration.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::config::{Config, ExposeFile};
 use crate::model::{Cidr, Exposure};
 use crate::network::Settings;
 use crate::network::addresses::Pools;
 
+/// Longer than most who ask wait for an answer.
+const HOLD: Duration = Duration::from_secs(60);
+
 pub(super) fn settings(config: &Config, instance: &str) -> Settings {
     let file = &config.file;
     Settings {
         data_dir: config.data_dir.clone(),
+        run_dir: config.run_dir.clone(),
+        // Not by its name: an update may have put another program there.
+        exe: "/proc/self/exe".into(),
         instance: instance.to_owned(),
         pools: pools(config),
         publish_ip: file.publish_default_ip,
@@ -18,6 +25,7 @@ pub(super) fn settings(config: &Config, instance: &str) -> Settings {
         blocked: file.networks.block.iter().filter_map(|text| blocked(text)).collect(),
         api: file.tcp,
         host_gateway: file.networks.host_gateway,
+        hold: HOLD,
     }
 }
 

@@ -33,6 +33,8 @@ impl LinuxHost {
             Action::MakeNetwork { network } => self.networks.make(&network).await.map_err(|e| failed(&e)),
             Action::RemoveNetwork { id } => self.networks.remove(&id).await.map_err(|e| failed(&e)),
             Action::Connect { spec } => self.networks.connect(&spec.id).await.map_err(|e| failed(&e)),
+            Action::HoldPorts { id } => self.networks.hold(&id).await.map_err(|e| failed(&e)),
+            Action::HandOver { spec } => self.hand_over(&spec).await,
             Action::Guard => self.networks.guard().await.map_err(|e| failed(&e)),
         }
     }

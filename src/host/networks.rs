@@ -18,7 +18,9 @@ impl LinuxHost {
             let (mounts, held) = self.mounts_for(spec).await?;
             let attached = self.networks.attach(spec, place, shared).await.map_err(|e| failed(&e))?;
             let (resolver, host_gateway) = (!attached.links.is_empty(), self.networks.host_gateway(&attached));
-            let network = StartNetwork { attached, resolver, host_gateway };
+            let (asked, of) = (self.networks.clone(), spec.id.clone());
+            let keepers = tokio::task::spawn_blocking(move || asked.keepers(&of)).await.unwrap_or_default();
+            let network = StartNetwork { attached, resolver, host_gateway, keepers };
             let started = self
                 .containers
                 .start_with(&spec.id, StartGiven { network, mounts, files: spec.service.files.clone() })
@@ -36,5 +38,19 @@ impl LinuxHost {
             None => self.networks.ended(&spec.id),
         }
         Ok(())
+    }
+
+    /// Once it accepts connections: whose turn it is is written down first, and then put in force.
+    pub(super) async fn hand_over(&self, spec: &ContainerSpec) -> Result<(), ActionError> {
+        self.networks.accepts(&spec.id).await.map_err(|e| failed(&e))?;
+        let attached = self.networks.next_turn(&spec.id).map_err(|e| failed(&e))?;
+        if let Some(attached) = &attached {
+            let noted = self.containers.note_attached(&spec.id, attached.clone()).await;
+            noted.map_err(|error| ActionError {
+                message: format!("that it has the ports now was not written down: {error}"),
+                retry_after_ms: None,
+            })?;
+        }
+        self.networks.hand_over(&spec.id, attached).await.map_err(|e| failed(&e))
     }
 }

@@ -9,7 +9,7 @@ use crate::container::Look;
 use crate::image::{Images, LayerProgress, LayerState, Progress, PullWait, Snapshot, Stored};
 use crate::model::{ContainerId, ContainerState, ImageReference, ObservedContainer, ProcessId, Timestamp};
 use crate::network::Seen;
-use crate::plan::{DiskUse, ImageFacts, Observed};
+use crate::plan::{DiskUse, ImageFacts, Observed, Ports};
 use crate::reconcile::{Gauges, LayerTransfer, Transfer, TransferWait};
 
 /// A record from so far in the future was written by a clock that was wrong.
@@ -62,7 +62,9 @@ impl LinuxHost {
         let disk = self.images_dir.as_deref().and_then(disk);
         let Look { containers, health, complaints } = self.containers.look();
         self.networks.alive(&running(&containers));
-        let Seen { networks, lost, firewall } = self.networks.observe();
+        let Seen { networks, lost, standby, held, firewall } = self.networks.observe();
+        let standby = standby.into_iter().map(|id| (id, Ports::Standby));
+        let ports = held.into_iter().map(|id| (id, Ports::Held)).chain(standby).collect();
         let attached = self.containers.all_attached();
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
@@ -75,6 +77,7 @@ impl LinuxHost {
             lacks,
             attached,
             lost,
+            ports,
             networks,
             firewall,
             mounts,

@@ -75,6 +75,16 @@ pub enum Action {
         /// What it is to be; the same id and hash.
         spec: Box<ContainerSpec>,
     },
+    /// Keep the published TCP ports of a container open while it is replaced: new connections wait.
+    HoldPorts {
+        /// Whose.
+        id: ContainerId,
+    },
+    /// Let the ports and the names of its slot lead to this container, from whomever they led to.
+    HandOver {
+        /// To whom.
+        spec: Box<ContainerSpec>,
+    },
     /// Ask its main process to end, and end it after the grace period; done when no process of it is left.
     Stop {
         /// Which.
@@ -114,15 +124,19 @@ impl Action {
     pub fn key(&self) -> Key {
         match self {
             Self::Pull { image, .. } | Self::RemoveImage { image, .. } => Key::Image(image.clone()),
-            Self::Create { spec } | Self::Start { spec, .. } | Self::Update { spec } | Self::Connect { spec } => {
-                Key::Container(spec.id.clone())
-            }
+            Self::Create { spec }
+            | Self::Start { spec, .. }
+            | Self::Update { spec }
+            | Self::Connect { spec }
+            | Self::HandOver { spec } => Key::Container(spec.id.clone()),
             Self::MakeNetwork { network } => Key::Network(NetworkId::derive(network)),
             Self::RemoveNetwork { id } => Key::Network(id.clone()),
             Self::Guard => Key::Firewall,
-            Self::Stop { id, .. } | Self::Pause { id } | Self::Unpause { id } | Self::Remove { id } => {
-                Key::Container(id.clone())
-            }
+            Self::HoldPorts { id }
+            | Self::Stop { id, .. }
+            | Self::Pause { id }
+            | Self::Unpause { id }
+            | Self::Remove { id } => Key::Container(id.clone()),
         }
     }
     /// The verb, for people.
@@ -142,6 +156,8 @@ impl Action {
             Self::RemoveNetwork { .. } => "remove network",
             Self::Connect { .. } => "connect",
             Self::Guard => "guard",
+            Self::HoldPorts { .. } => "hold ports",
+            Self::HandOver { .. } => "hand over",
         }
     }
 }

@@ -24,6 +24,23 @@ pub struct Attached {
     pub published: Vec<Published>,
     /// The container whose network it shares, by the process that it was then.
     pub shared: Option<(ContainerId, ProcessId)>,
+    /// Whether its slot's ports and names are its own.
+    pub turn: Turn,
+}
+
+/// Which container of a slot has the ports and the names: of those that run, the one with the highest number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// Not this one: it was started beside another one, or while the ports are held, and they were not handed over to it yet.
+    Standby,
+    /// Each to whom they are handed over gets the next number.
+    Number(u64),
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self::Number(0)
+    }
 }
 
 /// One link of a container to a network. What is needed to make it, and to make it again.

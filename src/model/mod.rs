@@ -26,7 +26,7 @@ mod taking;
 mod volume;
 
 pub use action::{Action, Key};
-pub use attached::{Attached, Attachment, Exposure, Link, NetworkPlace, ObservedNetwork, Published};
+pub use attached::{Attached, Attachment, Exposure, Link, NetworkPlace, ObservedNetwork, Published, Turn};
 pub use capability::{Capability, CapabilitySet};
 pub use cause::{Cause, CauseKind, Edit, EditChange};
 pub use container::{

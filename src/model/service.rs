@@ -61,6 +61,9 @@ pub struct Service {
     pub network: NetworkMode,
     /// `read_only`.
     pub read_only: bool,
+    /// Keep its TCP ports open while a container of it is replaced (`x-longshore: hold_port`). Not part of the hash, nor of a container:
+    /// it says how one is replaced.
+    pub hold_port: bool,
     /// `volumes`, `volumes_from`; by target, none twice.
     pub mounts: Vec<Mount>,
     /// Paths of the host that must be mount points before it is started (`x-longshore: require_mount`).

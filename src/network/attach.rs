@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,10 @@ use super::addresses::{self, AddressError, Range};
 use super::leases::{Lease, Leases, Life};
 use super::link::{self, LinkError};
 use super::rules::GuardError;
-use super::{Inner, Made, Networks, State, dns, forward, namespace, ports};
+use super::{Inner, Made, Networks, State, dns, forward, handover, namespace, ports};
 use crate::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerSpec, Driver, Join, Link, NetworkId, NetworkPlace, ProcessId,
-    Published,
+    Published, Turn,
 };
 
 /// So long it may take until sockets that are closed are gone.
@@ -97,19 +98,21 @@ impl Networks {
         let Some(membership) = spec.service.network.membership() else { return Ok(Attached::default()) };
         // Nothing is behind this lock that a panic could leave half done.
         let _one = self.0.choosing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (links, taken, previous) = {
+        let (links, taken, previous, kept, turn) = {
             let state = self.state();
             let mut links = Vec::new();
             for (number, (join, id)) in membership.joins.iter().zip(ids).enumerate() {
                 links.push(self.0.link(&state, spec, (number, join, id))?);
             }
             give_way_out(&mut links, &membership.joins, &state);
-            (links, taken(&state.leases, &spec.id), state.leases.previous_ports(spec))
+            let turn = if state.beside(&spec.id, &spec.slot) { Turn::Standby } else { Turn::default() };
+            let (taken, kept) = (taken(&state, spec), state.kept_for(&spec.slot));
+            (links, taken, state.leases.previous_ports(spec), kept, turn)
         };
         let defaults = ports::Defaults { address: self.0.settings.publish_ip, exposure: self.0.settings.exposure };
-        let published = ports::choose(&membership.ports, defaults, &taken, &previous)?;
+        let published = ports::choose(&membership.ports, defaults, &taken, &previous, &kept)?;
         let mut state = self.state();
-        let attached = Attached { links, published, shared: None };
+        let attached = Attached { links, published, shared: None, turn };
         let lease = Lease { spec: Arc::new(spec.clone()), attached: attached.clone(), life: Life::Starting };
         // Whoever had these addresses before and has ended has them no longer.
         state.leases.take_over(&spec.id, &attached);
@@ -158,12 +161,13 @@ impl Networks {
     /// It was removed: what it had is free.
     pub fn forget(&self, id: &ContainerId) {
         let lease = self.state().leases.0.remove(id);
-        if lease.is_some_and(|lease| lease.life != Life::Ended) {
+        let held = lease.as_ref().is_some_and(|lease| self.state().held(&lease.spec.slot).is_some());
+        if held || lease.is_some_and(|lease| lease.life != Life::Ended) {
             self.after_ends();
         }
     }
 
-    fn after_ends(&self) {
+    pub(super) fn after_ends(&self) {
         self.answer_names();
         let all = self.clone();
         tokio::spawn(async move {
@@ -171,22 +175,29 @@ impl Networks {
                 tracing::warn!("{error}");
                 all.state().firewall = Some(error.to_string());
             }
+            all.settle().await;
             all.notify();
         });
     }
 
     /// Puts the links of a container that runs right, its carried ports, and its names.
     pub async fn connect(&self, id: &ContainerId) -> Result<(), AttachError> {
-        let (attached, init) = {
+        let (attached, init, paused) = {
             let state = self.state();
+            let paused = |lease: &Lease| state.beside(id, &lease.spec.slot);
             match state.leases.0.get(id) {
-                Some(Lease { attached, life: Life::Running(init), .. }) => (attached.clone(), *init),
+                Some(lease @ Lease { attached, life: Life::Running(init), .. }) => {
+                    (attached.clone(), *init, paused(lease))
+                }
                 // It ended meanwhile.
                 _ => return Ok(()),
             }
         };
+        let exe = self.0.settings.exe.clone();
         let done = super::blocking(move || match namespace::of_process(init).map_err(AttachError::Namespace)? {
-            Some(namespace) => Ok((link::reconnect(&namespace, &attached.links)?, carry_again(&attached, init)?)),
+            Some(namespace) => {
+                Ok((link::reconnect(&namespace, &attached.links)?, carry_again(&exe, &attached, init, paused)?))
+            }
             // It is just ending.
             None => Ok::<_, AttachError>((Vec::new(), Vec::new())),
         });
@@ -218,7 +229,9 @@ impl Networks {
                 Life::Running(_) | Life::Starting | Life::Ended => None,
             })
             .collect();
-        let members = running.keys().filter_map(|id| state.leases.0.get(id)).map(member).collect();
+        let named = handover::named(&state.leases);
+        let known = running.keys().filter_map(|id| Some((named.contains(id), state.leases.0.get(id)?)));
+        let members = known.map(|(named, lease)| member(lease, named)).collect();
         self.0.resolver.set(dns::Zone::new(members));
         let gone: Vec<ContainerId> = state
             .served
@@ -333,11 +346,11 @@ impl Inner {
 }
 
 /// Carries the ports that a process carried which is gone; those.
-fn carry_again(attached: &Attached, init: ProcessId) -> Result<Vec<Published>, AttachError> {
+fn carry_again(exe: &Path, attached: &Attached, init: ProcessId, paused: bool) -> Result<Vec<Published>, AttachError> {
     let gone = ports::unheld(&attached.published);
     if !gone.is_empty() {
         let sockets = ports::claim(&gone)?;
-        forward::again(sockets, &gone, &ports::leads_to(attached), init).map_err(AttachError::Carry)?;
+        forward::again(exe, sockets, &gone, &ports::leads_to(attached), init, paused).map_err(AttachError::Carry)?;
     }
     Ok(gone)
 }
@@ -377,9 +390,10 @@ fn give_way_out(links: &mut [Attachment], joins: &[Join], state: &State) {
     }
 }
 
-/// The host's ports that others of ours have.
-fn taken(leases: &Leases, but: &ContainerId) -> BTreeMap<ports::Place, String> {
-    let others = leases.alive().filter(|(id, _)| *id != but);
+/// The host's ports that others of ours have, or that are held for them; not those of its own slot, which are handed over.
+fn taken(state: &State, spec: &ContainerSpec) -> BTreeMap<ports::Place, String> {
+    let has = |(id, lease): &(&ContainerId, &Lease)| lease.life != Life::Ended || state.holds.contains_key(*id);
+    let others = state.leases.0.iter().filter(has).filter(|(_, lease)| lease.spec.slot != spec.slot);
     let each = others.flat_map(|(_, lease)| {
         let slot = &lease.spec.slot;
         let owner = format!("container {} of service {}/{}", lease.spec.name, slot.project, slot.service);
@@ -389,7 +403,7 @@ fn taken(leases: &Leases, but: &ContainerId) -> BTreeMap<ports::Place, String> {
 }
 
 /// What is known by name of a container.
-fn member(lease: &Lease) -> dns::Member {
+fn member(lease: &Lease, named: bool) -> dns::Member {
     let spec = &lease.spec;
     let membership = spec.service.network.membership().cloned().unwrap_or_default();
     let links = lease.attached.links.iter().map(|link| {
@@ -413,6 +427,7 @@ fn member(lease: &Lease) -> dns::Member {
         links: links.collect(),
         ports: published.chain(exposed).collect(),
         service_links: membership.links,
+        named,
         upstreams: spec.service.names.servers.iter().filter_map(|server| server.parse().ok()).collect(),
     }
 }

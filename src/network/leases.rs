@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::{Attached, ContainerId, ContainerSpec, NetworkId, ProcessId, Published, Slot};
+use crate::model::{Attached, ContainerId, ContainerSpec, NetworkId, ProcessId, Published, Slot, Turn};
 
 /// What one container has.
 #[derive(Debug, Clone)]
@@ -49,16 +49,40 @@ impl Leases {
         ended.flat_map(|lease| lease.addresses(network)).collect()
     }
 
-    /// The host's ports that this container, or one of its slot that has ended, had.
+    /// The host's ports that this container, or another one of its slot, has or had. They are handed over if need be.
     pub(super) fn previous_ports(&self, spec: &ContainerSpec) -> Vec<Published> {
         let own = self.0.get(&spec.id).into_iter();
-        let slot = self.0.iter().filter(|(id, lease)| **id != spec.id && lease.yields(&spec.slot)).map(|(_, l)| l);
+        let slot = self.of_slot(&spec.slot).filter(|(id, _)| **id != spec.id).map(|(_, lease)| lease);
         own.chain(slot).flat_map(|lease| lease.attached.published.iter().cloned()).collect()
     }
 
     /// Containers that run, or are about to, and have links or ports.
     pub(super) fn alive(&self) -> impl Iterator<Item = (&ContainerId, &Lease)> {
         self.0.iter().filter(|(_, lease)| lease.life != Life::Ended)
+    }
+
+    /// For each slot, of those that run or are about to: who has its ports and names. None has them where all are on standby.
+    pub(super) fn turns(&self) -> BTreeMap<&Slot, &ContainerId> {
+        let mut turns: BTreeMap<&Slot, (Turn, &ContainerId)> = BTreeMap::new();
+        for (id, lease) in self.alive().filter(|(_, lease)| lease.attached.turn != Turn::Standby) {
+            let mine = (lease.attached.turn, id);
+            turns.entry(&lease.spec.slot).and_modify(|best| *best = mine.max(*best)).or_insert(mine);
+        }
+        turns.into_iter().map(|(slot, (_, id))| (slot, id)).collect()
+    }
+
+    /// Those of a slot.
+    pub(super) fn of_slot(&self, slot: &Slot) -> impl Iterator<Item = (&ContainerId, &Lease)> {
+        self.0.iter().filter(move |(_, lease)| lease.spec.slot == *slot)
+    }
+
+    /// The turn of who gets the ports of a slot next.
+    pub(super) fn next_turn(&self, slot: &Slot) -> Turn {
+        let numbers = self.of_slot(slot).filter_map(|(_, lease)| match lease.attached.turn {
+            Turn::Standby => None,
+            Turn::Number(number) => Some(number),
+        });
+        Turn::Number(numbers.max().map_or(0, |number| number.saturating_add(1)))
     }
 
     /// Whether somebody who runs, or is about to, is joined to the network.

@@ -4,6 +4,7 @@
 //! DATA/networks/ID.json     what a network was made from, and its subnets
 //! ls-XXXXXXXXXX             its bridge, with the alias `longshore INSTANCE ID`
 //! lvXXXXXXXXXXX             a container's port of it; the other end is in the container's network namespace
+//! RUN/hold/ID               where the process is spoken to that holds a container's ports, see [`hold`]
 //! inet longshore_INSTANCE   our table of the packet filter; the same name in the family bridge
 //! ```
 //! A container's network namespace belongs to its shim, which makes the links in it (see [`link`]): they end with it. What a
@@ -18,6 +19,8 @@ pub mod bridge;
 pub mod conntrack;
 pub mod dns;
 pub mod forward;
+mod handover;
+pub mod hold;
 mod leases;
 pub mod link;
 mod look;
@@ -32,11 +35,12 @@ pub mod ruleset;
 pub mod sysctl;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch as changes;
 
@@ -47,6 +51,7 @@ use leases::{Lease, Leases, Life};
 use record::{Made, Records};
 
 pub use attach::AttachError;
+pub use handover::HandOverError;
 pub use make::{MakeError, RemoveError};
 pub use rules::GuardError;
 
@@ -55,6 +60,10 @@ pub use rules::GuardError;
 pub struct Settings {
     /// Where the records lie.
     pub data_dir: PathBuf,
+    /// Where what lasts as long as the machine runs is found again.
+    pub run_dir: PathBuf,
+    /// The program of our roles.
+    pub exe: PathBuf,
     /// Which daemon of this machine: eight hex digits.
     pub instance: String,
     /// Where subnets come from.
@@ -69,6 +78,8 @@ pub struct Settings {
     pub api: Option<SocketAddr>,
     /// What `host-gateway` means; none: the gateway of the container's first network.
     pub host_gateway: Option<IpAddr>,
+    /// So long new connections wait while a container is replaced whose ports are held.
+    pub hold: Duration,
 }
 
 /// The networks of a data directory. Cheap to clone; every clone is the same.
@@ -84,6 +95,8 @@ struct Inner {
     choosing: Mutex<()>,
     /// One change of bridges at a time.
     making: tokio::sync::Mutex<()>,
+    /// Whose turn it is, is told by one at a time.
+    settling: tokio::sync::Mutex<()>,
     rules: rules::Applying,
     changed: changes::Sender<u64>,
 }
@@ -104,6 +117,8 @@ struct State {
     filterless: Option<String>,
     /// Networks whose addresses somebody else has, too, by now.
     clashes: Vec<String>,
+    /// Whose ports are held, or were until what waited is served.
+    holds: BTreeMap<ContainerId, handover::Holding>,
     /// Whose names are answered now.
     served: BTreeMap<ContainerId, ProcessId>,
 }
@@ -125,6 +140,10 @@ pub struct Seen {
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
     /// Containers that run and lack a link, and what is wrong.
     pub lost: BTreeMap<ContainerId, String>,
+    /// Containers that run beside the one of their slot that has its ports.
+    pub standby: BTreeSet<ContainerId>,
+    /// Containers to whose ports new connections wait until another one of their slot has them.
+    pub held: BTreeSet<ContainerId>,
     /// Why the rules must be put right.
     pub firewall: Option<String>,
 }
@@ -172,11 +191,15 @@ impl Networks {
             state: Mutex::new(state),
             choosing: Mutex::default(),
             making: tokio::sync::Mutex::default(),
+            settling: tokio::sync::Mutex::default(),
             rules: rules::Applying::new(nft),
             changed,
         }));
         notes.extend(all.sweep());
         all.look_now();
+        if let Err(error) = all.adopt_holders().await {
+            notes.push(format!("{error}"));
+        }
         all.answer_names();
         let none = all.state().made.is_empty();
         if none && let Err(error) = all.enforce().await {
@@ -200,7 +223,9 @@ impl Networks {
             };
             (id.clone(), seen)
         });
-        Seen { networks: networks.collect(), lost: state.lost.clone(), firewall: state.firewall.clone() }
+        let networks = networks.collect();
+        let (standby, held) = state.turned();
+        Seen { networks, lost: state.lost.clone(), standby, held, firewall: state.firewall.clone() }
     }
 
     /// What is configured.
@@ -232,7 +257,9 @@ impl Networks {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let state = self.state();
-        state.blocked_by.iter().chain(&state.clashes).cloned().collect()
+        let mut notes = state.expired_holds(self.0.settings.hold);
+        notes.extend(state.blocked_by.iter().chain(&state.clashes).cloned());
+        notes
     }
 
     fn notify(&self) {

@@ -59,6 +59,20 @@ pub(super) fn pidfd(process: ProcessId) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Who has this number now.
+pub(super) fn identity(pid: i32) -> Option<ProcessId> {
+    Some(ProcessId { pid, start_ticks: start_ticks(pid).ok()? })
+}
+
+/// Who keeps a container's sockets: the parent of its init. None: it has ended.
+pub(super) fn keeper(init: ProcessId) -> Option<ProcessId> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", init.pid)).ok()?;
+    let parent: i32 = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
+    let keeper = identity(parent)?;
+    // Still the same, so its parent was this one.
+    (identity(init.pid) == Some(init)).then_some(keeper)
+}
+
 /// Whether two of them are one.
 pub fn same(one: impl AsFd, other: impl AsFd) -> io::Result<bool> {
     let (one, other) = (fstat(one)?, fstat(other)?);

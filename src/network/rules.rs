@@ -7,8 +7,8 @@ use super::conntrack::{self, Wrong};
 use super::nft::Nft;
 use super::ruleset::{Endpoint, RuledNetwork, Rules};
 use super::sysctl::{self, SysctlError};
-use super::{Networks, State, ports};
-use crate::model::{Driver, Link, Published, sentence};
+use super::{Networks, State};
+use crate::model::{Driver, Link, sentence};
 
 /// Why the rules are not in force.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -176,7 +176,7 @@ impl Networks {
         if networks.is_empty() {
             return None;
         }
-        let (mut endpoints, mut published) = (Vec::new(), Vec::new());
+        let mut endpoints = Vec::new();
         for (_, lease) in state.leases.alive() {
             for link in &lease.attached.links {
                 if let (Link::Bridge { port, .. }, Some(mac)) = (&link.link, link.mac) {
@@ -187,15 +187,13 @@ impl Networks {
                     });
                 }
             }
-            let to = ports::leads_to(&lease.attached);
-            published.extend(lease.attached.published.iter().map(|port: &Published| (port.clone(), to.clone())));
         }
         let settings = &self.0.settings;
         Some(Rules {
             table: table(&settings.instance),
             networks,
             endpoints,
-            published,
+            published: state.led(),
             blocked: settings.blocked.clone(),
             api: settings.api,
         })

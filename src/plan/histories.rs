@@ -267,6 +267,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         stop: StopPolicy { signal: None, grace_ms: [10_000, 5_000][chance.below(2)] },
         network: NetworkMode::None,
         read_only: false,
+        hold_port: false,
         mounts: mounted::mounts(version),
         pace: RestartPace::default(),
         health: ward::policy(chance),

@@ -226,6 +226,8 @@ impl Memory {
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
             | Action::Connect { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Guard => {}
         }
     }
@@ -257,6 +259,8 @@ impl Memory {
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Guard => drop(self.failures.insert(key, failure)),
         }
     }

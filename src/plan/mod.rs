@@ -96,12 +96,23 @@ pub struct Observed {
     pub paused: BTreeSet<ContainerId>,
     /// Containers that run and lack a link, and what is wrong.
     pub lost: BTreeMap<ContainerId, String>,
+    /// To whom the published ports of containers lead that are not simply their own.
+    pub ports: BTreeMap<ContainerId, Ports>,
     /// Networks that we made.
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
     /// Why the rules of the packet filter must be put right; none: they are.
     pub firewall: Option<String>,
     /// What is mounted on the host, and what should be.
     pub mounts: MountTable,
+}
+
+/// How it is with the published ports, and the names, of a container that has them not, or not for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// It runs beside the one of its slot that has them.
+    Standby,
+    /// New connections wait until another container of its slot has them.
+    Held,
 }
 
 /// How many actions of a kind may be under way at once.
@@ -453,6 +464,8 @@ impl<'a> Planner<'a> {
             | Action::Start { .. }
             | Action::Update { .. }
             | Action::Connect { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Stop { .. }
             | Action::Pause { .. }
             | Action::Unpause { .. }

@@ -158,6 +158,7 @@ impl World {
             paused: self.paused.clone(),
             attached: self.net.attached.clone(),
             lost: self.net.lost.clone(),
+            ports: BTreeMap::new(),
             networks: self.net.networks.clone(),
             firewall: self.net.firewall.clone(),
             mounts: super::MountTable::default(),
@@ -348,6 +349,7 @@ impl World {
             Action::RemoveNetwork { id } => self.net.remove(id, &self.containers),
             Action::Connect { spec } => self.net.connect(&spec.id)?,
             Action::Guard => self.net.firewall = None,
+            Action::HoldPorts { .. } | Action::HandOver { .. } => {}
             Action::Update { spec } => {
                 if let Some(container) = self.containers.get_mut(&spec.id) {
                     container.spec = recorded(spec);

@@ -257,10 +257,13 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => Some(spec.slot.clone()),
-            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
-                self.observed.containers.get(id).map(|container| container.spec.slot.clone())
-            }
+            | Action::Connect { spec }
+            | Action::HandOver { spec } => Some(spec.slot.clone()),
+            Action::HoldPorts { id }
+            | Action::Stop { id, .. }
+            | Action::Pause { id }
+            | Action::Unpause { id }
+            | Action::Remove { id } => self.observed.containers.get(id).map(|container| container.spec.slot.clone()),
             Action::Pull { .. }
             | Action::RemoveImage { .. }
             | Action::MakeNetwork { .. }
@@ -339,6 +342,8 @@ const fn done_word(action: &Action) -> &'static str {
         Action::Unpause { .. } => "no longer paused",
         Action::Remove { .. } => "removed",
         Action::Connect { .. } => "connected anew",
+        Action::HoldPorts { .. } => "its ports are held",
+        Action::HandOver { .. } => "has the ports now",
         Action::Pull { .. } => "pulled",
         Action::RemoveImage { .. } => "image removed",
         Action::MakeNetwork { .. } => "network made",

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::host::{Gauges, Transfer};
+use super::kinds::wait_kind;
 use super::networks::port_views;
 use super::order;
-use super::kinds::wait_kind;
 use super::reconciler::Reconciler;
 use super::view::{
     ContainerStateView, ContainerView, FolderView, ImageStateView, ImageView, Phase, ProjectView, ServiceView,
@@ -303,10 +303,13 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
-            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
-                containers.iter().any(|c| c.spec.id == *id)
-            }
+            | Action::Connect { spec }
+            | Action::HandOver { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
+            Action::HoldPorts { id }
+            | Action::Stop { id, .. }
+            | Action::Pause { id }
+            | Action::Unpause { id }
+            | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
             Action::Pull { image, .. } => wanted.images().any(|wanted| wanted == image),
             Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {
                 false

@@ -48,6 +48,8 @@ pub(super) const fn done_kind(action: &Action) -> &'static str {
         Action::MakeNetwork { .. } => "network.made",
         Action::RemoveNetwork { .. } => "network.removed",
         Action::Connect { .. } => "container.connected",
+        Action::HoldPorts { .. } => "container.ports_held",
+        Action::HandOver { .. } => "container.ports_handed_over",
         Action::Guard => "firewall.restored",
     }
 }
@@ -59,6 +61,8 @@ pub(super) const fn failed_kind(action: &Action) -> &'static str {
         | Action::Start { .. }
         | Action::Update { .. }
         | Action::Connect { .. }
+        | Action::HoldPorts { .. }
+        | Action::HandOver { .. }
         | Action::Stop { .. }
         | Action::Pause { .. }
         | Action::Unpause { .. }

@@ -403,6 +403,8 @@ impl Reconciler {
             | Action::MakeNetwork { .. }
             | Action::RemoveNetwork { .. }
             | Action::Connect { .. }
+            | Action::HoldPorts { .. }
+            | Action::HandOver { .. }
             | Action::Guard => None,
         }
     }
@@ -416,15 +418,18 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => spec.name.to_string(),
+            | Action::Connect { spec }
+            | Action::HandOver { spec } => spec.name.to_string(),
             Action::MakeNetwork { network } => network.name.to_string(),
             Action::RemoveNetwork { id } => {
                 self.observed.networks.get(id).map_or_else(|| id.short().to_owned(), |n| n.network.name.to_string())
             }
             Action::Guard => "firewall".to_owned(),
-            Action::Stop { id, .. } | Action::Pause { id } | Action::Unpause { id } | Action::Remove { id } => {
-                by_id(id)
-            }
+            Action::HoldPorts { id }
+            | Action::Stop { id, .. }
+            | Action::Pause { id }
+            | Action::Unpause { id }
+            | Action::Remove { id } => by_id(id),
         }
     }
 

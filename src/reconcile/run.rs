@@ -10,9 +10,9 @@ use futures_util::FutureExt as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 
-use super::by_hand::{Answer as Obeying, Order};
+use super::by_hand::{Answer as Obeying, Order, ServiceKey};
 use super::describe::Surroundings;
-use super::generations::{Answer, Comparison, HistoryView, Question, ServiceKey, Wish};
+use super::generations::{Answer, Comparison, HistoryView, Question, Wish};
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
 use super::view::{Event, View};

@@ -189,7 +189,7 @@ fn on_a_network() -> (Reconciler, Observed) {
     };
     let published =
         Published { address: None, port: 8080, target: 80, protocol: Protocol::Tcp, exposure: Exposure::HostFirewall };
-    let attached = Attached { links: vec![link], published: vec![published], shared: None };
+    let attached = Attached { links: vec![link], published: vec![published], ..Attached::default() };
     observed.attached.insert(spec.id.clone(), attached);
     let process = ProcessId { pid: 7, start_ticks: 7 };
     let state = ContainerState::Running { init: process, shim: process, since: Timestamp(2) };

@@ -17,7 +17,7 @@ use super::ports::{self, Kept};
 use super::{ShimError, doing};
 use crate::container::link::{NETWORK, Order};
 use crate::container::record::network;
-use crate::model::{Attached, ContainerSpec, NetworkMode};
+use crate::model::{Attached, ContainerSpec, NetworkMode, ProcessId};
 use crate::network::netlink::{Request, Socket};
 use crate::network::{dns, link, namespace};
 
@@ -43,7 +43,8 @@ impl Net {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Attached::default(),
             Err(error) => return Err(doing("reading what the container is joined to")(error)),
         };
-        let ports = ports::take(&attached, order.shims.as_deref())?;
+        let keepers: Vec<ProcessId> = order.network.keepers.iter().map(|keeper| (*keeper).into()).collect();
+        let ports = ports::take(&attached, &keepers, order.shims.as_deref())?;
         let mode = &spec.service.network;
         let host = match mode {
             NetworkMode::Networks(_) if !attached.links.is_empty() => {

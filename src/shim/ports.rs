@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use super::ShimError;
-use crate::model::{Attached, Protocol, Published};
+use crate::model::{Attached, ProcessId, Protocol, Published, Turn};
 use crate::network::forward::{Carried, ForwardOrder, With};
-use crate::network::ports::{is_carried, keep, leads_to};
+use crate::network::ports::{Copies, PortError, is_carried, leads_to};
 
 /// What keeps the ports.
 #[derive(Default)]
@@ -41,28 +41,29 @@ impl Drop for Kept {
 }
 
 /// Keeps the ports, and starts the process that carries those that need one. Until it is handed over
-/// it is closed in whatever is executed, so that no process of the container has it. `shims` is the cgroup of shims.
-pub(super) fn take(attached: &Attached, shims: Option<&Path>) -> Result<Kept, ShimError> {
+/// it is closed in whatever is executed, so that no process of the container has it. `shims` is the cgroup of shims; `keepers` are who
+/// keeps them for its slot until now.
+pub(super) fn take(attached: &Attached, keepers: &[ProcessId], shims: Option<&Path>) -> Result<Kept, ShimError> {
+    let refused = |error: PortError| ShimError::Runtime(super::chain(&error));
+    // Without copies the ports are tried as any: then the error says who has them.
+    let copies = Copies::of(keepers, &attached.published).unwrap_or_default();
     let (carried, led): (Vec<&Published>, Vec<&Published>) = attached.published.iter().partition(|p| is_carried(p));
     let led: Vec<Published> = led.into_iter().cloned().collect();
-    let sockets = keep(&led).map_err(|error| ShimError::Runtime(super::chain(&error)))?;
-    let carrier = if carried.is_empty() { None } else { Some(carry(&carried, &leads_to(attached), shims)?) };
+    let sockets = copies.keep(&led).map_err(refused)?;
+    let mut carries = Vec::new();
+    for port in carried.into_iter().filter(|port| port.protocol != Protocol::Sctp) {
+        carries.extend(copies.carry_one(port).map_err(refused)?.map(|socket| (socket, port)));
+    }
+    let carrier = if carries.is_empty() { None } else { Some(carry(&carries, attached, shims)?) };
     Ok(Kept { sockets, carrier })
 }
 
-fn carry(published: &[&Published], to: &[IpAddr], shims: Option<&Path>) -> Result<Pid, ShimError> {
-    let mut sockets = Vec::new();
-    for port in published.iter().filter(|port| port.protocol != Protocol::Sctp) {
-        let bound = crate::network::ports::claim(&[(**port).clone()]);
-        for socket in bound.map_err(|error| ShimError::Runtime(super::chain(&error)))? {
-            sockets.push((socket, *port));
-        }
-    }
-    start(&sockets, to, shims)
+fn carry(sockets: &[(OwnedFd, &Published)], attached: &Attached, shims: Option<&Path>) -> Result<Pid, ShimError> {
+    start(sockets, &leads_to(attached), attached.turn == Turn::Standby, shims)
         .map_err(|source| ShimError::Io { what: "starting the process that carries its published ports", source })
 }
 
-fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], shims: Option<&Path>) -> io::Result<Pid> {
+fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], paused: bool, shims: Option<&Path>) -> io::Result<Pid> {
     let mut ports = Vec::new();
     for (socket, published) in sockets {
         // Only this one process is executed before they are closed here.
@@ -70,7 +71,8 @@ fn start(sockets: &[(OwnedFd, &Published)], to: &[IpAddr], shims: Option<&Path>)
         let udp = published.protocol == Protocol::Udp;
         ports.push(Carried { socket: socket.as_raw_fd(), udp, to: to.to_vec(), port: published.target });
     }
-    let order = ForwardOrder { with: With::Parent(getpid().as_raw()), shims: shims.map(Path::to_owned), ports };
+    let (with, shims) = (With::Parent(getpid().as_raw()), shims.map(Path::to_owned));
+    let order = ForwardOrder { with, shims, ports, paused, obeys: true };
     let order = serde_json::to_string(&order)?;
     // Not by its name: an update may have put another program there. It ends with us, so nobody has to wait for it; the follower
     // reaps it if it ends first.

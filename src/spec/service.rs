@@ -66,6 +66,7 @@ pub(super) fn read(
         health,
         network,
         read_only: flag(body, "read_only"),
+        hold_port: body.given("x-longshore").is_some_and(|own| flag(own, "hold_port")),
         mounts: data.mounts,
         required_mounts: data.required,
         // When all services are read.

@@ -144,6 +144,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         stop: StopPolicy { signal: None, grace_ms: 10_000 },
         network: NetworkMode::None,
         read_only: false,
+        hold_port: false,
         mounts: Vec::new(),
         pace: Default::default(),
         health: Default::default(),

@@ -148,6 +148,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         stop: StopPolicy { signal: None, grace_ms: 100 },
         network: NetworkMode::Networks(Box::default()),
         read_only: false,
+        hold_port: false,
         mounts: Vec::new(),
         pace: Default::default(),
         health: Default::default(),

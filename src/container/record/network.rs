@@ -8,7 +8,7 @@ use super::membership::{mac, network_name, protocol};
 use super::{RecordError, is_default, valid};
 use crate::container::link::ProcessRecord;
 use crate::model::{
-    Attached, Attachment, Cidr, ContainerId, Exposure, IpvlanMode, Link, MacvlanMode, NetworkId, Published,
+    Attached, Attachment, Cidr, ContainerId, Exposure, IpvlanMode, Link, MacvlanMode, NetworkId, Published, Turn,
 };
 
 /// `network.json`. The first field of every version is `v`.
@@ -20,6 +20,21 @@ struct AttachedRecord {
     published: Vec<PublishedRecord>,
     #[serde(default, skip_serializing_if = "is_default")]
     shared: Option<(String, ProcessRecord)>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    turn: TurnRecord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TurnRecord {
+    Standby,
+    Number(u64),
+}
+
+impl Default for TurnRecord {
+    fn default() -> Self {
+        Self::Number(0)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +123,7 @@ pub fn to_json(attached: &Attached) -> Vec<u8> {
 
 impl From<&Attached> for AttachedRecord {
     fn from(attached: &Attached) -> Self {
-        let Attached { links, published, shared } = attached;
+        let Attached { links, published, shared, turn } = attached;
         let record = |one: &Published| PublishedRecord {
             address: one.address,
             port: one.port,
@@ -125,6 +140,10 @@ impl From<&Attached> for AttachedRecord {
             links: links.iter().map(AttachmentRecord::from).collect(),
             published: published.iter().map(record).collect(),
             shared: shared.as_ref().map(|(id, process)| (id.to_string(), ProcessRecord::from(*process))),
+            turn: match *turn {
+                Turn::Standby => TurnRecord::Standby,
+                Turn::Number(number) => TurnRecord::Number(number),
+            },
         }
     }
 }
@@ -151,6 +170,10 @@ impl AttachedRecord {
             links: self.links.iter().map(AttachmentRecord::to_model).collect::<Result<_, RecordError>>()?,
             published: self.published.iter().map(published).collect::<Result<_, RecordError>>()?,
             shared: self.shared.as_ref().map(shared).transpose()?,
+            turn: match self.turn {
+                TurnRecord::Standby => Turn::Standby,
+                TurnRecord::Number(number) => Turn::Number(number),
+            },
         })
     }
 }
@@ -287,12 +310,14 @@ mod tests {
                 },
             ],
             shared: ContainerId::from_hex(&"c".repeat(64)).map(|id| (id, ProcessId { pid: 42, start_ticks: 7 })),
+            turn: Turn::default(),
         }
     }
 
     #[test]
     fn what_a_container_got_comes_back_from_its_record() {
-        for attached in [sample(), Attached::default()] {
+        let turn = |turn| Attached { turn, ..sample() };
+        for attached in [sample(), Attached::default(), turn(Turn::Standby), turn(Turn::Number(7))] {
             assert_eq!(parse(&to_json(&attached)).expect("a record"), attached);
         }
         for mode in [MacvlanMode::Bridge, MacvlanMode::Vepa, MacvlanMode::Private, MacvlanMode::Passthru] {

@@ -30,6 +30,8 @@ pub struct Member {
     pub service_links: Vec<ServiceLink>,
     /// `dns`: whom unknown names are asked; empty: the host's servers.
     pub upstreams: Vec<IpAddr>,
+    /// Whether others find it. Who only runs beside the one that has the names of its slot asks, and is not found.
+    pub named: bool,
     /// Whether it is joined to internal networks only: then nobody outside is asked for it, since a question carries data.
     pub internal_only: bool,
 }
@@ -116,7 +118,7 @@ impl Zone {
         let mut zone = Self::default();
         for (index, member) in members.iter().enumerate() {
             zone.asking.insert(member.container.clone(), index);
-            for (link, joined) in member.links.iter().enumerate() {
+            for (link, joined) in member.links.iter().enumerate().filter(|_| member.named) {
                 let seat = Seat { member: index, link };
                 let names = zone.names.entry(joined.network.clone()).or_default();
                 let own = [

@@ -12,10 +12,12 @@ use crate::model::{ProcessId, Protocol, Published};
 /// Starts it with the sockets of these ports, each in its place. It outlives the daemon, and ends with this init. Within a tokio
 /// runtime, which reaps it.
 pub(in crate::network) fn again(
+    exe: &std::path::Path,
     sockets: Vec<OwnedFd>,
     published: &[Published],
     to: &[IpAddr],
     init: ProcessId,
+    paused: bool,
 ) -> io::Result<()> {
     let carried = |(socket, published): (&OwnedFd, &Published)| Carried {
         socket: socket.as_raw_fd(),
@@ -25,8 +27,8 @@ pub(in crate::network) fn again(
     };
     let ports = sockets.iter().zip(published).map(carried).collect();
     let with = With::Init { pid: init.pid, start_ticks: init.start_ticks };
-    let order = serde_json::to_string(&ForwardOrder { with, shims: None, ports })?;
-    let mut command = std::process::Command::new("/proc/self/exe");
+    let order = serde_json::to_string(&ForwardOrder { with, shims: None, ports, paused, obeys: true })?;
+    let mut command = std::process::Command::new(exe);
     command.args(["forward", &order]).env_clear().current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut command = tokio::process::Command::from(command);

@@ -11,6 +11,7 @@
 
 mod again;
 mod tcp;
+mod turn;
 mod udp;
 
 use std::ffi::CString;
@@ -34,6 +35,7 @@ use super::ports::CARRIER;
 use crate::model::ProcessId;
 
 pub(super) use again::again;
+pub(super) use turn::{begin, carriers, pause};
 
 /// What the role is told, as one JSON argument.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +46,12 @@ pub struct ForwardOrder {
     pub shims: Option<PathBuf>,
     /// The ports.
     pub ports: Vec<Carried>,
+    /// It is another one's turn: it takes nothing until it is told to.
+    #[serde(default)]
+    pub paused: bool,
+    /// It can be told whose turn it is; one that an earlier version started would end by that.
+    #[serde(default)]
+    pub obeys: bool,
 }
 
 /// With whom the role ends.
@@ -123,16 +131,18 @@ fn run(order: ForwardOrder) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
+        let turn = turn::watched(order.paused)?;
         let mut tasks = tokio::task::JoinSet::new();
         for carried in order.ports {
+            let turn = turn.clone();
             let socket = inherit(carried.socket);
             if carried.udp {
                 let port = udp::Port::new(socket)?;
-                tasks.spawn_local(udp::carry(port, carried));
+                tasks.spawn_local(udp::carry(port, carried, turn));
             } else {
                 let listener = std::net::TcpListener::from(socket);
                 listener.set_nonblocking(true)?;
-                tasks.spawn_local(tcp::carry(tokio::net::TcpListener::from_std(listener)?, carried));
+                tasks.spawn_local(tcp::carry(tokio::net::TcpListener::from_std(listener)?, carried, turn));
             }
         }
         let carried = async { while tasks.join_next().await.is_some() {} };
@@ -154,7 +164,7 @@ async fn ended(process: Option<OwnedFd>) -> io::Result<()> {
 
 /// Whatever the daemon was started with and did not close.
 #[expect(unsafe_code, reason = "descriptors that this process inherits are only numbers")]
-fn close_others(mut sockets: Vec<RawFd>) {
+pub(super) fn close_others(mut sockets: Vec<RawFd>) {
     sockets.sort_unstable();
     let mut first = 3;
     for socket in sockets.into_iter().chain([RawFd::MAX]) {
@@ -167,7 +177,7 @@ fn close_others(mut sockets: Vec<RawFd>) {
 }
 
 #[expect(unsafe_code, reason = "a descriptor that this process inherits is a number in its arguments")]
-fn inherit(socket: RawFd) -> OwnedFd {
+pub(super) fn inherit(socket: RawFd) -> OwnedFd {
     // SAFETY: who starts this role leaves the descriptor open for it, each number once; nothing else here has it.
     unsafe { OwnedFd::from_raw_fd(socket) }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::Carried;
 
@@ -17,14 +17,22 @@ const MOST: usize = 4096;
 /// So long is waited where a connection cannot be taken, for want of descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// For ever.
-pub(super) async fn carry(listener: TcpListener, carried: Carried) {
+/// For ever, while it is its turn.
+pub(super) async fn carry(listener: TcpListener, carried: Carried, mut turn: watch::Receiver<bool>) {
     let carried = Rc::new(carried);
     let free = Arc::new(Semaphore::new(MOST));
     loop {
         // It is never closed.
         let Ok(one) = Arc::clone(&free).acquire_owned().await else { return };
-        match listener.accept().await {
+        if turn.wait_for(|mine| *mine).await.is_err() {
+            return;
+        }
+        let accepted = tokio::select! {
+            // What was not taken waits in the kernel.
+            accepted = listener.accept() => accepted,
+            _ = turn.changed() => continue,
+        };
+        match accepted {
             Ok((client, _)) => {
                 let carried = Rc::clone(&carried);
                 tokio::task::spawn_local(async move {

@@ -17,13 +17,14 @@ fn carry(protocol: Protocol, port: u16) -> u16 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let to = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let carried = Carried { socket: -1, udp: protocol == Protocol::Udp, to, port };
+        let (_always, turn) = tokio::sync::watch::channel(true);
         tokio::task::LocalSet::new().block_on(&runtime, async {
             if carried.udp {
-                udp::carry(udp::Port::new(socket).unwrap(), carried).await;
+                udp::carry(udp::Port::new(socket).unwrap(), carried, turn).await;
             } else {
                 let listener = TcpListener::from(socket);
                 listener.set_nonblocking(true).unwrap();
-                tcp::carry(tokio::net::TcpListener::from_std(listener).unwrap(), carried).await;
+                tcp::carry(tokio::net::TcpListener::from_std(listener).unwrap(), carried, turn).await;
             }
         });
     });

@@ -13,6 +13,7 @@ use nix::sys::socket::{
 };
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Carried;
@@ -60,14 +61,22 @@ impl Port {
     }
 }
 
-/// For ever.
-pub(super) async fn carry(port: Port, carried: Carried) {
+/// For ever, while it is its turn.
+pub(super) async fn carry(port: Port, carried: Carried, mut turn: watch::Receiver<bool>) {
     let port = Rc::new(port);
     let flows: Rc<RefCell<HashMap<Client, Rc<Flow>>>> = Rc::default();
     let mut bytes = vec![0; DATAGRAM];
     loop {
+        if turn.wait_for(|mine| *mine).await.is_err() {
+            return;
+        }
+        let received = tokio::select! {
+            // What was not received waits in the kernel.
+            received = port.receive(&mut bytes) => received,
+            _ = turn.changed() => continue,
+        };
         // An error is that of an answer that nobody took.
-        let Ok((count, client)) = port.receive(&mut bytes).await else { continue };
+        let Ok((count, client)) = received else { continue };
         let known = flows.borrow().get(&client).cloned();
         let flow = match known {
             Some(flow) => flow,

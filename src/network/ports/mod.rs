@@ -4,6 +4,7 @@
 //! to it, and any other program that wants the port is told that it is taken, as we are where another was first. What the host's own
 //! input rules decide about ([`Exposure::HostFirewall`]) is listened to, by [`forward`](super::forward).
 
+mod copies;
 mod socket;
 mod taken;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 
 use crate::model::{Attached, Attachment, Exposure, Port, Protocol, Published};
+pub use copies::Copies;
 pub use taken::{Holder, holder};
 
 /// Of a container with more ports than this each is tried, but none is kept: a descriptor for each would be too many.
@@ -134,12 +136,14 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// Chooses the host's port for each that is asked for, and tries it in the network namespace of the calling thread. `ours` are those of
-/// other containers, with their names; `previous` is what this container had before, which it keeps where that may be.
+/// other containers, with their names; `previous` is what this container had before, which it keeps where that may be; `kept` are those
+/// that are kept for its slot, and so cannot be had by anybody else.
 pub fn choose(
     asked: &[Port],
     defaults: Defaults,
     ours: &BTreeMap<Place, String>,
     previous: &[Published],
+    kept: &[Place],
 ) -> Result<Vec<Published>, PortError> {
     let mut chosen: Vec<Published> = Vec::new();
     for port in asked {
@@ -155,7 +159,7 @@ pub fn choose(
         let mut reason = None;
         let patience = if first == last || !previous.is_empty() { PATIENCE } else { Duration::ZERO };
         let found = before.map(|old| old.port).chain(first..=last).map(wanted).find(|candidate| {
-            match free(candidate, ours, &chosen, patience) {
+            match free(candidate, ours, &chosen, (kept, patience)) {
                 Ok(()) => true,
                 Err(error) => {
                     reason.get_or_insert(error);
@@ -186,7 +190,7 @@ fn free(
     wanted: &Published,
     ours: &BTreeMap<Place, String>,
     chosen: &[Published],
-    patience: Duration,
+    (kept, patience): (&[Place], Duration),
 ) -> Result<(), PortError> {
     let place = place(wanted);
     if chosen.iter().any(|other| conflict(&place, &self::place(other))) {
@@ -194,6 +198,9 @@ fn free(
     }
     if let Some((_, owner)) = ours.iter().find(|(other, _)| conflict(&place, other)) {
         return Err(PortError::Ours { place, owner: owner.clone() });
+    }
+    if kept.iter().any(|kept| conflict(&place, kept)) {
+        return Ok(());
     }
     match claim_one(wanted, patience) {
         Err(PortError::NoFamily { place: (.., Protocol::Sctp) }) => Ok(()),
@@ -223,17 +230,6 @@ pub fn conflict(one: &Place, other: &Place) -> bool {
 /// the port is carried by [`forward`](super::forward), a TCP socket listens.
 pub fn claim(published: &[Published]) -> Result<Vec<OwnedFd>, PortError> {
     published.iter().map(|one| claim_one(one, PATIENCE)).collect()
-}
-
-/// All of them where they are few enough to be kept, else none.
-pub fn keep(published: &[Published]) -> Result<Vec<OwnedFd>, PortError> {
-    if published.len() > MOST_KEPT {
-        for one in published {
-            claim_one(one, PATIENCE)?;
-        }
-        return Ok(Vec::new());
-    }
-    claim(published)
 }
 
 /// The last holder may be a process of ours that is just ending: that is waited for.

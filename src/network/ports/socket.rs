@@ -13,7 +13,7 @@ use super::is_carried;
 use crate::model::{Exposure, Protocol, Published};
 
 /// As many as may wait.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 4096;
 /// The kernel makes the least of it that it can.
 const TINY: usize = 1;
 
@@ -25,11 +25,16 @@ pub(super) fn address(published: &Published) -> Option<IpAddr> {
     }
 }
 
+/// Whether the kernel has both families.
+pub(super) fn dual() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
+
 /// `shared`: with `SO_REUSEADDR`.
 pub(super) fn bound(published: &Published, shared: bool) -> Result<OwnedFd, Errno> {
     let address = address(published);
     // One socket for both families, where the kernel has both.
-    let dual = address.is_none() && Path::new("/proc/sys/net/ipv6").exists();
+    let dual = address.is_none() && dual();
     let on =
         address.unwrap_or(if dual { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) });
     let family = if on.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };

@@ -34,7 +34,7 @@ fn tcp(address: Option<&str>, first: u16, last: u16) -> Port {
 }
 
 fn numbers(asked: &[Port], ours: &BTreeMap<Place, String>, previous: &[Published]) -> Result<Vec<u16>, PortError> {
-    Ok(choose(asked, DEFAULTS, ours, previous)?.into_iter().map(|published| published.port).collect())
+    Ok(choose(asked, DEFAULTS, ours, previous, &[])?.into_iter().map(|published| published.port).collect())
 }
 
 fn published(address: Option<&str>, port: u16, protocol: Protocol, exposure: Exposure) -> Published {
@@ -67,7 +67,7 @@ fn who_has_a_port_is_named() {
         let (tcp_other, udp_other) =
             (TcpListener::bind("127.0.0.1:8000").unwrap(), UdpSocket::bind("[::]:8000").unwrap());
         let ours = BTreeMap::from([((Some("127.0.0.2".parse().unwrap()), 9000, Protocol::Tcp), "web".to_owned())]);
-        let said = |asked: &[Port]| choose(asked, DEFAULTS, &ours, &[]).unwrap_err().to_string();
+        let said = |asked: &[Port]| choose(asked, DEFAULTS, &ours, &[], &[]).unwrap_err().to_string();
         for (asked, place) in [
             (tcp(None, 8000, 8000), "8000/tcp"),
             (tcp(Some("127.0.0.1"), 8000, 8000), "127.0.0.1:8000/tcp"),
@@ -82,8 +82,8 @@ fn who_has_a_port_is_named() {
             );
             assert_eq!(said(&[asked]), wanted);
         }
-        assert!(choose(&[tcp(Some("127.0.0.2"), 8000, 8000)], DEFAULTS, &ours, &[]).is_ok(), "another address");
-        assert!(choose(&[tcp(Some("::1"), 8000, 8000)], DEFAULTS, &ours, &[]).is_ok(), "another family");
+        assert!(choose(&[tcp(Some("127.0.0.2"), 8000, 8000)], DEFAULTS, &ours, &[], &[]).is_ok(), "another address");
+        assert!(choose(&[tcp(Some("::1"), 8000, 8000)], DEFAULTS, &ours, &[], &[]).is_ok(), "another family");
         assert_eq!(said(&[tcp(None, 9000, 9000)]), "port 9000/tcp is taken by web; give one of them another port");
         assert_eq!(
             said(&[tcp(None, 7000, 7000), tcp(Some("127.0.0.1"), 7000, 7000)]),
@@ -91,7 +91,7 @@ fn who_has_a_port_is_named() {
         );
         assert!(said(&[tcp(Some("192.0.2.1"), 8000, 8000)]).contains("does not have that address"));
         drop((tcp_other, udp_other));
-        assert!(choose(&[tcp(None, 8000, 8000)], DEFAULTS, &ours, &[]).is_ok());
+        assert!(choose(&[tcp(None, 8000, 8000)], DEFAULTS, &ours, &[], &[]).is_ok());
     });
 }
 
@@ -116,7 +116,7 @@ fn what_is_kept_nobody_else_gets() {
         let both = [Protocol::Tcp, Protocol::Udp].map(|protocol| published(None, 8000, protocol, Exposure::All));
         let loopback =
             [Protocol::Tcp, Protocol::Udp].map(|protocol| published(None, 8001, protocol, Exposure::Loopback));
-        let kept = keep(&[both, loopback].concat()).unwrap();
+        let kept = Copies::default().keep(&[both, loopback].concat()).unwrap();
         let taken = |address: &str| TcpListener::bind(address).is_err() && UdpSocket::bind(address).is_err();
         // std's listeners say SO_REUSEADDR, as most servers do.
         for address in ["0.0.0.0:8000", "127.0.0.1:8000", "[::]:8000", "[::1]:8000", "127.0.0.1:8001", "0.0.0.0:8001"] {
@@ -140,10 +140,10 @@ fn of_very_many_ports_none_is_kept() {
     alone(|| {
         let many: Vec<Published> =
             (0..=256).map(|n| published(None, 20_000 + n, Protocol::Tcp, Exposure::All)).collect();
-        assert_eq!(keep(&many[1..]).unwrap().len(), MOST_KEPT);
-        assert!(keep(&many).unwrap().is_empty());
+        assert_eq!(Copies::default().keep(&many[1..]).unwrap().len(), MOST_KEPT);
+        assert!(Copies::default().keep(&many).unwrap().is_empty());
         let _other = TcpListener::bind("0.0.0.0:20256").unwrap();
-        assert!(matches!(keep(&many), Err(PortError::Program { .. })), "each is tried");
+        assert!(matches!(Copies::default().keep(&many), Err(PortError::Program { .. })), "each is tried");
     });
 }
 
@@ -152,7 +152,7 @@ fn an_address_in_the_file_says_more_than_the_default_exposure() {
     alone(|| {
         let at = |address: Option<&str>, exposure| {
             let defaults = Defaults { exposure, ..DEFAULTS };
-            choose(&[tcp(address, 8000, 8000)], defaults, &BTreeMap::new(), &[]).unwrap()[0].exposure
+            choose(&[tcp(address, 8000, 8000)], defaults, &BTreeMap::new(), &[], &[]).unwrap()[0].exposure
         };
         assert_eq!(at(None, Exposure::Loopback), Exposure::Loopback);
         assert_eq!(at(Some("0.0.0.0"), Exposure::Loopback), Exposure::All);

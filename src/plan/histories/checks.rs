@@ -67,6 +67,7 @@ fn check_action(world: &World, observed: &Observed, plan: &Plan, action: &Action
         Action::RemoveNetwork { id } => net_checks::remove(world, observed, plan, id),
         Action::Connect { spec } => net_checks::connect(world, observed, &spec.id),
         Action::Guard => assert!(world.net.firewall.is_some(), "the rules are put right that are right"),
+        Action::HoldPorts { .. } | Action::HandOver { .. } => panic!("no rule moves ports"),
         Action::Start { spec, network } => {
             net_checks::start(world, observed, &observed.containers[&spec.id], network);
             check_start(world, observed, plan, &observed.containers[&spec.id]);

@@ -26,13 +26,11 @@ pub use automatic::{Answer, Question};
 pub use back::Wish;
 pub use view::{AsideView, Comparison, HistoryView};
 
+use super::by_hand::ServiceKey;
 use super::host::Change;
-use crate::model::{Digest, FailureAction, ImageReference, ProjectName, Service, ServiceName, SpecHash, Timestamp};
+use crate::model::{Digest, FailureAction, ImageReference, Service, ServiceName, SpecHash, Timestamp};
 use crate::plan::Version;
 use crate::source::{GoodFile, Remembered};
-
-/// Whose generations.
-pub type ServiceKey = (ProjectName, ServiceName);
 
 /// So many generations of a service are kept where nobody says otherwise.
 pub(super) const KEPT: u32 = 5;

@@ -21,6 +21,7 @@ fn file(project: &str, version: u32) -> Read {
         stop: StopPolicy { signal: None, grace_ms: 0 },
         network: NetworkMode::None,
         read_only: false,
+        hold_port: false,
         mounts: Vec::new(),
         pace: Default::default(),
         health: Default::default(),

@@ -118,6 +118,7 @@ mod tests {
             "deploy: {replicas: 2}",
             "labels: {a: b}",
             "healthcheck: {test: a, interval: 5s}",
+            "x-longshore: {hold_port: true}",
             "x-longshore: {probe: {tcp: {port: 1}}, on_unhealthy: stop}",
             "mem_limit: 64m",
             "cpus: 0.5",

@@ -27,6 +27,7 @@ fn zone(replicas: u32) -> Zone {
         ports: vec![(80, Protocol::Tcp, Some("http".to_owned()))],
         service_links: Vec::new(),
         upstreams: Vec::new(),
+        named: true,
         internal_only: number == 2,
     };
     Zone::new((1..=replicas).map(member).collect())

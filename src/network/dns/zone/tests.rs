@@ -25,6 +25,7 @@ fn member(digit: char, name: &str, service: &str, links: Vec<Joined>) -> Member 
         ports: Vec::new(),
         service_links: Vec::new(),
         upstreams: Vec::new(),
+        named: true,
         internal_only: false,
     }
 }
