@@ -82,12 +82,7 @@ pub(in crate::spec) static LONGSHORE: Table = Table {
         ),
         rule("profiles", TEXTS, Acts, "Beside all services: profiles that are chosen for this file; `*` is all."),
         rule("depends_on", DEPENDS_ON, Acts, "Services of other projects that come first: PROJECT/SERVICE."),
-        rule(
-            "hold_port",
-            Shape::Flag,
-            Acts,
-            "Keep its published TCP ports open while a container of it is replaced: new connections wait for the next one.",
-        ),
+        later("hold_port", "ports are closed while a container is replaced", "Keep ports open over an update."),
         rule(
             "on_change",
             ON_CHANGE,
