@@ -111,7 +111,8 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
                 planner.wait(slot, blocked.0, blocked.1);
                 keep_running(planner, slot, Some(service), containers);
                 // Each move of a tag makes a successor; one that never ran is nobody's any more.
-                for old in stale().filter(|old| never_ran(planner, old)) {
+                let superseded: Vec<_> = stale().filter(|old| never_ran(planner, old)).collect();
+                for old in superseded {
                     retire(planner, slot, old, &retirement_reason(service, container, old));
                 }
                 return images::look_after(planner, slot, service, image, container);
