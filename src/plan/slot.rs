@@ -111,6 +111,11 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
             if let Some(blocked) = stale().find_map(|old| order::holds_the_change(planner, old)) {
                 planner.wait(slot, blocked.0, blocked.1);
                 keep_running(planner, slot, Some(service), containers);
+                // Each move of a tag makes a successor; one that never ran is nobody's any more.
+                let superseded: Vec<_> = stale().filter(|old| never_ran(planner, old)).collect();
+                for old in superseded {
+                    retire(planner, slot, old, &retirement_reason(service, container, old));
+                }
                 return images::look_after(planner, slot, service, image, container);
             }
             for old in stale() {
@@ -126,6 +131,14 @@ fn fill(planner: &mut Planner<'_>, slot: &Slot, service: &Service, containers: &
             images::look_after(planner, slot, service, image, container);
         }
     }
+}
+
+fn never_ran(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
+    let started = match container.state {
+        ContainerState::Created | ContainerState::StartFailed { .. } => false,
+        ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Orphaned { .. } => true,
+    };
+    !started && !may_run(container, planner.facts.under_way)
 }
 
 /// The container that is what the file asks for: by hash, and by digest where the service follows its tag; of several, the one that

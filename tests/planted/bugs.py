@@ -159,6 +159,7 @@ BUGS = [
     ("by hand: what is paused counts as started", ORDER, "(None, _) if paused => Some(Lacking::Paused),", "(None, _) if paused && slot.len() > 9 => Some(Lacking::Paused),"),
     ("by hand: what was stopped in the middle is completed", ORDER, "starting || hand::again(planner, container).is_some()", "starting || (hand::again(planner, container).is_some() && service.is_none())"),
     ("profiles: one that is not chosen is not waited for", ORDER, "=> return vec![Lacking::NotChosen],", "=> return Vec::new(),"),
+    ("order: successors pile up", SLOT, "stale().filter(|old| never_ran(planner, old)).collect()", "stale().filter(|old| never_ran(planner, old) && slot.number > 9).collect()"),
     ("order: starts before its condition", SLOT, "if let Some(on) = order::unmet(planner, slot).or_else(missing) {", "if let Some(on) = missing() {"),
     ("order: what is being stopped counts", ORDER, "find(|c| runs(c) && !joins::ending(planner, c));", "find(|c| runs(c));"),
     ("order: unhealthy is healthy enough", ORDER, "Some(Health::Healthy) | None => None,", "Some(Health::Healthy | Health::Unhealthy) | None => None,"),

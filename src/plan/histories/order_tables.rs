@@ -48,7 +48,7 @@ fn id(world: &World, of: &str) -> Option<ContainerId> {
 
 /// Goes on until nothing is under way.
 fn go(world: &mut World) -> Option<Lacking> {
-    loop {
+    for _ in 0..1000 {
         let plan = world.step();
         let Some(key) = world.under_way.keys().next().cloned() else {
             return plan.waiting.iter().find_map(|wait| match &wait.on {
@@ -58,6 +58,7 @@ fn go(world: &mut World) -> Option<Lacking> {
         };
         world.finish(&key, Outcome::Succeeds);
     }
+    panic!("it does not come to rest: {:?}", world.under_way);
 }
 
 fn runs(world: &World, of: &str) -> bool {
@@ -195,6 +196,24 @@ fn a_job_that_was_stopped_by_hand_is_not_completed() {
     assert_eq!((go(&mut world), runs(&world, "web")), (Some(Lacking::End), true), "it goes on");
     world.end(&web, ExitStatus::Code(0));
     assert_eq!((go(&mut world), runs(&world, "app")), (None, true));
+}
+
+#[test]
+fn successors_that_wait_do_not_pile_up() {
+    let mut world = world(Condition::Started, true, RestartPolicy::Always);
+    settle(&mut world);
+    let app = id(&world, "app").unwrap();
+    hand(&mut world).stopped = true;
+    for version in ["second", "third", "fourth"] {
+        let services = &mut world.desired.projects.values_mut().next().unwrap().services;
+        services.get_mut(&name("app")).unwrap().hash = crate::model::SpecHash::of(version.as_bytes());
+        assert_eq!(go(&mut world), Some(Lacking::Stopped(crate::plan::Stopped::ByHand)));
+        let of_app = world.containers.values().filter(|c| c.spec.slot.service.as_str() == "app").count();
+        assert_eq!((of_app, world.containers[&app].state.alive()), (2, true), "{version}");
+    }
+    hand(&mut world).stopped = false;
+    settle(&mut world);
+    assert!(!world.containers.contains_key(&app) && runs(&world, "app"));
 }
 
 fn hand(world: &mut World) -> &mut crate::plan::ByHand {
