@@ -150,7 +150,8 @@ class Podman(Engine):
                       '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "%(r)s"\ntmp_dir = "%(d)s/tmp"\n'
                       '[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "%(d)s/networks"\n' % {'d': self.dir, 'r': self.runtime})
         with open(self.dir + '/storage.conf', 'w') as out:
-            out.write('[storage]\ndriver = "overlay"\ngraphroot = "%(d)s/root"\nrunroot = "%(d)s/run"\n' % {'d': self.dir})
+            # `podman container cleanup`, which conmon calls, refuses a run root of more than 50 characters: nothing would be started again.
+            out.write('[storage]\ndriver = "overlay"\ngraphroot = "%s/root"\nrunroot = "/run/podman"\n' % self.dir)
         with open(self.dir + '/policy.json', 'w') as out:
             out.write('{"default": [{"type": "insecureAcceptAnything"}]}')
         os.environ.update(CONTAINERS_CONF=self.dir + '/containers.conf', CONTAINERS_STORAGE_CONF=self.dir + '/storage.conf')

@@ -7,7 +7,7 @@ runc and crun on a bundle that is ready, and the floor, which makes the same ker
     churn()            one container more and one less, or one replaced
     asked()            {what: a call}: how somebody asks for what runs
 """
-import concurrent.futures, glob, json, os, shutil, signal, subprocess, sys, threading, time
+import glob, json, os, shutil, signal, subprocess, sys, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'networks'))
@@ -84,7 +84,8 @@ class Podman(engines.Podman):
 
     def running(self):
         lines = self.call('ps', '-q').split()
-        return dict(line.split() for line in self.call('inspect', '-f', '{{.Name}} {{.State.Pid}}', *lines).splitlines()) if lines else {}
+        found = self.call('inspect', '-f', '{{.Name}} {{.State.Pid}}', *lines) if lines else ''
+        return {name: int(pid) for name, pid in map(str.split, found.splitlines())}
 
     def again(self):
         raise Failed('no daemon')

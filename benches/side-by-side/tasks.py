@@ -1,8 +1,8 @@
 """What is measured, each in a space of its own with one engine in it. A task gives {what: a value, or a list of values}, in seconds, kB,
 counts or shares; tables.py says what they are called and what is aimed at."""
-import json, os, signal, statistics, threading, time
+import json, os, signal, threading, time
 
-from sides import IMAGE, SIDES, STAY, Failed, began, glob, run, wait_for
+from sides import IMAGE, SIDES, STAY, Failed, began, glob, wait_for
 from lab import pss_kb, start_times
 
 
@@ -20,15 +20,20 @@ def cpu_of(pids):
 
 
 def switches_of(pids):
-    """How often their threads were put on a CPU so far."""
-    total = 0
+    """{thread: how often it was put on a CPU so far}."""
+    found = {}
     for pid in pids:
         for status in glob.glob('/proc/%d/task/*/status' % pid):
             try:
-                total += sum(int(line.split()[1]) for line in open(status) if 'ctxt_switches' in line)
+                found[status] = sum(int(line.split()[1]) for line in open(status) if 'ctxt_switches' in line)
             except OSError:
                 continue
-    return total
+    return found
+
+
+def woken(early, late):
+    """How often threads ran between two looks. One that has ended meanwhile did so at least once."""
+    return sum(count - early.get(thread, 0) for thread, count in late.items()) + len(set(early) - set(late))
 
 
 def ours(engine):
@@ -179,12 +184,12 @@ def idle(space, engine, count, length):
     engine.many_and_when(count)
     rest(engine, 8)
     daemon, beside = engine.daemon_pids(), engine.container_pids()
-    before = [use(pids) for use in (cpu_of, switches_of) for pids in (daemon, beside)]
+    before = [(cpu_of(pids), switches_of(pids)) for pids in (daemon, beside)]
     time.sleep(length)
-    after = [use(pids) for use in (cpu_of, switches_of) for pids in (daemon, beside)]
+    after = [(cpu_of(pids), switches_of(pids)) for pids in (daemon, beside)]
     if ours(engine) != [*daemon, *beside]:
         raise Failed('other processes run now')
-    daemon_cpu, beside_cpu, daemon_wakes, beside_wakes = (late - early for early, late in zip(before, after))
+    (daemon_cpu, daemon_wakes), (beside_cpu, beside_wakes) = ((late[0] - early[0], woken(early[1], late[1])) for early, late in zip(before, after))
     minute = 60 / length
     return {'idle cpu': (daemon_cpu + beside_cpu) * minute, 'idle wakes': (daemon_wakes + beside_wakes) * minute,
             'idle daemon cpu': daemon_cpu * minute, 'idle daemon wakes': daemon_wakes * minute}
