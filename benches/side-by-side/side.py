@@ -6,15 +6,16 @@
 WHAT: first many file edit memory idle adopt killed logs asking folder; all of them where none is named; `report`: no measuring, the tables
 of the figures that are there. Each run has one engine alone in namespaces of its own (benches/networks/space.py); engines take turns, so
 that what else the machine does hits all alike. An engine that is missing, or does not work here, leaves its cells empty, and the reason is
-told. Figures go to FILE (a run of WHAT replaces those of the run before), and the chart is drawn of all that are there. --rounds: so many
-where more than one are usual; --quick: one, with few repetitions in it.
+told. Figures go to FILE (target/side-by-side.json; a run of WHAT replaces those of the run before), and the chart is drawn of all that are
+there: chart.svg here, which the README shows; target/side-by-side.svg of a quick run or of no release build. --rounds: so many where more
+than one are usual; --quick: one, with few repetitions in it, and figures in a file of their own.
 """
 import argparse, json, os, platform, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), 'networks'))
-from space import Bench, ready, say, table
+from space import LONGSHORE, Bench, ready, say, table
 import chart, tables
 
 
@@ -50,7 +51,7 @@ class Sides(Bench):
 def machine():
     memory = int(open('/proc/meminfo').readline().split()[1]) / 1048576
     return {'when': time.strftime('%Y-%m-%d'), 'kernel': platform.release().split('-')[0], 'cpus': os.cpu_count(), 'memory': '%.0f GiB' % memory,
-            'cgroups': 'v1' if os.path.isdir('/sys/fs/cgroup/cpuacct') else 'v2', 'load': open('/proc/loadavg').read().split()[0], 'versions': versions()}
+            'program': LONGSHORE, 'cgroups': 'v1' if os.path.isdir('/sys/fs/cgroup/cpuacct') else 'v2', 'load': open('/proc/loadavg').read().split()[0], 'versions': versions()}
 
 
 def versions():
@@ -71,9 +72,11 @@ def main():
     parser.add_argument('--quick', action='store_true')
     parser.add_argument('--rounds', type=int)
     parser.add_argument('--engines', default='')
-    parser.add_argument('--chart', default=os.path.join(HERE, 'chart.svg'))
+    parser.add_argument('--chart')
     args = ready(parser)
-    args.json = args.json or os.path.join(ROOT, 'target', 'side-by-side.json')
+    rough = args.quick or '/release/' not in LONGSHORE
+    args.json = args.json or os.path.join(ROOT, 'target', 'side-by-side-quick.json' if rough else 'side-by-side.json')
+    args.chart = args.chart or (os.path.join(ROOT, 'target', 'side-by-side.svg') if rough else os.path.join(HERE, 'chart.svg'))
     os.makedirs(os.path.dirname(args.json), exist_ok=True)
     # Tasks are found by their module's name.
     os.environ['PYTHONPATH'] = HERE
@@ -87,6 +90,8 @@ def main():
                 sides.measure(task, every[task], [name for name in args.engines.split(',') if name], args.rounds)
     where = sides.machine
     told = '%d CPUs, %s, Linux %s, cgroup %s, load %s, %s' % (where['cpus'], where['memory'], where['kernel'], where['cgroups'], where['load'], where['when'])
+    if '/release/' not in where.get('program', ''):
+        told += ', not a release build: %s' % where.get('program')
     say('\n%s\n%s' % (told, '; '.join(where['versions'].values())))
     say('Median (best); ×: how many times Longshore\'s.')
     for task in what:
