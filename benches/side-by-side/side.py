@@ -36,9 +36,11 @@ class Sides(Bench):
     def measure(self, task, wanted, engines, rounds):
         self.runs = [one for one in self.runs if one['task'] != 'tasks:' + task]
         self.machine, self.absent, self.reasons = machine(), {}, {}
-        for number in range(max(rounds or one.rounds for one in wanted.runs)):
+        # Where one round is usual it measures many times itself.
+        usual = lambda runs: rounds if rounds and runs.rounds > 1 else runs.rounds
+        for number in range(max(map(usual, wanted.runs))):
             for runs in wanted.runs:
-                for engine in runs.engines if number < min(runs.rounds, rounds or runs.rounds) or (rounds and runs.rounds > 1) else ():
+                for engine in runs.engines if number < usual(runs) else ():
                     if engines and engine not in engines:
                         continue
                     begun = time.monotonic()
@@ -68,7 +70,7 @@ def versions():
 def main():
     every = tables.tables(False)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('what', nargs='*', choices=[*every, 'report', []], default=[])
+    parser.add_argument('what', nargs='*', metavar='WHAT', help=', '.join([*every, 'report']))
     parser.add_argument('--quick', action='store_true')
     parser.add_argument('--rounds', type=int)
     parser.add_argument('--engines', default='')
@@ -81,6 +83,9 @@ def main():
     # Tasks are found by their module's name.
     os.environ['PYTHONPATH'] = HERE
     every, what = tables.tables(args.quick), args.what or list(every)
+    unknown = set(what) - {*every, 'report'}
+    if unknown:
+        parser.error('there is no %s' % ', '.join(sorted(unknown)))
     sides = Sides(args)
     if 'report' in what:
         what = list(every)
