@@ -34,7 +34,8 @@ class Sides(Bench):
         os.rename(self.args.json + '.new', self.args.json)
 
     def measure(self, task, wanted, engines, rounds):
-        self.runs = [one for one in self.runs if one['task'] != 'tasks:' + task]
+        again = lambda one: one['task'] == 'tasks:' + task and (not engines or one['engine'] in engines)
+        self.runs = [one for one in self.runs if not again(one)]
         self.machine, self.absent, self.reasons = machine(), {}, {}
         # Where one round is usual it measures many times itself.
         usual = lambda runs: rounds if rounds and runs.rounds > 1 else runs.rounds
@@ -46,7 +47,8 @@ class Sides(Bench):
                     begun = time.monotonic()
                     if self.round(engine, 'tasks:' + task, **runs.more):
                         say('%s, round %d: %s, %s (%.0f s)' % (task, number + 1, engine, ' '.join('%s=%s' % item for item in runs.more.items()), time.monotonic() - begun))
-        self.missing[task] = dict(self.reasons)
+        kept = {engine: why for engine, why in self.missing.get(task, {}).items() if engines and engine not in engines}
+        self.missing[task] = {**kept, **self.reasons}
         self.keep()
 
 

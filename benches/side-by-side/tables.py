@@ -4,7 +4,7 @@ import collections
 from statistics import median
 
 # How a value is written: (factor, digits, unit).
-MS, S, MB, KB, US, COUNT, RATE = (1000, 1, 'ms'), (1, 2, 's'), (1 / 1024, 1, 'MB'), (1, 0, 'kB'), (1, 2, 'µs'), (1, 0, ''), (1 / 1000, 0, 'thousand/s')
+MS, S, MB, KB, US, COUNT, RATE = (1000, 1, 'ms'), (1, 2, 's'), (1 / 1024, 1, 'MB'), (1, 0, 'kB'), (1e6, 2, 'µs'), (1, 0, ''), (1 / 1000, 0, 'thousand/s')
 CPU = (1000, 2, 'ms')
 
 Row = collections.namedtuple('Row', 'key text unit aim', defaults=[None])

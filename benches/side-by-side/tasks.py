@@ -171,7 +171,8 @@ def memory(space, engine, counts):
             engine.many_and_when(count)
         rest(engine, 3)
         beside = list(map(pss_kb, engine.container_pids()))
-        found['daemon %d' % count] = sum(map(pss_kb, engine.daemon_pids()))
+        if engine.daemon_pids():
+            found['daemon %d' % count] = sum(map(pss_kb, engine.daemon_pids()))
         if count:
             found['beside %d' % count] = sum(beside) / count
             engine.none()
@@ -252,7 +253,7 @@ def logs(space, engine, lines):
     wait_for('the log is whole', 60, lambda: any(began_in_tail(log) for log in glob.glob(engine.logs())))
     took = end - began(at + '/begin')[0]
     cpu = cpu_of(pids) - before
-    return {'lines': lines / took, 'lines cpu': cpu / lines * 1e6, 'lines memory': sum(map(pss_kb, engine.daemon_pids()))}
+    return {'lines': lines / took, 'lines cpu': cpu / lines, 'lines memory': sum(map(pss_kb, engine.daemon_pids())) or None}
 
 
 def began_in_tail(log):
