@@ -1,5 +1,5 @@
 # `make demo` shows the main job, `make test` runs everything. Both install what is missing (Debian packages, as root).
-.PHONY: demo build test lint soak evil-images bench-pull bench-networks bench-contents test-vm
+.PHONY: demo build test lint soak evil-images bench bench-dns bench-pull bench-networks bench-contents test-vm
 
 TOOLS = tests/tools/install.sh
 
@@ -35,6 +35,22 @@ test-vm:
 	@test -n "$(KIT)" || { echo 'say which kit: make test-vm KIT=path/to/vm.sh' >&2; exit 2; }
 	$(TOOLS) gcc
 	tests/vm/run.sh "$(KIT)" $(WHAT)
+
+# Longshore beside docker, podman, docker-compose, runc, crun and the bare kernel: tables, target/side-by-side.json and the README's chart;
+# then networks, names, pulls and contents beside them. A peer that cannot be had leaves its cells empty.
+# usage: make bench [WHAT="first many"] [SIDES="--quick"]        with WHAT only that, see benches/side-by-side/side.py
+bench: build
+	$(TOOLS) gcc curl python3 iproute2 util-linux busybox-static docker-registry nftables iperf3
+	for peer in 'runc' 'crun' 'podman conmon netavark aardvark-dns' 'docker.io containerd iptables' 'docker-compose'; do $(TOOLS) $$peer || echo "cannot be had: $$peer"; done
+	PYTHONDONTWRITEBYTECODE=1 python3 benches/side-by-side/side.py $(WHAT) $(SIDES)
+	$(if $(WHAT),,$(MAKE) bench-networks bench-dns bench-pull bench-contents)
+
+# Names asked of Longshore's resolver, dnsmasq and aardvark-dns. usage: make bench-dns [DNS="--rounds 3"]
+bench-dns:
+	$(TOOLS) gcc python3 iproute2 util-linux nftables
+	-$(TOOLS) dnsmasq-base aardvark-dns
+	cargo build --release --locked --bench names
+	PYTHONDONTWRITEBYTECODE=1 python3 benches/dns/names.py $(DNS)
 
 # Pulls beside other engines. usage: make bench-pull [PULL="--rounds 2 --registry 127.0.0.1:5000/test"]
 bench-pull: build

@@ -4,6 +4,7 @@
     none()             removes them; returns when the engine says so
     pair(command, ports)   two containers on one bridge network, `server` with the command and the ports, `client` that stays
     address(name), pid(name), inside(name, words)      of one of the pair: its address, its process, the command line that runs words in it
+    on(network)        from now on `many` makes containers on no network (none), or on one (bridge)
     repairs            [(what it is called, a call)]: what the engine offers to put its network right, the gentlest first
 """
 import concurrent.futures, glob, http.client, json, os, re, shutil, subprocess, time
@@ -17,13 +18,13 @@ LINE = re.compile(r'first (\d+)')
 
 
 class Engine:
-    name, needs, cpu_places = '', (), ()
+    name, needs, cpu_places, network = '', (), (), ''
 
     def __init__(self, space):
         for program in self.needs:
             if not shutil.which(program):
                 raise Failed('no %s here' % program)
-        self.space, self.dir = space, space.work + '/engine'
+        self.space, self.dir, self.seen = space, space.work + '/engine', {}
         os.makedirs(self.dir)
         registry = space.registry()
         try:
@@ -36,10 +37,13 @@ class Engine:
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(call, things))
 
+    def on(self, network):
+        self.network = 'none' if network == 'none' else type(self).network
+
     def firsts(self):
-        """When each container's first instruction ran, by its output."""
-        found = (LINE.search(open(log, errors='replace').read()) for log in glob.glob(self.logs()))
-        return [int(line.group(1)) / 1e9 for line in found if line]
+        """When each container's first instruction ran, by its output. A log is read until it tells."""
+        self.seen = {log: self.seen.get(log) or next(iter(began(log)), None) for log in glob.glob(self.logs())}
+        return [at for at in self.seen.values() if at]
 
     def many_and_when(self, count):
         """Seconds until the last first instruction, and until the engine said that all run."""
@@ -50,8 +54,17 @@ class Engine:
         return max(self.firsts()) - begun, told
 
 
+def began(log):
+    """When a container began, each time, by its log."""
+    try:
+        with open(log, errors='replace') as lines:
+            return [int(at) / 1e9 for at in LINE.findall(lines.read())]
+    except OSError:
+        return []
+
+
 class Longshore(Engine):
-    name, config, spread, more = 'longshore', {}, False, {}
+    name, config, spread, more, top, patience = 'longshore', {}, False, {}, {}, 120
 
     def start(self):
         config = self.dir + '/config.json'
@@ -63,6 +76,9 @@ class Longshore(Engine):
         self.cpu_places = [at + '/longshore/' + self.host.instance() for at in ('/sys/fs/cgroup/cpuacct', '/sys/fs/cgroup')]
         self.host.start().ready()
         run(LONGSHORE, '--socket', self.host.socket, 'image', 'pull', IMAGE)
+
+    def on(self, network):
+        self.more = {**self.more, 'network_mode': 'none'} if network == 'none' else {k: v for k, v in self.more.items() if k != 'network_mode'}
 
     def logs(self):
         return self.host.data + '/containers/*/logs/log'
@@ -81,9 +97,10 @@ class Longshore(Engine):
         begun = time.monotonic()
         service = {'image': IMAGE, 'command': STAY, 'restart': 'always', **self.more}
         services = {'s%03d' % n: service for n in range(count)} if self.spread else {'s': {**service, 'scale': count}}
-        self.host.put('bench.json', json.dumps({'services': services}))
-        wait_for('%d that began' % count, 120, lambda: len(self.firsts()) >= count)
-        wait_for('%d containers run' % count, 120, lambda: len(self.host.pids()) == count and self.host.settled())
+        self.host.put('bench.json', json.dumps({'services': services, **self.top}))
+        # With very many, a look at all their logs is work.
+        wait_for('%d that began' % count, self.patience, lambda: len(self.firsts()) >= count, 0.02 if count <= 100 else 0.1)
+        wait_for('%d containers run' % count, self.patience, lambda: len(self.host.pids()) == count and self.host.settled())
         return max(self.firsts()) - begun, time.monotonic() - begun
 
     def none(self):
@@ -124,16 +141,17 @@ class HostFirewall(Longshore):
 
 
 class Podman(Engine):
-    name, needs, network = 'podman', ('podman',), 'bench'
+    name, needs, network, runtime, more = 'podman', ('podman',), 'bench', 'crun', ()
 
     def start(self):
         with open(self.dir + '/containers.conf', 'w') as out:
             # Its own defaults ask for more open files than a machine may allow.
             out.write('[containers]\ndefault_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]\nlog_driver = "k8s-file"\n'
-                      '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "crun"\ntmp_dir = "%(d)s/tmp"\n'
-                      '[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "%(d)s/networks"\n' % {'d': self.dir})
+                      '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "%(r)s"\ntmp_dir = "%(d)s/tmp"\n'
+                      '[network]\nnetwork_backend = "netavark"\nnetwork_config_dir = "%(d)s/networks"\n' % {'d': self.dir, 'r': self.runtime})
         with open(self.dir + '/storage.conf', 'w') as out:
-            out.write('[storage]\ndriver = "overlay"\ngraphroot = "%(d)s/root"\nrunroot = "%(d)s/run"\n' % {'d': self.dir})
+            # `podman container cleanup`, which conmon calls, refuses a run root of more than 50 characters: nothing would be started again.
+            out.write('[storage]\ndriver = "overlay"\ngraphroot = "%s/root"\nrunroot = "/run/podman"\n' % self.dir)
         with open(self.dir + '/policy.json', 'w') as out:
             out.write('{"default": [{"type": "insecureAcceptAnything"}]}')
         os.environ.update(CONTAINERS_CONF=self.dir + '/containers.conf', CONTAINERS_STORAGE_CONF=self.dir + '/storage.conf')
@@ -150,7 +168,7 @@ class Podman(Engine):
         return self.dir + '/root/overlay-containers/*/userdata/ctr.log'
 
     def many(self, count):
-        self.all_at_once(lambda n: self.run('s%d' % n, STAY), range(count))
+        self.all_at_once(lambda n: self.run('s%d' % n, STAY, *self.more), range(count))
 
     def none(self):
         self.call('rm', '-a', '-f', '-t', '0')
@@ -181,7 +199,7 @@ class Podman(Engine):
 
 
 class Docker(Engine):
-    name, needs, network = 'docker', ('dockerd', 'docker', 'containerd'), 'bench'
+    name, needs, network, more = 'docker', ('dockerd', 'docker', 'containerd'), 'bench', {}
 
     def start(self):
         with open(self.dir + '/daemon.json', 'w') as out:
@@ -199,7 +217,17 @@ class Docker(Engine):
                 ['dockerd', '--config-file', self.dir + '/daemon.json', '--data-root', self.dir + '/root', '--exec-root', self.dir + '/exec', '--pidfile', self.dir + '/pid',
                  '-H', 'unix://' + self.socket, '--storage-driver', 'overlay2', '--cgroup-parent', '/%s/docker' % self.space.group, '--live-restore'],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
-        wait_for('docker answers', 60, lambda: subprocess.run(['docker', 'version'], capture_output=True).returncode == 0, 0.1)
+        wait_for('docker answers', 60, self.answers, 0.01)
+
+    def answers(self):
+        if self.child.poll() is not None:
+            raise Failed('dockerd ended: %s' % open(self.dir + '/daemon.log', errors='replace').read().strip()[-200:])
+        try:
+            connection = UnixConnection(self.socket, 10)
+            connection.request('GET', '/_ping')
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
     def api(self, method, path, body=None):
         connection = UnixConnection(self.socket, 120)
@@ -214,7 +242,7 @@ class Docker(Engine):
         return self.dir + '/root/containers/*/*-json.log'
 
     def one(self, name):
-        made = self.api('POST', '/containers/create?name=' + name, {'Image': IMAGE, 'Cmd': STAY, 'HostConfig': {'NetworkMode': self.network}})
+        made = self.api('POST', '/containers/create?name=' + name, {'Image': IMAGE, 'Cmd': STAY, 'HostConfig': {'NetworkMode': self.network, **self.more}})
         self.api('POST', '/containers/%s/start' % made['Id'])
 
     def many(self, count):

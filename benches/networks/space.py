@@ -45,7 +45,7 @@ class Bench:
     """A scratch folder with the image in it, and the runs so far."""
 
     def __init__(self, args, limit=300):
-        self.args, self.limit, self.absent = args, limit, {}
+        self.args, self.limit, self.absent, self.reasons = args, limit, {}, {}
         self.runs = json.load(open(args.json)) if args.json and os.path.exists(args.json) else []
 
     def __enter__(self):
@@ -93,14 +93,17 @@ class Bench:
         try:
             result = self.inside(task, engine=engine, **more)
         except Failed as error:
-            self.absent[engine] = self.absent.get(engine, 0) + 1
+            self.absent[engine], self.reasons[engine] = self.absent.get(engine, 0) + 1, str(error)
             say('%s: %s' % (engine, error))
             return None
         self.runs.append({'engine': engine, 'task': task, **more, **result})
+        self.keep()
+        return result
+
+    def keep(self):
         if self.args.json:
             with open(self.args.json, 'w') as file:
                 json.dump(self.runs, file, indent=1)
-        return result
 
     def of(self, engine, key, **same):
         """The values of all runs of an engine."""

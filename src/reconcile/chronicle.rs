@@ -56,7 +56,7 @@ impl Chronicle {
             let Some(good) = ledger.good(path) else { continue };
             let name = &good.document.project.name;
             let before = changes.replaced.iter().find(|(_, old)| old.document.project.name == *name);
-            self.edited(path, before.map(|(_, good)| good), good, now);
+            self.edited(path, before.map(|(_, good)| good.as_ref()), good, now);
         }
         for (path, before) in &changes.replaced {
             let project = &before.document.project;

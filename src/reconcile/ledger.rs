@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::view::HeldView;
 use crate::model::{ContainerName, Hold, Location, Problem, Project, ProjectName, ServiceName, Severity, Timestamp};
@@ -23,7 +24,7 @@ const TOGETHER_MS: u64 = 5_000;
 /// What is in force.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    good: BTreeMap<PathBuf, GoodFile>,
+    good: BTreeMap<PathBuf, Arc<GoodFile>>,
     /// Which of them defines a project.
     owners: BTreeMap<ProjectName, PathBuf>,
     absent_since: BTreeMap<PathBuf, Timestamp>,
@@ -53,7 +54,7 @@ pub struct Changes {
     /// Documents that are no longer in force.
     pub removed: Vec<PathBuf>,
     /// What was in force before, of files that changed or are gone.
-    pub replaced: Vec<(PathBuf, GoodFile)>,
+    pub replaced: Vec<(PathBuf, Arc<GoodFile>)>,
     /// A file is still being written.
     pub writing: bool,
     /// Something is absent that may be back in a moment: look again soon.
@@ -74,6 +75,7 @@ impl Ledger {
         let name = |(path, good): (&PathBuf, &GoodFile)| (good.document.project.name.clone(), path.clone());
         let owners = good.iter().map(name).collect();
         let lost = on_host.into_iter().filter(|name| !defined.contains(name)).collect();
+        let good = good.into_iter().map(|(path, good)| (path, Arc::new(good))).collect();
         Self { good, owners, lost, moved_from, ..Self::default() }
     }
 
@@ -167,14 +169,14 @@ impl Ledger {
         self.owners.get(project).map(PathBuf::as_path)
     }
 
-    fn apply(&mut self, path: &Path, file: &GoodFile, changes: &mut Changes) {
+    fn apply(&mut self, path: &Path, file: &Arc<GoodFile>, changes: &mut Changes) {
         self.absent_since.remove(path);
         // The file that has the project may be back in a moment.
         let taken = self.owner(&file.document.project.name).is_some_and(|owner| owner != path);
         if !taken && !self.frozen.contains(path) && self.good.get(path) != Some(file) {
             self.disown(path);
             self.owners.insert(file.document.project.name.clone(), path.to_owned());
-            let before = self.good.insert(path.to_owned(), file.clone());
+            let before = self.good.insert(path.to_owned(), Arc::clone(file));
             changes.replaced.extend(before.map(|before| (path.to_owned(), before)));
             changes.applied.push(path.to_owned());
         }
@@ -297,7 +299,7 @@ impl Ledger {
     /// A document in force.
     #[must_use]
     pub fn good(&self, path: &Path) -> Option<&GoodFile> {
-        self.good.get(path)
+        self.good.get(path).map(AsRef::as_ref)
     }
 
     /// Whether a project's document in force is older than its file.

@@ -32,8 +32,8 @@ pub struct Look {
 /// A state file as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// It can be used.
-    Good(Box<GoodFile>),
+    /// It can be used. Shared: a look at many files hands out most of them as they were.
+    Good(Arc<GoodFile>),
     /// It cannot, and why.
     Refused(Vec<Problem>),
     /// It is still being written: what was known of it stays.
@@ -328,7 +328,7 @@ impl Looker {
             Ok(document) => {
                 let text = String::from_utf8_lossy(&text).into_owned();
                 let source = Remembered { default_name, text, references: references.clone() };
-                Read::Good(Box::new(GoodFile { document, source }))
+                Read::Good(Arc::new(GoodFile { document, source }))
             }
             Err(problems) => Read::Refused(problems),
         };

@@ -49,7 +49,7 @@ fn file(project: &str, version: u32) -> Read {
     };
     let document = Document { project, warnings: Vec::new(), references: Vec::new() };
     let source = Remembered { default_name: String::new(), text: version.to_string(), references: Vec::new() };
-    Read::Good(Box::new(GoodFile { document, source }))
+    Read::Good(Arc::new(GoodFile { document, source }))
 }
 
 fn broken() -> Read {
@@ -294,7 +294,7 @@ fn a_lost_database_removes_nothing_that_a_file_may_still_define() {
 fn a_container_name_belongs_to_the_service_that_had_it_first() {
     let named = |project: &str| {
         let Read::Good(mut good) = file(project, 1) else { unreachable!() };
-        for service in good.document.project.services.values_mut() {
+        for service in Arc::make_mut(&mut good).document.project.services.values_mut() {
             service.container_name = Some(ContainerName::parse("db").unwrap());
         }
         Read::Good(good)
