@@ -214,7 +214,7 @@ impl Toy {
         let good = {
             let look = Looker::new(self.folder.path()).look();
             let files = look.files.into_iter().filter_map(|(path, read)| match read {
-                crate::source::Read::Good(file) => Some((path, *file)),
+                crate::source::Read::Good(file) => Some((path, file.as_ref().clone())),
                 _ => None,
             });
             files.collect()
