@@ -241,6 +241,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         pace: RestartPace::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),

@@ -7,7 +7,7 @@ use super::networks::{Standing, standing};
 use super::{Blocked, Planner, WaitingOn, files, images, joins, live, may_run, mounts, order};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
+    NetworkName, ObservedContainer, Purpose, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
 };
 
 pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
@@ -179,6 +179,7 @@ pub(super) fn container_spec(
         image_digest: digest.clone(),
         mounted: BTreeMap::new(),
         service: service.clone(),
+        purpose: Purpose::Service,
     }
 }
 

@@ -48,6 +48,7 @@ mod resources;
 #[cfg(test)]
 mod samples;
 mod schema;
+mod schedule;
 mod scope;
 mod security;
 mod service;

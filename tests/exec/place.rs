@@ -185,6 +185,7 @@ fn service(command: &[&str]) -> Service {
         pace: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -205,6 +206,7 @@ fn spec(service: Service) -> ContainerSpec {
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

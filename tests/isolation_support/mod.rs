@@ -148,6 +148,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         pace: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -166,6 +167,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         image: ImageReference::parse("probe").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

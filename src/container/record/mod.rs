@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod network;
 mod pace;
 mod resources;
+mod run;
 
 use depends::DependencyRecord;
 use files::FileRecord;
@@ -26,6 +27,7 @@ use isolation::{IsolationRecord, NamesRecord, is_default};
 use membership::NetworkRecord;
 use mounts::MountRecord;
 use resources::ResourcesRecord;
+use run::RunRecord;
 
 /// What the image says about how it is run; resolved by whoever made the container, kept with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -113,6 +115,9 @@ pub struct SpecRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     mounted: BTreeMap<String, String>,
     service: ServiceRecord,
+    /// The run of a schedule that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<RunRecord>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -192,6 +197,7 @@ impl From<&ContainerSpec> for SpecRecord {
             image_digest: spec.image_digest.to_string(),
             mounted: spec.mounted.iter().map(|(image, digest)| (image.to_string(), digest.to_string())).collect(),
             service: ServiceRecord::from(&spec.service),
+            run: RunRecord::of(&spec.purpose),
         }
     }
 }
@@ -263,6 +269,7 @@ impl SpecRecord {
             image_digest: digest(&self.image_digest)?,
             mounted: self.mounted.iter().map(|(name, of)| Ok((image(name)?, digest(of)?))).collect::<Result<_, _>>()?,
             service,
+            purpose: self.run.as_ref().map(RunRecord::to_model).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -314,6 +321,8 @@ impl ServiceRecord {
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
             depends: self.depends.iter().map(DependencyRecord::to_model).collect::<Result<_, _>>()?,
+            // The file says when there is a next run.
+            schedule: None,
             files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
             names: Names::from(&self.names),
             isolation: self.isolation.to_model()?,
@@ -343,7 +352,7 @@ pub(super) mod tests {
     use super::*;
     use crate::model::{
         BlockIo, CapabilitySet, Ceiling, CpuQuota, Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc,
-        Isolation, Limit, LimitRange, NetworkMode, Seccomp, Tmpfs, UserNamespace, Which,
+        Isolation, Limit, LimitRange, NetworkMode, Purpose, Run, RunWhy, Seccomp, Timestamp, Tmpfs, UserNamespace, Which,
     };
 
     /// A container with everything set.
@@ -397,6 +406,7 @@ pub(super) mod tests {
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
                 depends: depends::tests::sample(),
+                schedule: None,
                 files: files::tests::sample(),
                 names: Names {
                     domain: Some("lan".into()),
@@ -410,6 +420,7 @@ pub(super) mod tests {
                 holds: Vec::new(),
                 hash,
             },
+            purpose: Purpose::Run(Run { due: Timestamp(1_800_000_000_000), why: RunWhy::Missed }),
         }
     }
 

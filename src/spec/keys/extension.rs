@@ -32,11 +32,29 @@ static RESTART_PACE: Table = Table {
     ],
 };
 
+static SCHEDULE: Table = Table {
+    name: "schedule",
+    rules: &[
+        part("cron", Shape::Text),
+        part("timezone", Shape::Text),
+        part("overlap", Shape::Word(&["skip", "queue", "replace"])),
+        part("missed", Shape::Word(&["skip", "run-once"])),
+        part("missed_within", Shape::Duration),
+        part("history", Shape::Whole),
+        part("timeout", Shape::Duration),
+    ],
+};
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
         held("suspend", "the service asks not to be run", "Do not run it."),
-        held("schedule", "the service asks to be run at set times only", "When to run it."),
+        rule(
+            "schedule",
+            Shape::Either(&[Shape::Text, Shape::Object(&SCHEDULE)]),
+            Acts,
+            "Run it at set times only: `\"0 3 * * *\"`, `@daily`, `@every 10m`, or `{cron, timezone, overlap: skip, missed: run-once, missed_within: 1h, history: 10, timeout}`.",
+        ),
         rule(
             "require_mount",
             Shape::Either(&[Shape::Flag, Shape::Text, TEXTS]),

@@ -1,0 +1,277 @@
+//! The rules for services that run at set times.
+//!
+//! Each time is decided once: it is run, or left out with a reason. What was decided is remembered before anything is done for it,
+//! and the container of a run carries the time that it was made for: a time is not run twice, whatever is lost in between.
+//!
+//! ```text
+//! time comes ─┬─▶ run: Create ─▶ Start ─▶ running ─▶ ended, remembered        (the container before is removed once the new one is made)
+//!             ├─▶ queued, while the run before goes on
+//!             └─▶ left out: it overlaps, or it passed too long ago
+//! ```
+//!
+//! The wall clock comes in as data. Where it is set forward, what it leaps over was missed; where it is set back, nothing is run until it
+//! has caught up, unless it was so far ahead that it must have been wrong. A run is as its file was when it began: an edit counts
+//! from the next one on.
+
+use super::slot::{container_spec, may_not_start_again, retire, start, supervise};
+use super::{JobStep, Planner, Verdict, WaitingOn, images, may_run};
+use crate::model::{
+    Action, ContainerId, ContainerSpec, ContainerState, ImageReference, Key, Missed, ON_TIME_MS, ObservedContainer,
+    Overlap, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Signal, Slot, StopPolicy, Timestamp,
+};
+
+/// Nobody tells us that the clock was set, or that the machine slept: it is looked at this often.
+pub(super) const LOOK_MS: u64 = 30_000;
+/// Further ahead of the clock than this, what was decided last was decided by a clock that was wrong.
+pub(super) const WRONG_MS: u64 = 3 * 3_600_000;
+/// A run that could not be begun for so long, where no limit is given, is not begun any more.
+const GIVE_UP_MS: u64 = 3_600_000;
+
+/// Looks after the run of the service, and decides about the times that came.
+pub(super) fn fill(
+    planner: &mut Planner<'_>,
+    slot: &Slot,
+    (service, schedule): (&Service, &Schedule),
+    containers: &[&ObservedContainer],
+) {
+    let of = (slot.project.clone(), slot.service.clone());
+    let wall = planner.facts.observed.wall;
+    let memory = planner.facts.memory;
+    let Some(job) = memory.jobs.get(&of).filter(|job| job.schedule == schedule.key()) else {
+        let adopted = containers.iter().filter(|c| c.state.alive()).find_map(|c| c.spec.purpose.run());
+        let queued_run = memory.jobs.get(&of).and_then(|job| job.run.clone());
+        let run = adopted.cloned().or(queued_run.map(|run| run.of));
+        return planner.decide(slot, Verdict::Begin { schedule: schedule.key(), run });
+    };
+    if job.decided.since(wall) > WRONG_MS {
+        return planner.decide(slot, Verdict::Rewound);
+    }
+    let pending = schedule.last_within(decided(job.decided, containers), wall);
+    match &job.run {
+        Some(run) => {
+            let container = containers.iter().copied().find(|c| c.spec.purpose.run() == Some(&run.of));
+            let begun = container.is_some_and(|c| begun(planner, c));
+            if let Some(verdict) = over(planner, schedule, run, (container, begun), pending.is_some()) {
+                return planner.decide(slot, verdict);
+            }
+            if let Some((due, times)) = pending
+                && let Some(verdicts) = overlap(schedule, job.queued.is_some(), (due, times))
+            {
+                verdicts.into_iter().for_each(|verdict| planner.decide(slot, verdict));
+                return;
+            }
+            go_on(planner, slot, service, run, (container, containers));
+        }
+        None if containers.iter().any(|c| may_run(c, planner.facts.under_way)) => {
+            // What the file asked for before it had a schedule, or a run that nothing is remembered of.
+            look_after_last(planner, slot, containers);
+        }
+        None => {
+            if let Some((due, times)) = pending {
+                come(schedule, (due, times), wall).into_iter().for_each(|verdict| planner.decide(slot, verdict));
+                return;
+            }
+            if let Some(due) = job.queued {
+                return planner.decide(slot, Verdict::Run(Run { due, why: RunWhy::Queued }));
+            }
+            look_after_last(planner, slot, containers);
+            prepare(planner, slot, service);
+        }
+    }
+    wait(planner, slot, schedule, job.decided.max(wall), containers);
+}
+
+/// Times up to this one are decided: as is remembered, or as a container shows.
+fn decided(remembered: Timestamp, containers: &[&ObservedContainer]) -> Timestamp {
+    let runs = containers.iter().filter_map(|c| c.spec.purpose.run()).filter(|run| run.why != RunWhy::ByHand);
+    runs.map(|run| run.due).max().map_or(remembered, |due| due.max(remembered))
+}
+
+/// Whether its command ran, or is about to.
+fn begun(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
+    match container.state {
+        ContainerState::Running { .. } | ContainerState::Exited { .. } | ContainerState::Orphaned { .. } => true,
+        ContainerState::Created | ContainerState::StartFailed { .. } => may_run(container, planner.facts.under_way),
+    }
+}
+
+/// A run that is over, or that is not begun any more.
+fn over(
+    planner: &Planner<'_>,
+    schedule: &Schedule,
+    run: &super::JobRun,
+    (container, begun): (Option<&ObservedContainer>, bool),
+    next: bool,
+) -> Option<Verdict> {
+    let facts = planner.facts;
+    let busy = |c: &ObservedContainer| facts.under_way.contains_key(&Key::Container(c.spec.id.clone()));
+    if let Some(container) = container.filter(|c| !busy(c)) {
+        if let ContainerState::Exited { status, started, at } = container.state
+            && (run.stopped.is_some() || may_not_start_again(planner, container, status))
+        {
+            let stopped = run.stopped.clone();
+            return Some(Verdict::End(RunOutcome::Ended { started, at, status, stopped }));
+        }
+        if let (ContainerState::Running { .. }, None, Some(limit)) = (&container.state, &run.stopped, schedule.timeout_ms) {
+            let since = facts.memory.runs_since.get(&container.spec.id).copied().unwrap_or(facts.now);
+            if facts.now.since(since) >= limit {
+                return Some(Verdict::TimeOut { limit_ms: limit });
+            }
+        }
+    }
+    if begun || container.is_some_and(busy) {
+        return None;
+    }
+    let late = facts.observed.wall.since(run.of.due);
+    let within = match schedule.missed {
+        Missed::RunOnce { within_ms } => within_ms.max(ON_TIME_MS),
+        Missed::Skip => GIVE_UP_MS,
+    };
+    let why = || match container.map(|c| (&c.state, facts.memory.failures.get(&Key::Container(c.spec.id.clone())))) {
+        Some((_, Some(failure))) => format!("it could not be started: {}", failure.error),
+        Some((ContainerState::StartFailed { error, .. }, None)) => format!("it could not be started: {error}"),
+        Some(_) | None => "it could not be started in time".to_owned(),
+    };
+    (next || late > within).then(|| Verdict::End(RunOutcome::Left { times: 1, why: why() }))
+}
+
+/// It is time, and the run before goes on.
+fn overlap(schedule: &Schedule, queued: bool, (due, times): (Timestamp, u32)) -> Option<Vec<Verdict>> {
+    let left = |why: &str| Verdict::Leave { due, times, why: why.to_owned() };
+    let before = |times: u32| (times > 1).then(|| missed(due, times - 1));
+    Some(match schedule.overlap {
+        Overlap::Skip => vec![left("the run before went on (overlap: skip)")],
+        Overlap::Queue if queued => vec![left("one waits already for the run before (overlap: queue)")],
+        Overlap::Queue => before(times).into_iter().chain([Verdict::Queue(due)]).collect(),
+        Overlap::Replace => {
+            before(times).into_iter().chain([Verdict::Run(Run { due, why: RunWhy::Scheduled })]).collect()
+        }
+    })
+}
+
+/// It is time, or was.
+fn come(schedule: &Schedule, (due, times): (Timestamp, u32), wall: Timestamp) -> Vec<Verdict> {
+    let late = wall.since(due);
+    let why = match schedule.missed {
+        _ if late <= ON_TIME_MS => Some(RunWhy::Scheduled),
+        Missed::RunOnce { within_ms } if late <= within_ms => Some(RunWhy::Missed),
+        Missed::RunOnce { .. } | Missed::Skip => None,
+    };
+    match why {
+        None => vec![missed(due, times)],
+        Some(why) => {
+            let before = (times > 1).then(|| missed(due, times - 1));
+            before.into_iter().chain([Verdict::Run(Run { due, why })]).collect()
+        }
+    }
+}
+
+fn missed(due: Timestamp, times: u32) -> Verdict {
+    let why = "it passed while nothing could be started: the machine or the daemon was off, or the clock was set";
+    Verdict::Leave { due, times, why: why.to_owned() }
+}
+
+/// Brings the run on its way.
+fn go_on(
+    planner: &mut Planner<'_>,
+    slot: &Slot,
+    service: &Service,
+    run: &super::JobRun,
+    (container, containers): (Option<&ObservedContainer>, &[&ObservedContainer]),
+) {
+    let Some(image) = &service.image else { return };
+    let why = reason(run);
+    let Some(container) = container else {
+        let digest = images::resolved(planner, slot, service, image).cloned();
+        let (Some(digest), Some(mounted)) = (digest, images::mounted(planner, slot, service)) else {
+            return look_after_last(planner, slot, containers);
+        };
+        let id = ContainerId::mounting(slot, &service.hash, &digest, &mounted).of_run(&run.of);
+        // The file says when there is a next run.
+        let service = Service { schedule: None, ..service.clone() };
+        let purpose = Purpose::Run(run.of.clone());
+        let spec = ContainerSpec { mounted, purpose, ..container_spec(id, slot, &service, image, &digest) };
+        planner.step(slot, Action::Create { spec: Box::new(spec) }, why);
+        return look_after_last(planner, slot, containers);
+    };
+    let others = || containers.iter().copied().filter(|c| c.spec.id != container.spec.id);
+    for old in others() {
+        retire(planner, slot, old, "another run takes its place");
+    }
+    if let Some(old) = others().find(|old| may_run(old, planner.facts.under_way)) {
+        return planner.wait(slot, WaitingOn::Predecessor(old.spec.id.clone()), None);
+    }
+    match (&container.state, &run.stopped) {
+        (ContainerState::Created | ContainerState::StartFailed { .. }, None) => start(planner, slot, container, why),
+        (ContainerState::Running { .. }, Some(stopped)) => {
+            let StopPolicy { signal, grace_ms } = service.stop;
+            let stop = Action::Stop { id: container.spec.id.clone(), signal, grace_ms };
+            planner.step(slot, stop, stopped.clone());
+        }
+        _ => supervise(planner, slot, container, container.spec.service.restart),
+    }
+}
+
+fn reason(run: &super::JobRun) -> String {
+    match run.of.why {
+        RunWhy::Scheduled => "it is time".to_owned(),
+        RunWhy::Missed => "it was time while nothing could be started".to_owned(),
+        RunWhy::Queued => "it was time while the run before went on".to_owned(),
+        RunWhy::ByHand => "its run was asked for by hand".to_owned(),
+    }
+}
+
+/// The last run stays until there is another one; it shows how it went. What is no run is ended.
+fn look_after_last(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
+    let due = |c: &ObservedContainer| c.spec.purpose.run().map(|run| run.due);
+    let last = containers.iter().copied().filter(|c| due(c).is_some()).max_by_key(|c| (c.state.alive(), due(c)));
+    for container in containers.iter().copied() {
+        if due(container).is_none() {
+            retire(planner, slot, container, "it runs at set times only");
+        } else if last.is_some_and(|last| last.spec.id != container.spec.id) {
+            retire(planner, slot, container, "another run took its place");
+        } else if container.state.alive() {
+            supervise(planner, slot, container, container.spec.service.restart);
+        }
+    }
+}
+
+/// Its image is had before it is time.
+fn prepare(planner: &mut Planner<'_>, slot: &Slot, service: &Service) {
+    let missing: Vec<ImageReference> =
+        service.images().filter(|image| !planner.facts.observed.images.contains_key(image)).cloned().collect();
+    for image in missing {
+        let _later = images::resolved(planner, slot, service, &image);
+    }
+}
+
+fn wait(
+    planner: &mut Planner<'_>,
+    slot: &Slot,
+    schedule: &Schedule,
+    after: Timestamp,
+    containers: &[&ObservedContainer],
+) {
+    let facts = planner.facts;
+    let last = containers.iter().filter(|c| c.spec.purpose.run().is_some()).find_map(|c| match c.state {
+        ContainerState::Exited { status, .. } => Some(status),
+        ContainerState::Created
+        | ContainerState::Running { .. }
+        | ContainerState::Orphaned { .. }
+        | ContainerState::StartFailed { .. } => None,
+    });
+    let next = schedule.after(after);
+    let until = next.map(|next| facts.now.plus_ms(next.since(facts.observed.wall).max(1)));
+    if let Some(limit) = schedule.timeout_ms {
+        let runs = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. }));
+        let ends = runs.filter_map(|c| facts.memory.runs_since.get(&c.spec.id)).map(|since| since.plus_ms(limit));
+        if let Some(at) = ends.filter(|at| *at > facts.now).min() {
+            planner.plan.wake(at);
+        }
+    }
+    planner.plan.wake(facts.now.plus_ms(LOOK_MS));
+    let times = schedule.to_string();
+    let next = next.map(|next| schedule.told(next));
+    planner.wait(slot, WaitingOn::Time { next, times, last }, until);
+}
+
