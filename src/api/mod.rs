@@ -34,6 +34,7 @@ mod find;
 mod guard;
 mod health;
 mod images;
+mod jobs;
 mod logs;
 mod merge;
 mod metrics;

@@ -6,7 +6,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, files, health, images, logs, metrics, networks, numbers, openapi, plan,
+    Doors, commands, containers, exec, feed, files, health, images, jobs, logs, metrics, networks, numbers, openapi, plan,
     registries, secrets, status, system, version, volumes, why,
 };
 
@@ -31,6 +31,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/stats", get(numbers::of_all)),
         ("/api/v1/services/{project}/{service}/logs", get(logs::of_service)),
         ("/api/v1/services/{project}/{service}/why", get(why::show)),
+        ("/api/v1/jobs", get(jobs::list)),
+        ("/api/v1/jobs/{project}/{service}/run", post(jobs::run)),
         ("/api/v1/events", get(feed::listen)),
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
 use super::image::commit::CommitArgs;
+use super::jobs::JobsArgs;
 use super::network::NetworkCommand;
 use super::secret::SecretCommand;
 use super::system::SystemCommand;
@@ -40,6 +41,8 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Print the output of containers
     Logs(LogsArgs),
+    /// List the services that run at set times, or run one now
+    Jobs(JobsArgs),
     /// Tell what happened to a service, and why
     Why(WhyArgs),
     /// Show what containers use, again and again

@@ -15,6 +15,7 @@ mod exec;
 mod failure;
 mod image;
 mod inspect;
+mod jobs;
 mod login;
 mod logout;
 mod logs;
@@ -125,6 +126,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Status(args) => wait_for(status::run(&Client::new(socket), &args, out)),
         Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
         Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
+        Command::Jobs(args) => wait_for(jobs::run(&Client::new(socket), &args, out)),
         Command::Why(args) => wait_for(why::run(&Client::new(socket), &args, out)),
         Command::Stats(args) => wait_for(stats::run(&Client::new(socket), &args, out)),
         Command::Top(args) => wait_for(top::run(&Client::new(socket), &args, out)),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::host::remembered_job;
 use crate::model::{Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, Timestamp};
 use crate::plan::{Limits, Memory, Observed, Restarts};
 use crate::reconcile::{Chronicle, Ledger, Reconciler};
@@ -43,6 +44,11 @@ pub(super) fn reconciler(
             (RecordKey::Causes(project, service), Record::Causes(record)) => {
                 if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
                     causes.insert((project, service), record.causes.iter().filter_map(cause).collect());
+                }
+            }
+            (RecordKey::Runs(project, service), Record::Runs(record)) => {
+                if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
+                    memory.jobs.insert((project, service), remembered_job(record));
                 }
             }
             (RecordKey::Settings, Record::Settings(settings)) => {

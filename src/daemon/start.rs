@@ -330,6 +330,7 @@ fn doors(
             let command = match ask {
                 api::Command::Confirm { reply } => Command::Confirm(reply),
                 api::Command::Why { project, service, reply } => Command::Why(project, service, reply),
+                api::Command::RunJob { project, service, reply } => Command::RunJob(project, service, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

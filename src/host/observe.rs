@@ -66,7 +66,8 @@ impl LinuxHost {
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
         let mounts = self.mounts.table();
-        Observed { disk, lacks, attached, lost, networks, firewall, mounts, ..join(self.images.all(), containers) }
+        let wall = wall();
+        Observed { wall, disk, lacks, attached, lost, networks, firewall, mounts, ..join(self.images.all(), containers) }
     }
 
     pub(super) fn measure(&self) -> Gauges {

@@ -13,11 +13,11 @@
 //! has caught up, unless it was so far ahead that it must have been wrong. A run is as its file was when it began: an edit counts
 //! from the next one on.
 
-use super::slot::{container_spec, may_not_start_again, retire, start, supervise};
-use super::{JobStep, Planner, Verdict, WaitingOn, images, may_run};
+use super::slot::{container_spec, retire, start, stays_ended, supervise};
+use super::{JobRun, Planner, Verdict, WaitingOn, images, may_run};
 use crate::model::{
-    Action, ContainerId, ContainerSpec, ContainerState, ImageReference, Key, Missed, ON_TIME_MS, ObservedContainer,
-    Overlap, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Signal, Slot, StopPolicy, Timestamp,
+    Action, ContainerId, ContainerSpec, ContainerState, ExitStatus, ImageReference, Key, Missed, ON_TIME_MS,
+    ObservedContainer, Overlap, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Slot, StopPolicy, Timestamp,
 };
 
 /// Nobody tells us that the clock was set, or that the machine slept: it is looked at this often.
@@ -38,27 +38,28 @@ pub(super) fn fill(
     let wall = planner.facts.observed.wall;
     let memory = planner.facts.memory;
     let Some(job) = memory.jobs.get(&of).filter(|job| job.schedule == schedule.key()) else {
-        let adopted = containers.iter().filter(|c| c.state.alive()).find_map(|c| c.spec.purpose.run());
-        let queued_run = memory.jobs.get(&of).and_then(|job| job.run.clone());
-        let run = adopted.cloned().or(queued_run.map(|run| run.of));
-        return planner.decide(slot, Verdict::Begin { schedule: schedule.key(), run });
+        return planner.decide(slot, Verdict::Begin { schedule: schedule.key() });
     };
     if job.decided.since(wall) > WRONG_MS {
         return planner.decide(slot, Verdict::Rewound);
     }
-    let pending = schedule.last_within(decided(job.decided, containers), wall);
+    if let Some(run) = unknown(job.run.as_ref(), containers) {
+        return planner.decide(slot, Verdict::Adopt(run.clone()));
+    }
+    let decided = decided(job.decided, containers);
+    let pending = schedule.last_within(decided, wall);
     match &job.run {
         Some(run) => {
             let container = containers.iter().copied().find(|c| c.spec.purpose.run() == Some(&run.of));
-            let begun = container.is_some_and(|c| begun(planner, c));
-            if let Some(verdict) = over(planner, schedule, run, (container, begun), pending.is_some()) {
+            if !run.begun && container.is_some_and(|c| begun(planner, c)) {
+                return planner.decide(slot, Verdict::Begun);
+            }
+            if let Some(verdict) = over(planner, slot, schedule, (run, container), pending.is_some()) {
                 return planner.decide(slot, verdict);
             }
-            if let Some((due, times)) = pending
-                && let Some(verdicts) = overlap(schedule, job.queued.is_some(), (due, times))
-            {
-                verdicts.into_iter().for_each(|verdict| planner.decide(slot, verdict));
-                return;
+            if let Some(times) = pending {
+                let verdicts = overlap(schedule.overlap, run, job.queued.is_some(), times);
+                return verdicts.into_iter().for_each(|verdict| planner.decide(slot, verdict));
             }
             go_on(planner, slot, service, run, (container, containers));
         }
@@ -67,18 +68,24 @@ pub(super) fn fill(
             look_after_last(planner, slot, containers);
         }
         None => {
-            if let Some((due, times)) = pending {
-                come(schedule, (due, times), wall).into_iter().for_each(|verdict| planner.decide(slot, verdict));
-                return;
-            }
             if let Some(due) = job.queued {
                 return planner.decide(slot, Verdict::Run(Run { due, why: RunWhy::Queued }));
+            }
+            if let Some(times) = pending {
+                return come(schedule, times, wall).into_iter().for_each(|verdict| planner.decide(slot, verdict));
             }
             look_after_last(planner, slot, containers);
             prepare(planner, slot, service);
         }
     }
-    wait(planner, slot, schedule, job.decided.max(wall), containers);
+    wait(planner, slot, schedule, decided.max(wall), containers);
+}
+
+/// A run of which nothing is remembered: it was begun, and nothing could be written down any more.
+fn unknown<'a>(known: Option<&JobRun>, containers: &[&'a ObservedContainer]) -> Option<&'a Run> {
+    let runs = containers.iter().filter_map(|c| Some((c.spec.purpose.run()?, c.state.alive())));
+    let newer = |run: &Run, alive: bool| known.map_or(alive, |known| run.due > known.of.due);
+    runs.filter(|(run, alive)| newer(run, *alive)).map(|(run, _)| run).max_by_key(|run| run.due)
 }
 
 /// Times up to this one are decided: as is remembered, or as a container shows.
@@ -98,29 +105,36 @@ fn begun(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
 /// A run that is over, or that is not begun any more.
 fn over(
     planner: &Planner<'_>,
+    slot: &Slot,
     schedule: &Schedule,
-    run: &super::JobRun,
-    (container, begun): (Option<&ObservedContainer>, bool),
+    (run, container): (&JobRun, Option<&ObservedContainer>),
     next: bool,
 ) -> Option<Verdict> {
     let facts = planner.facts;
+    let mine = |action: &Action| matches!(action, Action::Create { spec } if spec.slot == *slot);
     let busy = |c: &ObservedContainer| facts.under_way.contains_key(&Key::Container(c.spec.id.clone()));
-    if let Some(container) = container.filter(|c| !busy(c)) {
-        if let ContainerState::Exited { status, started, at } = container.state
-            && (run.stopped.is_some() || may_not_start_again(planner, container, status))
+    if facts.under_way.values().any(mine) || container.is_some_and(busy) {
+        return None;
+    }
+    match container.map(|c| (c, &c.state)) {
+        Some((container, ContainerState::Exited { status, started, at }))
+            if run.stopped.is_some() || ended(planner, container, *status) =>
         {
-            let stopped = run.stopped.clone();
+            let (started, at, status, stopped) = (*started, *at, *status, run.stopped.clone());
             return Some(Verdict::End(RunOutcome::Ended { started, at, status, stopped }));
         }
-        if let (ContainerState::Running { .. }, None, Some(limit)) = (&container.state, &run.stopped, schedule.timeout_ms) {
+        Some((container, ContainerState::Running { .. })) if run.stopped.is_none() => {
+            let limit = schedule.timeout_ms?;
             let since = facts.memory.runs_since.get(&container.spec.id).copied().unwrap_or(facts.now);
-            if facts.now.since(since) >= limit {
-                return Some(Verdict::TimeOut { limit_ms: limit });
-            }
+            let over = facts.now.since(since) >= limit;
+            return over.then(|| Verdict::Stop(format!("its timeout of {} s is over", limit.div_ceil(1000))));
         }
-    }
-    if begun || container.is_some_and(busy) {
-        return None;
+        None if run.begun => {
+            let why = "its container was removed before it was seen how it ended".to_owned();
+            return Some(Verdict::End(RunOutcome::Left { times: 1, why }));
+        }
+        Some(_) if run.begun => return None,
+        Some(_) | None => {}
     }
     let late = facts.observed.wall.since(run.of.due);
     let within = match schedule.missed {
@@ -135,18 +149,40 @@ fn over(
     (next || late > within).then(|| Verdict::End(RunOutcome::Left { times: 1, why: why() }))
 }
 
+/// Whether it is a run that was ended, or that another one followed.
+pub(super) fn run_is_over(planner: &Planner<'_>, container: &ObservedContainer) -> bool {
+    let Some(run) = container.spec.purpose.run() else { return false };
+    let of = (container.spec.slot.project.clone(), container.spec.slot.service.clone());
+    let present = planner.facts.memory.jobs.get(&of).and_then(|job| job.run.as_ref());
+    present.is_none_or(|present| present.of != *run || present.stopped.is_some())
+}
+
+/// Whether its policy leaves it ended.
+fn ended(planner: &Planner<'_>, container: &ObservedContainer, status: ExitStatus) -> bool {
+    let restarts = planner.facts.memory.restarts.get(&container.spec.id).copied().unwrap_or_default();
+    stays_ended(container.spec.service.restart, status, restarts.total).is_some()
+}
+
 /// It is time, and the run before goes on.
-fn overlap(schedule: &Schedule, queued: bool, (due, times): (Timestamp, u32)) -> Option<Vec<Verdict>> {
-    let left = |why: &str| Verdict::Leave { due, times, why: why.to_owned() };
-    let before = |times: u32| (times > 1).then(|| missed(due, times - 1));
-    Some(match schedule.overlap {
-        Overlap::Skip => vec![left("the run before went on (overlap: skip)")],
-        Overlap::Queue if queued => vec![left("one waits already for the run before (overlap: queue)")],
-        Overlap::Queue => before(times).into_iter().chain([Verdict::Queue(due)]).collect(),
-        Overlap::Replace => {
-            before(times).into_iter().chain([Verdict::Run(Run { due, why: RunWhy::Scheduled })]).collect()
+fn overlap(overlap: Overlap, run: &JobRun, queued: bool, (due, times): (Timestamp, u32)) -> Vec<Verdict> {
+    let left = |times, why: &str| Verdict::Leave { due, times, why: why.to_owned() };
+    let mut verdicts = Vec::new();
+    match overlap {
+        Overlap::Skip => verdicts.push(left(times, "the run before went on (overlap: skip)")),
+        Overlap::Queue | Overlap::Replace if queued => {
+            verdicts.push(left(times, "another one waits already for the run before to end"));
         }
-    })
+        Overlap::Queue | Overlap::Replace => {
+            if times > 1 {
+                verdicts.push(left(times - 1, "the run before went on, and one at most waits for it"));
+            }
+            verdicts.push(Verdict::Queue(due));
+        }
+    }
+    if overlap == Overlap::Replace && run.stopped.is_none() {
+        verdicts.push(Verdict::Stop("the next run takes its place (overlap: replace)".to_owned()));
+    }
+    verdicts
 }
 
 /// It is time, or was.
@@ -176,7 +212,7 @@ fn go_on(
     planner: &mut Planner<'_>,
     slot: &Slot,
     service: &Service,
-    run: &super::JobRun,
+    run: &JobRun,
     (container, containers): (Option<&ObservedContainer>, &[&ObservedContainer]),
 ) {
     let Some(image) = &service.image else { return };
@@ -212,7 +248,7 @@ fn go_on(
     }
 }
 
-fn reason(run: &super::JobRun) -> String {
+fn reason(run: &JobRun) -> String {
     match run.of.why {
         RunWhy::Scheduled => "it is time".to_owned(),
         RunWhy::Missed => "it was time while nothing could be started".to_owned(),
@@ -224,7 +260,8 @@ fn reason(run: &super::JobRun) -> String {
 /// The last run stays until there is another one; it shows how it went. What is no run is ended.
 fn look_after_last(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
     let due = |c: &ObservedContainer| c.spec.purpose.run().map(|run| run.due);
-    let last = containers.iter().copied().filter(|c| due(c).is_some()).max_by_key(|c| (c.state.alive(), due(c)));
+    let started = |c: &ObservedContainer| matches!(c.state, ContainerState::Exited { .. });
+    let last = containers.iter().copied().filter(|c| due(c).is_some()).max_by_key(|c| (c.state.alive(), started(c), due(c)));
     for container in containers.iter().copied() {
         if due(container).is_none() {
             retire(planner, slot, container, "it runs at set times only");

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::failure_delay_ms;
-use super::{CollectPolicy, Desired, DiskUse, Followed, Observed, Plan};
+use super::{CollectPolicy, Desired, DiskUse, Followed, Job, Observed, Plan};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, ImageReference, Key, NetworkId, ObservedContainer, ProjectName,
     Service, ServiceName, Slot, Timestamp,
@@ -62,6 +62,10 @@ pub struct Memory {
     pub machine: String,
     /// When the file of a service came into force, of those that did since the planner runs.
     pub edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
+    /// Services that run at set times.
+    pub jobs: BTreeMap<(ProjectName, ServiceName), Job>,
+    /// Since when each run goes on, on the planner's own clock.
+    pub runs_since: BTreeMap<ContainerId, Timestamp>,
     /// The manifests that each service ran last, the newest first.
     pub generations: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
     /// Whether images are being removed because the disk is full.

@@ -23,6 +23,8 @@ mod files;
 #[cfg(test)]
 mod histories;
 mod images;
+mod job;
+mod jobs;
 mod joins;
 mod live;
 mod memory;
@@ -40,6 +42,7 @@ use std::path::PathBuf;
 pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
 pub use facts::{CollectPolicy, DiskUse, ImageFacts};
+pub use job::{Job, JobRun, JobStep, Verdict};
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
@@ -86,6 +89,8 @@ pub struct Observed {
     pub firewall: Option<String>,
     /// What is mounted on the host, and what should be.
     pub mounts: MountTable,
+    /// The wall clock, which may jump.
+    pub wall: Timestamp,
 }
 
 /// How many actions of a kind may be under way at once.
@@ -228,6 +233,15 @@ pub enum WaitingOn {
         /// What is missing.
         why: Lacking,
     },
+    /// Nothing: it runs at set times, and the next one is not here yet.
+    Time {
+        /// The next one, as its clocks show it; none within nine years.
+        next: Option<String>,
+        /// Its times.
+        times: String,
+        /// How its last run ended.
+        last: Option<ExitStatus>,
+    },
     /// A container that goes too, and comes after it, has to end first.
     Dependents {
         /// Which.
@@ -276,6 +290,8 @@ pub struct Plan {
     pub moving: BTreeMap<ContainerId, String>,
     /// Containers that are to be started anew after what they come after, and the runs of that which end.
     pub following: BTreeMap<ContainerId, Vec<Followed>>,
+    /// What was decided of services that run at set times. To be remembered, and planned anew with, before anything is done.
+    pub jobs: Vec<JobStep>,
 }
 
 impl Plan {
@@ -354,6 +370,11 @@ impl<'a> Planner<'a> {
 
     fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {
         self.plan.wait(slot, on, until);
+    }
+
+    /// Decides about a service that runs at set times.
+    fn decide(&mut self, slot: &Slot, verdict: Verdict) {
+        self.plan.jobs.push(JobStep { project: slot.project.clone(), service: slot.service.clone(), verdict });
     }
 
     /// Takes the step, or lets the slot wait for what is in its way.

@@ -258,6 +258,11 @@ fn lacking_in(
     service: Option<&Service>,
     here: &[&ObservedContainer],
 ) -> Option<Lacking> {
+    let scheduled = service.is_some_and(|service| service.schedule.is_some());
+    if scheduled && condition == Condition::Started {
+        // It is as far as it can be until it is time.
+        return None;
+    }
     let running = here.iter().find(|c| runs(c) && !joins::ending(planner, c));
     let mut ended = here.iter().filter_map(|container| ended(planner, service, container));
     let failed = here.iter().any(|c| matches!(c.state, ContainerState::StartFailed { .. }));
@@ -276,6 +281,7 @@ fn lacking_in(
             Some((status, _)) if status.success() => None,
             Some((status, true)) => Some(Lacking::Success(status)),
             Some((_, false)) => Some(Lacking::End),
+            None if scheduled => Some(Lacking::End),
             None => Some(not_yet),
         },
     }
@@ -292,7 +298,8 @@ fn ended(
     let key = Key::Container(spec.id.clone());
     let mut all = planner.facts.under_way.values().chain(planner.plan.steps.iter().map(|step| &step.action));
     let starting = all.any(|action| matches!(action, Action::Start { .. }) && action.key() == key);
-    if starting || service.is_some_and(|service| service.hash != spec.service.hash) {
+    let other = |service: &Service| service.hash != spec.service.hash && service.schedule.is_none();
+    if starting || service.is_some_and(other) {
         return None;
     }
     let restarts = planner.facts.memory.restarts.get(&spec.id).copied().unwrap_or_default();

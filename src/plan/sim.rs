@@ -149,6 +149,7 @@ impl World {
             networks: self.net.networks.clone(),
             firewall: self.net.firewall.clone(),
             mounts: super::MountTable::default(),
+            wall: self.now,
         }
     }
 

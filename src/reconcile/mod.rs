@@ -12,6 +12,7 @@ mod chronicle;
 mod describe;
 mod host;
 mod images;
+mod jobs;
 mod ledger;
 mod networks;
 mod order;

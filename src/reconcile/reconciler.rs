@@ -11,7 +11,7 @@ use crate::model::{
     Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, ProjectName, Service, ServiceName,
     Severity, Slot, Timestamp,
 };
-use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step, WaitingOn};
+use crate::plan::{self, CollectPolicy, Desired, Limits, Memory, Observed, Plan, Step, WaitingOn};
 use crate::source::Look;
 
 /// An action under way.
@@ -159,6 +159,7 @@ impl Reconciler {
         for (project, service) in self.memory.forget(&self.desired, &self.observed) {
             noted.records.push(Change::Generations { project, service, digests: Vec::new() });
         }
+        self.forget_jobs(noted);
     }
 
     /// Each problem is told once, not once a look.
@@ -209,6 +210,10 @@ impl Reconciler {
         all
     }
 
+    pub(super) const fn limits(&self) -> (Limits, CollectPolicy) {
+        (self.limits, self.collect)
+    }
+
     /// What should be, as far as the files say.
     #[must_use]
     pub fn desired(&self) -> &Desired {
@@ -237,16 +242,7 @@ impl Reconciler {
         if self.ready {
             self.forget(&mut noted);
         }
-        let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
-        let mut plan = plan::plan(&Facts {
-            desired: &self.desired,
-            observed: &self.observed,
-            memory: &self.memory,
-            under_way: &actions,
-            limits: self.limits,
-            collect: self.collect,
-            now,
-        });
+        let mut plan = self.planned(now, &mut noted);
         self.memory.notice_moves(&plan);
         let steps = std::mem::take(&mut plan.steps);
         for step in &steps {
@@ -445,6 +441,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Content { .. } => "content",
         WaitingOn::Dependency { .. } => "dependency",
         WaitingOn::Dependents { .. } => "dependents",
+        WaitingOn::Time { .. } => "time",
     }
     .to_owned()
 }

@@ -35,6 +35,8 @@ pub enum Command {
     Look(Option<oneshot::Sender<()>>),
     /// Tell what happened to a service; none where nothing is known of it.
     Why(ProjectName, ServiceName, oneshot::Sender<Option<Vec<Cause>>>),
+    /// Run a service now that runs at set times.
+    RunJob(ProjectName, ServiceName, oneshot::Sender<Result<(), String>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -191,6 +193,13 @@ impl<H: Host> Loop<H> {
             Command::Why(project, service, reply) => {
                 if reply.send(self.reconciler.causes_of(&project, &service)).is_err() {
                     tracing::debug!("nobody waits for what happened to {project}/{service} any more");
+                }
+            }
+            Command::RunJob(project, service, reply) => {
+                let asked = self.reconciler.run_job(&project, &service, self.clock.now());
+                let answer = asked.map(|noted| self.tell(noted));
+                if reply.send(answer).is_err() {
+                    tracing::debug!("nobody waits for the answer to a run of {project}/{service} any more");
                 }
             }
             Command::Alive(reply) => {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
-    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot, Timestamp,
+    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, RunOutcome, RunWhy, ServiceName, Settings, Slot, Timestamp,
     VolumeName,
 };
 
@@ -49,6 +49,44 @@ pub struct View {
     pub volumes: VolumesView,
     /// The services that use a secret which is kept by name, as `project/service`.
     pub secrets: BTreeMap<String, BTreeSet<String>>,
+    /// Services that run at set times.
+    pub jobs: Vec<JobView>,
+}
+
+/// A service that runs at set times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobView {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name.
+    pub service: ServiceName,
+    /// Its times.
+    pub schedule: String,
+    /// Whose clocks; none: the host's.
+    pub timezone: Option<String>,
+    /// The next time.
+    pub next: Option<Timestamp>,
+    /// As its clocks show it.
+    pub next_told: Option<String>,
+    /// A time that waits for the end of the present run.
+    pub queued: Option<Timestamp>,
+    /// The present run.
+    pub run: Option<JobRunView>,
+    /// What became of the last times, the newest last.
+    pub history: Vec<JobRunView>,
+}
+
+/// One time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRunView {
+    /// Which.
+    pub due: Timestamp,
+    /// As its clocks show it.
+    pub told: String,
+    /// Why it was run.
+    pub why: RunWhy,
+    /// What became of it; none while it goes on.
+    pub outcome: Option<RunOutcome>,
 }
 
 /// Which volumes the state files in force name.
@@ -382,7 +420,7 @@ pub struct Event {
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
     /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
-    /// `daemon.adopted`.
+    /// `daemon.adopted`, `job.scheduled`, `job.due`, `job.queued`, `job.left`, `job.stopped`, `job.done`, `job.failed`, `job.adopted`.
     pub kind: &'static str,
     /// What it is about.
     pub what: String,

@@ -12,6 +12,7 @@
 
 mod mark;
 mod record;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,6 +26,7 @@ pub use record::{
     CauseRecord, Causes, EditRecord, Generations, Good, History, Record, RecordKey, Reference, Seal, Settings,
 };
 use record::{decode, encode};
+pub use runs::{OutcomeRecord, PastRunRecord, RunRecord, Runs};
 
 const DATABASE: &str = "db";
 /// A held lock of the database is waited for so long.
