@@ -40,11 +40,12 @@ impl ContainerId {
         }
         Self(hex_sha256(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()))
     }
-    /// The id of the container of one run, otherwise the same as this one.
+    /// The id of the container of one run, whatever it is made of: of two specifications one is run.
     #[must_use]
-    pub fn of_run(&self, run: &Run) -> Self {
-        let due = run.due.millis().to_be_bytes();
-        Self(hex_sha256(&[b"container", self.0.as_bytes(), b"run", &due, run.why.as_str().as_bytes()]))
+    pub fn of_run(slot: &Slot, run: &Run) -> Self {
+        let (number, due) = (slot.number.to_be_bytes(), run.due.millis().to_be_bytes());
+        let (project, service) = (slot.project.as_str().as_bytes(), slot.service.as_str().as_bytes());
+        Self(hex_sha256(&[b"run", project, service, &number, &due, run.why.as_str().as_bytes()]))
     }
     /// An id read back from a record or a folder name.
     #[must_use]

@@ -52,7 +52,7 @@ pub use pace::RestartPace;
 pub use problem::{Location, Problem, Severity};
 pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};
 pub use schedule::{
-    Missed, ON_TIME_MS, Overlap, PastRun, Purpose, Run, RunOutcome, RunWhy, Schedule, Times, Zone,
+    Missed, ON_TIME_MS, Overlap, Passed, PastRun, Purpose, Run, RunOutcome, RunWhy, Schedule, Times, Zone,
 };
 pub use sentence::sentence;
 pub use service::{

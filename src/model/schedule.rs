@@ -69,6 +69,15 @@ pub enum Missed {
     },
 }
 
+/// Times that have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// The last one.
+    pub last: Timestamp,
+    /// The one before it, and how many there were up to that.
+    pub before: Option<(Timestamp, u32)>,
+}
+
 /// A time is kept if the run begins this soon after it: a restart of the daemon does not miss one.
 pub const ON_TIME_MS: u64 = 60_000;
 /// Counted no further.
@@ -88,19 +97,22 @@ impl Schedule {
         }
     }
 
-    /// The last time after one instant and not after the other, and how many there were in between; from a thousand on, that many.
+    /// The times after one instant and not after the other, if there are any; from a thousand on, they are not counted.
     #[must_use]
-    pub fn last_within(&self, after: Timestamp, until: Timestamp) -> Option<(Timestamp, u32)> {
-        let mut last = self.after(after).filter(|at| *at <= until)?;
-        let mut count = 1;
-        while let Some(next) = self.after(last).filter(|at| *at <= until) {
-            if count == MOST {
-                // So many that the last one is near.
-                return Some((self.last_near(until).unwrap_or(next), MOST));
+    pub fn within(&self, after: Timestamp, until: Timestamp) -> Option<Passed> {
+        let mut passed = Passed { last: self.after(after).filter(|at| *at <= until)?, before: None };
+        let mut times = 0;
+        while let Some(next) = self.after(passed.last).filter(|at| *at <= until) {
+            times += 1;
+            if times == MOST {
+                // So many that the last ones are near.
+                let last = self.last_near(until).unwrap_or(next);
+                let before = self.last_near(Timestamp(last.millis().saturating_sub(1))).unwrap_or(passed.last);
+                return Some(Passed { last, before: Some((before, times)) });
             }
-            (last, count) = (next, count + 1);
+            passed = Passed { last: next, before: Some((passed.last, times)) };
         }
-        Some((last, count))
+        Some(passed)
     }
 
     fn last_near(&self, until: Timestamp) -> Option<Timestamp> {
@@ -271,13 +283,18 @@ mod tests {
     fn the_last_time_is_found_however_many_there_were() {
         let minute = every(60_000);
         let at = |ms| Timestamp(ms);
-        assert_eq!(minute.last_within(at(0), at(59_999)), None);
-        assert_eq!(minute.last_within(at(0), at(60_000)), Some((at(60_000), 1)));
-        assert_eq!(minute.last_within(at(60_000), at(180_001)), Some((at(180_000), 2)));
-        assert_eq!(minute.last_within(at(0), at(60_000 * 100_000 + 7)), Some((at(60_000 * 100_000), 1_000)));
+        let passed = |last, before: Option<(u64, u32)>| {
+            Some(Passed { last: at(last), before: before.map(|(before, times)| (at(before), times)) })
+        };
+        assert_eq!(minute.within(at(0), at(59_999)), None);
+        assert_eq!(minute.within(at(0), at(60_000)), passed(60_000, None));
+        assert_eq!(minute.within(at(60_000), at(180_001)), passed(180_000, Some((120_000, 1))));
+        let many = passed(60_000 * 100_000, Some((60_000 * 99_999, 1_000)));
+        assert_eq!(minute.within(at(0), at(60_000 * 100_000 + 7)), many);
         let cron = Schedule { times: Times::Cron(Cron::parse("0 3 * * *").unwrap()), ..every(1) };
         let year = 365 * 86_400_000;
-        assert_eq!(cron.last_within(at(0), at(100 * year)), Some((at(100 * year - 21 * 3_600_000), 1_000)));
+        let last = 100 * year - 21 * 3_600_000;
+        assert_eq!(cron.within(at(0), at(100 * year)), passed(last, Some((last - 86_400_000, 1_000))));
         assert_eq!(cron.told(at(3 * 3_600_000)), "1970-01-01 03:00 +00:00");
     }
 }

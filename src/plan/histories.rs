@@ -2,6 +2,7 @@
 //! The end is as desired, **and every step is checked**: convergence alone cannot see an action that should not have been taken.
 
 mod checks;
+mod jobs;
 mod mounted;
 mod net_checks;
 mod net_tables;
@@ -10,6 +11,7 @@ mod order_tables;
 mod policies;
 mod tables;
 pub(super) mod toy_files;
+pub(super) mod toy_jobs;
 pub(super) mod toy_net;
 pub(super) mod toy_order;
 
@@ -64,7 +66,7 @@ fn history(seed: u64) {
 
 /// One thing happens.
 fn disturb(world: &mut World, chance: &mut Chance) {
-    match chance.below(32) {
+    match chance.below(35) {
         0..4 => edit(world, chance),
         4..11 => finish_one(world, chance),
         11 | 12 => exit_one(world, chance),
@@ -85,6 +87,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         24 | 25 => net::disturb(world, chance),
         26..29 => content(world, chance),
         29 => toy_order::disturb(world, chance),
+        32..35 => toy_jobs::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -270,7 +273,8 @@ fn settle(world: &mut World) {
             world.finish(key, Outcome::Succeeds);
             continue;
         }
-        let waits = plan.waiting.iter().any(|wait| wait.until.is_some());
+        let timed = |wait: &super::Wait| matches!(wait.on, super::WaitingOn::Time { .. });
+        let waits = plan.waiting.iter().any(|wait| wait.until.is_some() && !timed(wait));
         match plan.wake_at {
             Some(at) if waits || !plan.upkeep.is_empty() || world.now < end => {
                 assert!(at > world.now, "the planner wants to be woken in the past");
@@ -326,6 +330,11 @@ fn check_end(world: &World) {
 
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let here: Vec<_> = world.containers.values().filter(|c| c.spec.slot == *slot).collect();
+    if service.schedule.is_some() {
+        assert!(here.len() <= 1, "slot {slot} holds {} containers", here.len());
+        assert!(here.iter().all(|c| c.spec.purpose.run().is_some()), "slot {slot} holds what is no run");
+        return;
+    }
     let image = service.image.as_ref().unwrap();
     let never = service.pull == PullPolicy::Never && service.images().any(|image| !world.images.contains_key(image));
     if never && here.iter().all(|c| c.spec.service.hash != service.hash) {

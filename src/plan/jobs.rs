@@ -17,7 +17,7 @@ use super::slot::{container_spec, retire, start, stays_ended, supervise};
 use super::{JobRun, Planner, Verdict, WaitingOn, images, may_run};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, ExitStatus, ImageReference, Key, Missed, ON_TIME_MS,
-    ObservedContainer, Overlap, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Slot, StopPolicy, Timestamp,
+    ObservedContainer, Overlap, Passed, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Slot, StopPolicy, Timestamp,
 };
 
 /// Nobody tells us that the clock was set, or that the machine slept: it is looked at this often.
@@ -46,8 +46,8 @@ pub(super) fn fill(
     if let Some(run) = unknown(job.run.as_ref(), containers) {
         return planner.decide(slot, Verdict::Adopt(run.clone()));
     }
-    let decided = decided(job.decided, containers);
-    let pending = schedule.last_within(decided, wall);
+    let decided = decided(job.decided, containers, wall);
+    let pending = schedule.within(decided, wall);
     match &job.run {
         Some(run) => {
             let container = containers.iter().copied().find(|c| c.spec.purpose.run() == Some(&run.of));
@@ -83,14 +83,14 @@ pub(super) fn fill(
 
 /// A run of which nothing is remembered: it was begun, and nothing could be written down any more.
 fn unknown<'a>(known: Option<&JobRun>, containers: &[&'a ObservedContainer]) -> Option<&'a Run> {
-    let runs = containers.iter().filter_map(|c| Some((c.spec.purpose.run()?, c.state.alive())));
-    let newer = |run: &Run, alive: bool| known.map_or(alive, |known| run.due > known.of.due);
-    runs.filter(|(run, alive)| newer(run, *alive)).map(|(run, _)| run).max_by_key(|run| run.due)
+    let alive = containers.iter().filter(|c| c.state.alive()).filter_map(|c| c.spec.purpose.run());
+    alive.into_iter().find(|run| known.is_none_or(|known| known.of != **run))
 }
 
 /// Times up to this one are decided: as is remembered, or as a container shows.
-fn decided(remembered: Timestamp, containers: &[&ObservedContainer]) -> Timestamp {
-    let runs = containers.iter().filter_map(|c| c.spec.purpose.run()).filter(|run| run.why != RunWhy::ByHand);
+fn decided(remembered: Timestamp, containers: &[&ObservedContainer], wall: Timestamp) -> Timestamp {
+    let counts = |run: &&Run| run.why != RunWhy::ByHand && run.due.since(wall) <= WRONG_MS;
+    let runs = containers.iter().filter_map(|c| c.spec.purpose.run()).filter(counts);
     runs.map(|run| run.due).max().map_or(remembered, |due| due.max(remembered))
 }
 
@@ -164,19 +164,18 @@ fn ended(planner: &Planner<'_>, container: &ObservedContainer, status: ExitStatu
 }
 
 /// It is time, and the run before goes on.
-fn overlap(overlap: Overlap, run: &JobRun, queued: bool, (due, times): (Timestamp, u32)) -> Vec<Verdict> {
-    let left = |times, why: &str| Verdict::Leave { due, times, why: why.to_owned() };
+fn overlap(overlap: Overlap, run: &JobRun, queued: bool, Passed { last, before }: Passed) -> Vec<Verdict> {
+    let left = |(due, times), why: &str| Verdict::Leave { due, times, why: why.to_owned() };
+    let all = (last, before.map_or(1, |(_, times)| times + 1));
     let mut verdicts = Vec::new();
     match overlap {
-        Overlap::Skip => verdicts.push(left(times, "the run before went on (overlap: skip)")),
+        Overlap::Skip => verdicts.push(left(all, "the run before went on (overlap: skip)")),
         Overlap::Queue | Overlap::Replace if queued => {
-            verdicts.push(left(times, "another one waits already for the run before to end"));
+            verdicts.push(left(all, "another one waits already for the run before to end"));
         }
         Overlap::Queue | Overlap::Replace => {
-            if times > 1 {
-                verdicts.push(left(times - 1, "the run before went on, and one at most waits for it"));
-            }
-            verdicts.push(Verdict::Queue(due));
+            verdicts.extend(before.map(|before| left(before, "the run before went on, and one at most waits for it")));
+            verdicts.push(Verdict::Queue(last));
         }
     }
     if overlap == Overlap::Replace && run.stopped.is_none() {
@@ -186,23 +185,20 @@ fn overlap(overlap: Overlap, run: &JobRun, queued: bool, (due, times): (Timestam
 }
 
 /// It is time, or was.
-fn come(schedule: &Schedule, (due, times): (Timestamp, u32), wall: Timestamp) -> Vec<Verdict> {
-    let late = wall.since(due);
+fn come(schedule: &Schedule, Passed { last, before }: Passed, wall: Timestamp) -> Vec<Verdict> {
+    let late = wall.since(last);
     let why = match schedule.missed {
         _ if late <= ON_TIME_MS => Some(RunWhy::Scheduled),
         Missed::RunOnce { within_ms } if late <= within_ms => Some(RunWhy::Missed),
         Missed::RunOnce { .. } | Missed::Skip => None,
     };
     match why {
-        None => vec![missed(due, times)],
-        Some(why) => {
-            let before = (times > 1).then(|| missed(due, times - 1));
-            before.into_iter().chain([Verdict::Run(Run { due, why })]).collect()
-        }
+        None => vec![missed((last, before.map_or(1, |(_, times)| times + 1)))],
+        Some(why) => before.map(missed).into_iter().chain([Verdict::Run(Run { due: last, why })]).collect(),
     }
 }
 
-fn missed(due: Timestamp, times: u32) -> Verdict {
+fn missed((due, times): (Timestamp, u32)) -> Verdict {
     let why = "it passed while nothing could be started: the machine or the daemon was off, or the clock was set";
     Verdict::Leave { due, times, why: why.to_owned() }
 }
@@ -222,7 +218,7 @@ fn go_on(
         let (Some(digest), Some(mounted)) = (digest, images::mounted(planner, slot, service)) else {
             return look_after_last(planner, slot, containers);
         };
-        let id = ContainerId::mounting(slot, &service.hash, &digest, &mounted).of_run(&run.of);
+        let id = ContainerId::of_run(slot, &run.of);
         // The file says when there is a next run.
         let service = Service { schedule: None, ..service.clone() };
         let purpose = Purpose::Run(run.of.clone());

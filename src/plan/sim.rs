@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::histories::toy_files;
+use super::histories::{toy_files, toy_jobs};
 use super::histories::toy_net::Net;
 use super::histories::toy_order::{Ordered, note_renewals};
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
@@ -83,6 +83,7 @@ pub(super) struct World {
     pub(super) limits: Limits,
     pub(super) net: Net,
     pub(super) order: Ordered,
+    pub(super) jobs: toy_jobs::Jobs,
     /// How many processes were begun.
     processes: u64,
     /// How often each container took effect as started.
@@ -118,6 +119,7 @@ impl World {
             limits: Limits { pulls: 2, containers: 5 },
             net: Net::default(),
             order: Ordered::default(),
+            jobs: toy_jobs::Jobs::default(),
             processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
@@ -149,7 +151,7 @@ impl World {
             networks: self.net.networks.clone(),
             firewall: self.net.firewall.clone(),
             mounts: super::MountTable::default(),
-            wall: self.now,
+            wall: self.wall(),
         }
     }
 
@@ -232,15 +234,19 @@ impl World {
         }
         let percent = observed.disk.as_ref().unwrap().percent();
         self.filled = percent >= 85 || self.filled && percent >= 80;
-        let plan = plan(&Facts {
-            desired: &self.desired,
-            observed: &observed,
-            memory: &self.memory,
-            under_way: &self.under_way,
-            limits: self.limits,
-            collect: self.collect,
-            now: self.now,
-        });
+        self.memory.notice_runs(&observed, self.now);
+        toy_jobs::save(self);
+        let mut plan = self.plan(&observed);
+        for _ in 0..8 {
+            let jobs = std::mem::take(&mut plan.jobs);
+            if jobs.is_empty() {
+                break;
+            }
+            toy_jobs::decide(self, jobs);
+            plan = self.plan(&observed);
+        }
+        assert!(plan.jobs.is_empty(), "decisions go on for ever: {:?}", plan.jobs);
+        toy_jobs::check_plan(self, &plan);
         super::histories::check_plan(self, &observed, &plan);
         let moves = super::histories::note_moves(self, &observed, &plan);
         self.net.moved.extend(moves);
@@ -251,6 +257,12 @@ impl World {
             self.begun.insert(step.action.key(), self.now);
         }
         plan
+    }
+
+    fn plan(&self, observed: &Observed) -> Plan {
+        let (desired, memory, under_way) = (&self.desired, &self.memory, &self.under_way);
+        let (limits, collect, now) = (self.limits, self.collect, self.now);
+        plan(&Facts { desired, observed, memory, under_way, limits, collect, now })
     }
 
     /// Ends one action that is under way: with its effect and success, with neither, or with its effect and an error.
@@ -362,7 +374,9 @@ impl World {
         let other = self.containers.values().find(|c| c.spec.slot == slot && c.state.alive());
         assert!(other.is_none(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
-        let since = self.now;
+        let since = self.wall_of(id);
+        let (spec, before) = (container.spec.clone(), container.state.clone());
+        toy_jobs::started(self, &spec, &before);
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;
             let process = ProcessId { pid: 1, start_ticks: self.processes };
@@ -384,7 +398,7 @@ impl World {
     }
 
     pub(super) fn end(&mut self, id: &ContainerId, status: ExitStatus) {
-        let at = self.now;
+        let at = self.wall_of(id);
         if let Some(container) = self.containers.get_mut(id) {
             let started = match container.state {
                 ContainerState::Running { since, .. } => since,
@@ -414,13 +428,13 @@ impl World {
                 let _unheard = self.effect(&action);
             }
         }
-        self.daemon_forgets();
+        self.daemon_forgets(chance.one_in(3));
     }
 
     /// Power is lost: no process is left, and nothing is under way.
     pub(super) fn reboots(&mut self) {
         self.under_way.clear();
-        self.daemon_forgets();
+        self.daemon_forgets(false);
         self.net.reboots();
         let at = self.now;
         for container in self.containers.values_mut() {
@@ -431,14 +445,16 @@ impl World {
                     continue;
                 }
             };
+            let at = at.max(started);
             container.state = ContainerState::Exited { status: ExitStatus::MachineStopped, started, at };
         }
     }
 
     /// Generations are in the database, the last answers in the images' records.
-    fn daemon_forgets(&mut self) {
+    fn daemon_forgets(&mut self, lost: bool) {
+        let jobs = toy_jobs::forget(self, lost);
         let generations = std::mem::take(&mut self.memory.generations);
-        self.memory = Memory { generations, ..Memory::default() };
+        self.memory = Memory { generations, jobs, ..Memory::default() };
         self.counted.clear();
         self.net.moved.clear();
         self.order.owes.clear();
