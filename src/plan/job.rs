@@ -45,10 +45,12 @@ pub struct JobStep {
 /// What may be decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The schedule is new, or another one: times count from now on.
+    /// The schedule is new, or another one.
     Begin {
         /// It, in words.
         schedule: String,
+        /// Times count from then on.
+        from: Timestamp,
     },
     /// The clock was far ahead when the last time was decided: times count from now on.
     Rewound,
@@ -81,8 +83,8 @@ const KEPT: u32 = 10;
 impl Job {
     fn take(&mut self, verdict: Verdict, wall: Timestamp) {
         match verdict {
-            Verdict::Begin { schedule } => {
-                (self.schedule, self.decided, self.queued) = (schedule, wall, None);
+            Verdict::Begin { schedule, from } => {
+                (self.schedule, self.decided, self.queued) = (schedule, from, None);
             }
             Verdict::Rewound => (self.decided, self.queued) = (wall, None),
             Verdict::Adopt(run) => {

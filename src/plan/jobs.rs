@@ -38,7 +38,8 @@ pub(super) fn fill(
     let wall = planner.facts.observed.wall;
     let memory = planner.facts.memory;
     let Some(job) = memory.jobs.get(&of).filter(|job| job.schedule == schedule.key()) else {
-        return planner.decide(slot, Verdict::Begin { schedule: schedule.key() });
+        let from = decided(wall, containers, wall);
+        return planner.decide(slot, Verdict::Begin { schedule: schedule.key(), from });
     };
     if job.decided.since(wall) > WRONG_MS {
         return planner.decide(slot, Verdict::Rewound);
@@ -133,7 +134,7 @@ fn over(
             let why = "its container was removed before it was seen how it ended".to_owned();
             return Some(Verdict::End(RunOutcome::Left { times: 1, why }));
         }
-        Some(_) if run.begun => return None,
+        Some((_, state)) if run.begun && !matches!(state, ContainerState::StartFailed { .. }) => return None,
         Some(_) | None => {}
     }
     let late = facts.observed.wall.since(run.of.due);
@@ -144,9 +145,12 @@ fn over(
     let why = || match container.map(|c| (&c.state, facts.memory.failures.get(&Key::Container(c.spec.id.clone())))) {
         Some((_, Some(failure))) => format!("it could not be started: {}", failure.error),
         Some((ContainerState::StartFailed { error, .. }, None)) => format!("it could not be started: {error}"),
+        Some(_) | None if next => "it was not started before the next time".to_owned(),
         Some(_) | None => "it could not be started in time".to_owned(),
     };
-    (next || late > within).then(|| Verdict::End(RunOutcome::Left { times: 1, why: why() }))
+    let gives_way = next && schedule.overlap != Overlap::Queue;
+    let too_late = late > within && !run.begun && matches!(run.of.why, RunWhy::Scheduled | RunWhy::Missed);
+    (gives_way || too_late).then(|| Verdict::End(RunOutcome::Left { times: 1, why: why() }))
 }
 
 /// Whether it is a run that was ended, or that another one followed.

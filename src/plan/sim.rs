@@ -375,8 +375,8 @@ impl World {
         assert!(other.is_none(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
         let since = self.wall_of(id);
-        let (spec, before) = (container.spec.clone(), container.state.clone());
-        toy_jobs::started(self, &spec, &before);
+        let spec = container.spec.clone();
+        toy_jobs::started(self, &spec);
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;
             let process = ProcessId { pid: 1, start_ticks: self.processes };

@@ -128,7 +128,7 @@ impl Reconciler {
 fn told(schedule: &Schedule, verdict: &Verdict) -> Option<(&'static str, String, bool)> {
     let at = |due: Timestamp| schedule.told(due);
     Some(match verdict {
-        Verdict::Begin { schedule: key } => ("job.scheduled", format!("it runs by `{key}`"), false),
+        Verdict::Begin { schedule: key, .. } => ("job.scheduled", format!("it runs by `{key}`"), false),
         Verdict::Rewound => {
             let message = "the clock was set back by hours: times count anew from now on".to_owned();
             ("job.scheduled", message, true)

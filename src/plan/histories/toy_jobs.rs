@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::service;
 use crate::model::{
-    ContainerId, ContainerSpec, ContainerState, Missed, ON_TIME_MS, ObservedContainer, Overlap, Project, ProjectName, PullPolicy, RestartPolicy, Run,
+    ContainerId, ContainerSpec, Missed, ON_TIME_MS, ObservedContainer, Overlap, Project, ProjectName, PullPolicy, RestartPolicy, Run,
     RunOutcome, RunWhy, Schedule, Service, ServiceName, Slot, Times, Timestamp, Zone,
 };
 use crate::plan::sim::{Chance, World};
@@ -96,7 +96,8 @@ fn check(world: &mut World, of: &Of, schedule: &Schedule, verdict: &Verdict) {
             if *verdict == Verdict::Rewound {
                 assert!(job.decided.since(wall) > 3 * 3_600_000, "times are forgotten because of a small jump");
             }
-            world.jobs.counted.insert(of.clone(), (wall, 0));
+            let from = if let Verdict::Begin { from, .. } = verdict { *from } else { wall };
+            world.jobs.counted.insert(of.clone(), (from, 0));
             world.jobs.ran.retain(|(other, due, _)| other != of || *due <= wall);
         }
         Verdict::Run(Run { why: RunWhy::ByHand, .. }) | Verdict::Begun => {}
@@ -146,9 +147,9 @@ fn check(world: &mut World, of: &Of, schedule: &Schedule, verdict: &Verdict) {
 }
 
 /// The command of a container runs: for the first time, or again by its policy.
-pub(in crate::plan) fn started(world: &mut World, spec: &ContainerSpec, before: &ContainerState) {
+pub(in crate::plan) fn started(world: &mut World, spec: &ContainerSpec) {
     let Some(run) = spec.purpose.run() else { return };
-    if !matches!(before, ContainerState::Exited { .. }) {
+    if !world.starts.contains_key(&spec.id) {
         let by_hand = run.why == RunWhy::ByHand;
         assert!(world.jobs.ran.insert((of(&spec.slot), run.due, by_hand)), "{run:?} of {} is run twice", spec.slot);
     }
