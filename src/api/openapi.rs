@@ -143,7 +143,12 @@ fn operations() -> Vec<Operation> {
             &[],
             Answer::Json(of::<wire::Why>),
         ),
-        get("/api/v1/jobs", "The services that run at set times, with what became of the last ones", &[], Answer::Json(of::<Vec<wire::Job>>)),
+        get(
+            "/api/v1/jobs",
+            "The services that run at set times, with what became of the last ones",
+            &[],
+            Answer::Json(of::<Vec<wire::Job>>),
+        ),
         post(
             "/api/v1/jobs/{project}/{service}/run",
             "Runs a service now that runs at set times; 409 while a run of it is under way",

@@ -6,8 +6,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 
 use super::error::ApiError;
 use super::{
-    Doors, commands, containers, exec, feed, files, health, images, jobs, logs, metrics, networks, numbers, openapi, plan,
-    registries, secrets, status, system, version, volumes, why,
+    Doors, commands, containers, exec, feed, files, health, images, jobs, logs, metrics, networks, numbers, openapi,
+    plan, registries, secrets, status, system, version, volumes, why,
 };
 
 /// Every route with its handler, and its line in the API's description.

@@ -350,6 +350,7 @@ mod tests {
           status   Show projects, services and problems
           ps       List containers
           logs     Print the output of containers
+          jobs     List the services that run at set times, or run one now
           why      Tell what happened to a service, and why
           stats    Show what containers use, again and again
           top      List the processes of containers

@@ -38,7 +38,10 @@ pub(super) async fn run(client: &Client, args: &JobsArgs, out: &mut Out) -> Resu
         let job = find(&jobs, name)?;
         let path = format!("/api/v1/jobs/{}/{}/run", percent(&job.project), percent(&job.service));
         let _begun: Job = client.post(&path).await?;
-        out.text(&format!("{}/{} is run now; `longshore jobs {}/{}` shows how it goes\n", job.project, job.service, job.project, job.service))?;
+        out.text(&format!(
+            "{}/{} is run now; `longshore jobs {}/{}` shows how it goes\n",
+            job.project, job.service, job.project, job.service
+        ))?;
         return Ok(Exit::Fine);
     }
     let one = args.name.as_deref().map(|name| find(&jobs, name)).transpose()?;
@@ -149,9 +152,19 @@ mod tests {
             ],
         };
         let now = Timestamp(163_000);
-        insta::assert_snapshot!(overview(std::slice::from_ref(&job), Paint { on: false }, now), @"");
-        insta::assert_snapshot!(detail(&job, Paint { on: false }, now), @"");
-        insta::assert_snapshot!(overview(&[], Paint { on: false }, now), @"");
+        insta::assert_snapshot!(overview(std::slice::from_ref(&job), Paint { on: false }, now), @r"
+          jobs     List the services that run at set times, or run one now
+        ");
+        insta::assert_snapshot!(detail(&job, Paint { on: false }, now), @r"
+        shop/backup: `0 3 * * *`, Europe/Berlin
+        next time: 2026-11-26 03:00 +01:00
+
+        TIME                     WHY        OUTCOME                                                   TOOK
+        1970-01-01 00:01 +00:00  scheduled  done, 60s ago                                             3s
+        1970-01-01 00:01 +00:00  scheduled  4 times left out: the run before went on (overlap: skip)
+        1970-01-01 00:01 +00:00  scheduled  exit code 3, 60s ago                                      3s
+        ");
+        insta::assert_snapshot!(overview(&[], Paint { on: false }, now), @"no service has a schedule (`x-longshore: {schedule: …}`)");
         assert!(find(&[job.clone(), job.clone()], "backup").is_err() && find(&[job], "shop/backup").is_ok());
     }
 }

@@ -67,7 +67,17 @@ impl LinuxHost {
         lacks.extend(self.networks.lacks());
         let mounts = self.mounts.table();
         let wall = wall();
-        Observed { wall, disk, lacks, attached, lost, networks, firewall, mounts, ..join(self.images.all(), containers) }
+        Observed {
+            wall,
+            disk,
+            lacks,
+            attached,
+            lost,
+            networks,
+            firewall,
+            mounts,
+            ..join(self.images.all(), containers)
+        }
     }
 
     pub(super) fn measure(&self) -> Gauges {

@@ -102,7 +102,8 @@ mod tests {
         let history = history.map(|outcome| PastRun { due: Timestamp(4), why: RunWhy::Queued, outcome }).collect();
         let of = Run { due: Timestamp(11), why: RunWhy::ByHand };
         let run = Some(JobRun { of, begun: true, stopped: Some("x".to_owned()) });
-        let whole = Job { schedule: "@daily".to_owned(), decided: Timestamp(8), run, queued: Some(Timestamp(9)), history };
+        let whole =
+            Job { schedule: "@daily".to_owned(), decided: Timestamp(8), run, queued: Some(Timestamp(9)), history };
         assert_eq!(job(&record(whole.clone())), whole);
         assert_eq!(job(&record(Job::default())), Job::default());
     }

@@ -184,7 +184,10 @@ impl Field {
         let (range, step) = match text.split_once('/') {
             Some((range, step)) => {
                 let number = step.parse::<u32>().ok().filter(|step| *step > 0);
-                (range, Some(number.ok_or_else(|| format!("the step {step:?} of the {} is no number from 1", self.name))?))
+                (
+                    range,
+                    Some(number.ok_or_else(|| format!("the step {step:?} of the {} is no number from 1", self.name))?),
+                )
             }
             None => (text, None),
         };

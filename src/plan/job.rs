@@ -1,9 +1,7 @@
 //! What is remembered of a service that runs at set times, and what may be decided about it.
 
 use super::{Memory, Observed};
-use crate::model::{
-    ContainerState, PastRun, ProjectName, Run, RunOutcome, RunWhy, Service, ServiceName, Timestamp,
-};
+use crate::model::{ContainerState, PastRun, ProjectName, Run, RunOutcome, RunWhy, Service, ServiceName, Timestamp};
 
 /// A service that runs at set times.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -133,8 +131,10 @@ impl Job {
 
     fn over(&mut self, due: Timestamp, why: RunWhy, mut outcome: RunOutcome) {
         // The same again and again is said once.
-        if let (Some(PastRun { outcome: RunOutcome::Left { times: before, why: same }, .. }), RunOutcome::Left { times, why }) =
-            (self.history.last(), &mut outcome)
+        if let (
+            Some(PastRun { outcome: RunOutcome::Left { times: before, why: same }, .. }),
+            RunOutcome::Left { times, why },
+        ) = (self.history.last(), &mut outcome)
             && same == why
         {
             *times = times.saturating_add(*before);

@@ -17,7 +17,8 @@ use super::slot::{container_spec, retire, start, stays_ended, supervise};
 use super::{JobRun, Planner, Verdict, WaitingOn, images, may_run};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, ExitStatus, ImageReference, Key, Missed, ON_TIME_MS,
-    ObservedContainer, Overlap, Passed, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Slot, StopPolicy, Timestamp,
+    ObservedContainer, Overlap, Passed, Purpose, Run, RunOutcome, RunWhy, Schedule, Service, Slot, StopPolicy,
+    Timestamp,
 };
 
 /// Nobody tells us that the clock was set, or that the machine slept: it is looked at this often.
@@ -261,7 +262,8 @@ fn reason(run: &JobRun) -> String {
 fn look_after_last(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
     let due = |c: &ObservedContainer| c.spec.purpose.run().map(|run| run.due);
     let started = |c: &ObservedContainer| matches!(c.state, ContainerState::Exited { .. });
-    let last = containers.iter().copied().filter(|c| due(c).is_some()).max_by_key(|c| (c.state.alive(), started(c), due(c)));
+    let last =
+        containers.iter().copied().filter(|c| due(c).is_some()).max_by_key(|c| (c.state.alive(), started(c), due(c)));
     for container in containers.iter().copied() {
         if due(container).is_none() {
             retire(planner, slot, container, "it runs at set times only");
@@ -311,4 +313,3 @@ fn wait(
     let next = next.map(|next| schedule.told(next));
     planner.wait(slot, WaitingOn::Time { next, times, last }, until);
 }
-

@@ -33,6 +33,8 @@ pub enum Lacking {
     Health(Health),
     /// It has not ended yet.
     End,
+    /// It runs at set times, and has not run yet.
+    Time,
     /// It ended otherwise than with 0, and stays so.
     Success(ExitStatus),
 }
@@ -41,7 +43,12 @@ impl Lacking {
     /// Whether it is not to be expected soon: who does not require it goes on.
     const fn is_hopeless(self) -> bool {
         match self {
-            Self::Unknown | Self::Held | Self::StartFailed | Self::Health(Health::Unhealthy) | Self::Success(_) => true,
+            Self::Unknown
+            | Self::Held
+            | Self::StartFailed
+            | Self::Health(Health::Unhealthy)
+            | Self::Time
+            | Self::Success(_) => true,
             Self::Start | Self::Health(Health::Starting | Health::Healthy) | Self::End => false,
         }
     }
@@ -281,7 +288,7 @@ fn lacking_in(
             Some((status, _)) if status.success() => None,
             Some((status, true)) => Some(Lacking::Success(status)),
             Some((_, false)) => Some(Lacking::End),
-            None if scheduled => Some(Lacking::End),
+            None if scheduled => Some(Lacking::Time),
             None => Some(not_yet),
         },
     }

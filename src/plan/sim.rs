@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::histories::{toy_files, toy_jobs};
 use super::histories::toy_net::Net;
 use super::histories::toy_order::{Ordered, note_renewals};
+use super::histories::{toy_files, toy_jobs};
 use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
 use crate::model::{
     Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkPlace,

@@ -68,7 +68,9 @@ impl Reconciler {
         let of = (project.clone(), service.clone());
         let scheduled = self.scheduled(&of).is_some();
         if !scheduled {
-            return Err(format!("{project}/{service} has no schedule; `longshore jobs` lists the services that have one"));
+            return Err(format!(
+                "{project}/{service} has no schedule; `longshore jobs` lists the services that have one"
+            ));
         }
         let Some(job) = self.memory.jobs.get(&of) else {
             return Err(format!("{project}/{service} is not in force yet; ask again in a moment"));
@@ -89,7 +91,8 @@ impl Reconciler {
     }
 
     pub(super) fn job_views(&self) -> Vec<JobView> {
-        let services = self.desired.projects.values().flat_map(|p| p.services.keys().map(|s| (p.name.clone(), s.clone())));
+        let services =
+            self.desired.projects.values().flat_map(|p| p.services.keys().map(|s| (p.name.clone(), s.clone())));
         services.filter_map(|of| self.job_view(of)).collect()
     }
 

@@ -15,6 +15,7 @@ pub(super) const fn goes_on(why: Lacking) -> bool {
         | Lacking::Unknown
         | Lacking::Held
         | Lacking::Health(Health::Unhealthy)
+        | Lacking::Time
         | Lacking::Success(_) => false,
     }
 }
@@ -23,7 +24,9 @@ pub(super) const fn phase(why: Lacking) -> Phase {
     match why {
         Lacking::Unknown | Lacking::Held => Phase::Held,
         Lacking::StartFailed | Lacking::Success(_) | Lacking::Health(Health::Unhealthy) => Phase::Failing,
-        Lacking::Start | Lacking::Health(Health::Starting | Health::Healthy) | Lacking::End => Phase::Applying,
+        Lacking::Start | Lacking::Health(Health::Starting | Health::Healthy) | Lacking::End | Lacking::Time => {
+            Phase::Applying
+        }
     }
 }
 
@@ -61,6 +64,7 @@ fn words(of: &Dependency, why: Lacking) -> String {
             format!("{first}, and its health check has not passed yet")
         }
         Lacking::End => format!("{first}, and it has not ended yet"),
+        Lacking::Time => format!("{first}, and it has not run yet: it runs at set times"),
         Lacking::Success(status) => format!("{first}, and it ended with {status} and stays so"),
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, ImageReference, Location, Loosening,
-    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, RunOutcome, RunWhy, ServiceName, Settings, Slot, Timestamp,
-    VolumeName,
+    Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, RunOutcome, RunWhy, ServiceName, Settings,
+    Slot, Timestamp, VolumeName,
 };
 
 /// The whole status at one moment.

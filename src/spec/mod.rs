@@ -47,8 +47,8 @@ mod report;
 mod resources;
 #[cfg(test)]
 mod samples;
-mod schema;
 mod schedule;
+mod schema;
 mod scope;
 mod security;
 mod service;

@@ -89,7 +89,8 @@ fn zone(scope: &mut Scope<'_, '_, '_>) -> Option<Zone> {
 fn fits(replicas: u32, scope: &mut Scope<'_, '_, '_>) {
     let at = scope.place(KEY);
     if replicas > 1 {
-        let message = format!("a service with a schedule runs in one container at a time, and {replicas} are asked for");
+        let message =
+            format!("a service with a schedule runs in one container at a time, and {replicas} are asked for");
         scope.stop(at, KEY, message, "remove `scale` and `deploy.replicas`, or write several services");
     }
     let (body, key) = (scope.body(), scope.full(""));

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::lab::{container, containers, service as seen};
+use crate::support::lab::{containers, service as seen};
 use crate::support::{Lab, file, with};
 
 fn jobs(lab: &Lab) -> Vec<Value> {
@@ -60,7 +60,7 @@ fn a_job_waits_for_its_time_is_settled_and_is_run_by_hand() {
     lab.start();
     lab.wait_for("it to be settled again", |s| (s["settled"] == true).then_some(()));
     assert_eq!(history(&lab), runs);
-    assert_eq!(container(&lab.status(), "a-a-1").unwrap()["state"]["state"], "exited");
+    assert_eq!(lab.exited("a-a-1"), 3);
     assert_eq!(seen(&lab.status(), "a", "a").unwrap()["phase"], "failing");
     let why = String::from_utf8(lab.cli(&["why", "a/a"]).stdout).unwrap();
     assert!(why.contains("run by hand at") && why.contains("exit code 3"), "{why}");
@@ -75,7 +75,8 @@ fn kills_of_the_daemon_run_no_time_twice_and_never_two_runs_at_once() {
     fs::create_dir_all(&folder).unwrap();
     let volume = format!("volumes: ['{}:/out']", folder.display());
     // Whoever finds another one at work says so.
-    let work = "[sh, -c, 'mkdir /out/lock || echo twice >> /out/log; echo run >> /out/log; sleep 1.2; rmdir /out/lock']";
+    let work =
+        "[sh, -c, 'mkdir /out/lock || echo twice >> /out/log; echo run >> /out/log; sleep 1.2; rmdir /out/lock']";
     lab.put("a.yaml", &file(&[with("a", work, &["x-longshore: {schedule: '@every 1s'}", &volume])]));
     for round in 0..6 {
         let runs = lab.until("a run", || {
@@ -120,12 +121,13 @@ fn a_run_that_takes_too_long_is_ended_and_an_edit_leaves_a_run_alone() {
 fn who_comes_after_a_job_waits_for_its_last_run() {
     let lab = Lab::new();
     let job = with("job", "[sh, -c, 'exit 0']", &["x-longshore: {schedule: '@yearly'}"]);
-    let after = with("after", "[work, graceful, '0']", &["depends_on: {job: {condition: service_completed_successfully}}"]);
+    let after =
+        with("after", "[work, graceful, '0']", &["depends_on: {job: {condition: service_completed_successfully}}"]);
     let beside = with("beside", "[work, graceful, '0']", &["depends_on: [job]"]);
     lab.put("a.yaml", &file(&[job, after, beside]));
     lab.running("a-beside-1");
     lab.wait_for("the other one to wait", |s| {
-        seen(s, "a", "after")?["waiting"][0]["reason"].as_str()?.contains("it has not ended yet").then_some(())
+        seen(s, "a", "after")?["waiting"][0]["reason"].as_str()?.contains("it has not run yet").then_some(())
     });
     assert!(lab.cli(&["jobs", "run", "job"]).status.success());
     lab.running("a-after-1");

@@ -352,7 +352,8 @@ pub(super) mod tests {
     use super::*;
     use crate::model::{
         BlockIo, CapabilitySet, Ceiling, CpuQuota, Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc,
-        Isolation, Limit, LimitRange, NetworkMode, Purpose, Run, RunWhy, Seccomp, Timestamp, Tmpfs, UserNamespace, Which,
+        Isolation, Limit, LimitRange, NetworkMode, Purpose, Run, RunWhy, Seccomp, Timestamp, Tmpfs, UserNamespace,
+        Which,
     };
 
     /// A container with everything set.

@@ -123,26 +123,66 @@ fn a_week_with_a_long_run_reboots_clock_jumps_and_the_end_of_summer() {
     pass(&mut world, "2026-10-28T10:00:00Z", HOUR / 3);
     let table = table(&world);
     println!("{}", table.join("\n"));
-    insta::assert_debug_snapshot!(table, @"");
+    insta::assert_debug_snapshot!(table, @r#"
+    [
+        "2026-10-23 02:30 +02:00 | left out, 1: the run before went on (overlap: skip)",
+        "2026-10-22 02:30 +02:00 | scheduled at 2026-10-22 02:30 +02:00: exit code 0",
+        "2026-10-24 02:30 +02:00 | missed at 2026-10-24 03:00 +02:00: exit code 0",
+        "2026-10-25 02:30 +02:00 | scheduled at 2026-10-25 02:30 +02:00: exit code 0",
+        "2026-10-26 02:30 +01:00 | left out, 1: it passed while nothing could be started: the machine or the daemon was off, or the clock was set",
+        "2026-10-27 02:30 +01:00 | scheduled at 2026-10-27 02:30 +01:00: the machine stopped while it ran (255)",
+        "2026-10-28 02:30 +01:00 | scheduled at 2026-10-28 02:30 +01:00: exit code 0",
+    ]
+    "#);
 }
 
 #[test]
 fn a_time_that_the_clocks_leave_out_is_run_right_after() {
     let mut world = world(berlin("30 2 * * *"), "2026-03-28T10:00:00Z");
     pass(&mut world, "2026-03-30T10:00:00Z", 60_000);
-    insta::assert_debug_snapshot!(table(&world), @"");
+    insta::assert_debug_snapshot!(table(&world), @r#"
+    [
+        "2026-03-29 03:00 +02:00 | scheduled at 2026-03-29 03:00 +02:00: exit code 0",
+        "2026-03-30 02:30 +02:00 | scheduled at 2026-03-30 02:30 +02:00: exit code 0",
+    ]
+    "#);
 }
 
 #[test]
 fn what_overlaps_waits_or_replaces_as_the_file_says() {
     let minute = |overlap, timeout_ms| Schedule { overlap, timeout_ms, ..berlin("* * * * *") };
     let mut all = Vec::new();
-    for schedule in [minute(Overlap::Queue, None), minute(Overlap::Replace, None), minute(Overlap::Skip, Some(70_000))] {
+    for schedule in [minute(Overlap::Queue, None), minute(Overlap::Replace, None), minute(Overlap::Skip, Some(70_000))]
+    {
         let mut world = world(schedule, "2026-11-25T10:00:30Z");
         pass(&mut world, "2026-11-25T10:07:10Z", 150_000);
         all.push(table(&world));
     }
-    insta::assert_debug_snapshot!(all, @"");
+    insta::assert_debug_snapshot!(all, @r#"
+    [
+        [
+            "2026-11-25 11:03 +01:00 | left out, 1: another one waits already for the run before to end",
+            "2026-11-25 11:01 +01:00 | scheduled at 2026-11-25 11:01 +01:00: exit code 0",
+            "2026-11-25 11:05 +01:00 | left out, 1: another one waits already for the run before to end",
+            "2026-11-25 11:02 +01:00 | queued at 2026-11-25 11:03:30 +01:00: exit code 0",
+            "2026-11-25 11:07 +01:00 | left out, 1: another one waits already for the run before to end",
+        ],
+        [
+            "2026-11-25 11:01 +01:00 | scheduled at 2026-11-25 11:01 +01:00: ended by SIGTERM (143) (the next run takes its place (overlap: replace))",
+            "2026-11-25 11:02 +01:00 | queued at 2026-11-25 11:02 +01:00: ended by SIGTERM (143) (the next run takes its place (overlap: replace))",
+            "2026-11-25 11:03 +01:00 | queued at 2026-11-25 11:03 +01:00: ended by SIGTERM (143) (the next run takes its place (overlap: replace))",
+            "2026-11-25 11:04 +01:00 | queued at 2026-11-25 11:04 +01:00: ended by SIGTERM (143) (the next run takes its place (overlap: replace))",
+            "2026-11-25 11:05 +01:00 | queued at 2026-11-25 11:05 +01:00: ended by SIGTERM (143) (the next run takes its place (overlap: replace))",
+            "2026-11-25 11:06 +01:00 | queued at 2026-11-25 11:06 +01:00: ended by SIGTERM (143) (the next run takes its place (overlap: replace))",
+        ],
+        [
+            "2026-11-25 11:03 +01:00 | left out, 2: the run before went on (overlap: skip)",
+            "2026-11-25 11:01 +01:00 | scheduled at 2026-11-25 11:01 +01:00: ended by SIGTERM (143) (its timeout of 70 s is over)",
+            "2026-11-25 11:06 +01:00 | left out, 2: the run before went on (overlap: skip)",
+            "2026-11-25 11:04 +01:00 | scheduled at 2026-11-25 11:04 +01:00: ended by SIGTERM (143) (its timeout of 70 s is over)",
+        ],
+    ]
+    "#);
 }
 
 #[test]
@@ -155,7 +195,18 @@ fn what_was_missed_is_run_once_or_left_out() {
         off(&mut world, "2026-11-25T12:55:00Z");
         all.push(table(&world));
     }
-    insta::assert_debug_snapshot!(all, @"");
+    insta::assert_debug_snapshot!(all, @r#"
+    [
+        [
+            "2026-11-25 13:40 +01:00 | left out, 8: it passed while nothing could be started: the machine or the daemon was off, or the clock was set",
+        ],
+        [
+            "2026-11-25 12:20 +01:00 | left out, 4: it passed while nothing could be started: the machine or the daemon was off, or the clock was set",
+            "2026-11-25 12:40 +01:00 | missed at 2026-11-25 12:45 +01:00: exit code 0",
+            "2026-11-25 13:40 +01:00 | left out, 3: it passed while nothing could be started: the machine or the daemon was off, or the clock was set",
+        ],
+    ]
+    "#);
 }
 
 #[test]
@@ -174,7 +225,12 @@ fn a_run_that_cannot_be_started_gives_way_to_the_next() {
     }
     world.now = world.now.plus_ms(3_600_000);
     pass(&mut world, "2026-11-25T12:30:00Z", 1_000);
-    insta::assert_debug_snapshot!(table(&world), @"");
+    insta::assert_debug_snapshot!(table(&world), @r#"
+    [
+        "2026-11-25 12:00 +01:00 | left out, 1: it could not be started: it failed",
+        "2026-11-25 13:00 +01:00 | scheduled at 2026-11-25 13:00 +01:00: exit code 0",
+    ]
+    "#);
 }
 
 #[test]
@@ -190,7 +246,13 @@ fn a_run_by_hand_decides_no_time_and_an_edit_counts_from_the_next_run_on() {
     pass(&mut world, "2026-11-25T10:35:00Z", 600_000);
     assert_eq!((before.len(), world.alive_slots().len()), (1, 1), "an edit ends a run");
     pass(&mut world, "2026-11-25T12:30:00Z", 600_000);
-    insta::assert_debug_snapshot!(table(&world), @"");
+    insta::assert_debug_snapshot!(table(&world), @r#"
+    [
+        "2026-11-25 11:30 +01:00 | by hand at 2026-11-25 11:30 +01:00: exit code 0",
+        "2026-11-25 12:00 +01:00 | scheduled at 2026-11-25 12:00 +01:00: exit code 0",
+        "2026-11-25 13:00 +01:00 | scheduled at 2026-11-25 13:00 +01:00: exit code 0",
+    ]
+    "#);
     let hashes: Vec<_> = world.containers.values().map(|c| c.spec.service.hash.clone()).collect();
     assert_eq!(hashes, [web(&mut world).hash.clone()]);
 }
@@ -201,5 +263,10 @@ fn a_clock_that_was_far_ahead_counts_no_more() {
     pass(&mut world, "2099-01-01T01:30:00Z", 1_000);
     world.set_clock(at("2026-11-25T10:30:00Z"));
     pass(&mut world, "2026-11-25T11:30:00Z", 1_000);
-    insta::assert_debug_snapshot!(table(&world), @"");
+    insta::assert_debug_snapshot!(table(&world), @r#"
+    [
+        "2099-01-01 02:00 +01:00 | scheduled at 2099-01-01 02:00 +01:00: exit code 0",
+        "2026-11-25 12:00 +01:00 | scheduled at 2026-11-25 12:00 +01:00: exit code 0",
+    ]
+    "#);
 }

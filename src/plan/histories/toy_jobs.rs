@@ -7,8 +7,8 @@ use jiff::tz::TimeZone;
 
 use super::service;
 use crate::model::{
-    ContainerId, ContainerSpec, Missed, ON_TIME_MS, ObservedContainer, Overlap, Project, ProjectName, PullPolicy, RestartPolicy, Run,
-    RunOutcome, RunWhy, Schedule, Service, ServiceName, Slot, Times, Timestamp, Zone,
+    ContainerId, ContainerSpec, Missed, ON_TIME_MS, ObservedContainer, Overlap, Project, ProjectName, PullPolicy,
+    RestartPolicy, Run, RunOutcome, RunWhy, Schedule, Service, ServiceName, Slot, Times, Timestamp, Zone,
 };
 use crate::plan::sim::{Chance, World};
 use crate::plan::{Job, JobStep, Observed, Plan, Verdict, WaitingOn};
@@ -126,7 +126,10 @@ fn check(world: &mut World, of: &Of, schedule: &Schedule, verdict: &Verdict) {
             count(*due, 1);
         }
         Verdict::Stop(_) => {
-            assert!(schedule.timeout_ms.is_some() || schedule.overlap == Overlap::Replace, "a run is ended for nothing");
+            assert!(
+                schedule.timeout_ms.is_some() || schedule.overlap == Overlap::Replace,
+                "a run is ended for nothing"
+            );
             assert!(alive || job.queued.is_some(), "what does not run is ended");
         }
         Verdict::Leave { due, times, why } => {
@@ -222,7 +225,8 @@ pub(super) fn disturb(world: &mut World, chance: &mut Chance) {
 }
 
 fn by_hand(world: &mut World, chance: &mut Chance) {
-    let idle: Vec<Of> = world.memory.jobs.iter().filter(|(_, job)| job.run.is_none()).map(|(of, _)| of.clone()).collect();
+    let idle: Vec<Of> =
+        world.memory.jobs.iter().filter(|(_, job)| job.run.is_none()).map(|(of, _)| of.clone()).collect();
     if !idle.is_empty() {
         let (project, service) = idle[chance.below(idle.len())].clone();
         let run = Run { due: world.wall(), why: RunWhy::ByHand };

@@ -335,7 +335,11 @@ fn restarts_are_spaced_as_the_file_says() {
 #[test]
 fn a_schedule_is_read_in_both_forms_and_what_is_wrong_is_told_with_its_place() {
     use crate::model::{Missed, Overlap};
-    let text = |ours: &str, more: &str| format!("services:\n  a:\n    image: b\n    network_mode: none\n{more}    x-longshore:\n      schedule: {ours}\n");
+    let text = |ours: &str, more: &str| {
+        format!(
+            "services:\n  a:\n    image: b\n    network_mode: none\n{more}    x-longshore:\n      schedule: {ours}\n"
+        )
+    };
     let schedule = |ours: &str| {
         let document = good(&text(ours, ""));
         document.project.services.values().next().unwrap().schedule.clone().unwrap()
@@ -362,7 +366,16 @@ fn a_schedule_is_read_in_both_forms_and_what_is_wrong_is_told_with_its_place() {
             told("{cron: '@daily', timezone: Europe/Berlim}"),
             told("{cron: '@daily', overlap: maybe}"),
         ],
-        @""
+        @r#"
+        [
+            "shop.yaml:6:17: minute \"75\": expected a number from 0 to 59 (write five fields: minute hour day-of-month month day-of-week, as in \"30 3 * * mon-fri\"; or @hourly, @daily, @weekly, @monthly, @yearly, or @every 10m)",
+            "shop.yaml:6:17: \"0 3 * *\" has 4 fields, not five (write five fields: minute hour day-of-month month day-of-week, as in \"30 3 * * mon-fri\"; or @hourly, @daily, @weekly, @monthly, @yearly, or @every 10m)",
+            "shop.yaml:6:17: \"@every soon\": \"soon\" is no duration from 1s (write \"@every 10m\" or \"@every 1h30m\")",
+            "shop.yaml:6:17: the schedule says no times (write `cron: \"0 3 * * *\"` below it)",
+            "shop.yaml:6:44: the time zone \"Europe/Berlim\" is not known here (write a name of the IANA database, as in Europe/Berlin or UTC; the host's /usr/share/zoneinfo has them (package tzdata))",
+            "shop.yaml:6:43: `services.a.x-longshore.schedule.overlap`: expected one of skip, queue, replace, found text \"maybe\" ()",
+        ]
+        "#
     );
     for (more, said) in [
         ("    restart: always\n", "its `restart` would start it again at once"),
