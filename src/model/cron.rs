@@ -9,7 +9,7 @@ use std::fmt;
 
 use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp as Instant64, ToSpan as _};
+use jiff::{SignedDuration, Timestamp as Moment, ToSpan as _};
 
 /// Looked ahead this far: the 29th of February may be eight years away.
 const HORIZON_HOURS: i64 = 24 * 366 * 9;
@@ -92,7 +92,7 @@ impl Cron {
             any_weekday: weekday.starts_with('*'),
             any_hour: hour.starts_with('*'),
         };
-        if cron.after(&TimeZone::UTC, Instant64::UNIX_EPOCH).is_none() {
+        if cron.after(&TimeZone::UTC, Moment::UNIX_EPOCH).is_none() {
             return Err(wrong(format!("{text:?} never comes: there is no such day")));
         }
         Ok(cron)
@@ -100,7 +100,7 @@ impl Cron {
 
     /// The first time after an instant; none within nine years.
     #[must_use]
-    pub fn after(&self, zone: &TimeZone, at: Instant64) -> Option<Instant64> {
+    pub fn after(&self, zone: &TimeZone, at: Moment) -> Option<Moment> {
         let limit = at.checked_add(SignedDuration::from_hours(HORIZON_HOURS)).ok()?;
         let (mut begin, mut past) = (at, true);
         // One stretch after the other in which the zone's offset stays the same.
@@ -168,7 +168,7 @@ fn next_minute(at: DateTime, past: bool) -> Option<DateTime> {
 }
 
 /// Up to which local time the clocks have shown everything before already.
-fn shown_before(zone: &TimeZone, at: Instant64) -> Option<DateTime> {
+fn shown_before(zone: &TimeZone, at: Moment) -> Option<DateTime> {
     let after = at.checked_add(SignedDuration::from_nanos(1)).ok()?;
     let change = zone.preceding(after).next()?;
     let before = change.timestamp().checked_sub(SignedDuration::from_nanos(1)).ok()?;
@@ -229,7 +229,7 @@ mod tests {
 
     fn times(cron: &str, zone: &str, from: &str, count: usize) -> Vec<String> {
         let (cron, zone) = (Cron::parse(cron).unwrap(), TimeZone::get(zone).unwrap());
-        let mut at: Instant64 = from.parse().unwrap();
+        let mut at: Moment = from.parse().unwrap();
         let mut all = Vec::new();
         for _ in 0..count {
             at = cron.after(&zone, at).unwrap();
