@@ -153,7 +153,8 @@ mod tests {
         };
         let now = Timestamp(163_000);
         insta::assert_snapshot!(overview(std::slice::from_ref(&job), Paint { on: false }, now), @r"
-          jobs     List the services that run at set times, or run one now
+        SERVICE      SCHEDULE                 NEXT                     LAST
+        shop/backup  0 3 * * * Europe/Berlin  2026-11-26 03:00 +01:00  exit code 3, 60s ago
         ");
         insta::assert_snapshot!(detail(&job, Paint { on: false }, now), @r"
         shop/backup: `0 3 * * *`, Europe/Berlin
