@@ -139,7 +139,7 @@ impl Schedule {
     /// An instant as its clocks show it.
     #[must_use]
     pub fn told(&self, at: Timestamp) -> String {
-        let format = if at.millis() % 60_000 == 0 { "%Y-%m-%d %H:%M %:z" } else { "%Y-%m-%d %H:%M:%S %:z" };
+        let format = if at.millis().is_multiple_of(60_000) { "%Y-%m-%d %H:%M %:z" } else { "%Y-%m-%d %H:%M:%S %:z" };
         let instant = i64::try_from(at.millis()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         instant.map_or_else(
             || at.millis().to_string(),
