@@ -160,6 +160,10 @@ fn current<'a>(
 /// is another.
 fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
+        if container.spec.purpose != Purpose::Service {
+            // Who is unhealthy is seen to where its schedule is.
+            return supervise(planner, slot, container, container.spec.service.restart);
+        }
         let present = service.filter(|service| service.hash == container.spec.service.hash);
         let service = present.unwrap_or(&container.spec.service);
         health::keep(planner, container, service);

@@ -182,7 +182,7 @@ fn keys_that_cannot_be_honoured_hold_their_service_alone() {
         ("extends: {service: b}", "extends"),
         ("pull_policy: build", "pull_policy"),
         ("scale: 2\ncontainer_name: a", "container_name"),
-        ("x-longshore: {schedule: daily}", "x-longshore.schedule"),
+        ("scale: 2\nx-longshore: {schedule: '@daily'}", "x-longshore.schedule"),
     ] {
         let holds = service(line).holds;
         assert_eq!(holds.len(), 1, "{line}: {holds:?}");
