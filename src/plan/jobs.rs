@@ -87,8 +87,11 @@ fn known<'a>(
 ) -> Result<&'a Job, Verdict> {
     let wall = planner.facts.observed.wall;
     let of = (slot.project.clone(), slot.service.clone());
-    let Some(job) = planner.facts.memory.jobs.get(&of).filter(|job| job.schedule == schedule.key()) else {
-        return Err(Verdict::Begin { schedule: schedule.key(), from: decided(wall, containers, wall) });
+    let before = planner.facts.memory.jobs.get(&of);
+    let Some(job) = before.filter(|job| job.schedule == schedule.key()) else {
+        let run = before.and_then(|job| job.run.as_ref()).filter(|run| counts(&run.of, wall));
+        let from = run.map_or(wall, |run| run.of.due.max(wall));
+        return Err(Verdict::Begin { schedule: schedule.key(), from: decided(from, containers, wall) });
     };
     if job.decided.since(wall) > WRONG_MS {
         return Err(Verdict::Rewound);
@@ -198,9 +201,13 @@ fn unknown<'a>(known: Option<&JobRun>, containers: &[&'a ObservedContainer]) -> 
 
 /// Times up to this one are decided: as is remembered, or as a container shows.
 fn decided(remembered: Timestamp, containers: &[&ObservedContainer], wall: Timestamp) -> Timestamp {
-    let counts = |run: &&Run| run.why != RunWhy::ByHand && run.due.since(wall) <= WRONG_MS;
-    let runs = containers.iter().filter_map(|c| c.spec.purpose.run()).filter(counts);
+    let runs = containers.iter().filter_map(|c| c.spec.purpose.run()).filter(|run| counts(run, wall));
     runs.map(|run| run.due).max().map_or(remembered, |due| due.max(remembered))
+}
+
+/// Whether the run shows that times up to its own are decided.
+fn counts(run: &Run, wall: Timestamp) -> bool {
+    run.why != RunWhy::ByHand && run.due.since(wall) <= WRONG_MS
 }
 
 /// Whether its command ran, or is about to.
