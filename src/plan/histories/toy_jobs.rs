@@ -145,7 +145,9 @@ fn check(world: &mut World, of: &Of, schedule: &Schedule, verdict: &Verdict) {
             count(*due, 1);
         }
         Verdict::Adopt(run) => {
-            let unsure = !world.jobs.counted.contains_key(of);
+            // It was lost with the daemon, or its service was gone from the file for a moment.
+            let anew = job.run.is_none() && job.history.is_empty();
+            let unsure = anew || !world.jobs.counted.contains_key(of);
             assert!(unsure || run.why == RunWhy::ByHand, "a run is not known, and nothing was lost");
         }
         Verdict::Queue(due) => {
