@@ -189,6 +189,7 @@ fn service(command: &[&str]) -> Service {
         health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -212,6 +213,7 @@ fn spec(service: Service) -> ContainerSpec {
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

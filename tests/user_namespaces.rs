@@ -177,6 +177,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -199,6 +200,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

@@ -90,6 +90,15 @@ pub enum Command {
         /// The answer, the newest last; none where nothing is known of it.
         reply: oneshot::Sender<Option<Vec<Cause>>>,
     },
+    /// Run a service now that runs at set times.
+    RunJob {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// The answer; `Err` says why not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// Tell the generations of a service.
     History {
         /// Its project.

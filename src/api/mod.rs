@@ -40,6 +40,7 @@ mod guard;
 mod health;
 mod history;
 mod images;
+mod jobs;
 mod logs;
 mod merge;
 mod metrics;

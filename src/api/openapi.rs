@@ -147,6 +147,18 @@ fn operations() -> Vec<Operation> {
     all.extend(history::of_services());
     all.extend([
         get(
+            "/api/v1/jobs",
+            "The services that run at set times, with what became of the last ones",
+            &[],
+            Answer::Json(of::<Vec<wire::Job>>),
+        ),
+        post(
+            "/api/v1/jobs/{project}/{service}/run",
+            "Runs a service now that runs at set times; 409 while a run of it is under way",
+            Ask::Nothing,
+            Answer::Json(of::<wire::Job>),
+        ),
+        get(
             "/api/v1/events",
             "What happens, as server-sent events; Last-Event-ID is honoured",
             &[("since", "an event's id, a time in RFC 3339, how long ago (10m), or 0 for all that is kept")],

@@ -9,6 +9,7 @@ use super::by_hand::{KillArgs, NamesArgs, ReleaseArgs, ScaleArgs, StopArgs};
 use super::copy::args::{CpArgs, DiffArgs, ExportArgs};
 use super::image::ImageCommand;
 use super::image::commit::CommitArgs;
+use super::jobs::JobsArgs;
 use super::network::NetworkCommand;
 use super::secret::SecretCommand;
 use super::system::SystemCommand;
@@ -41,6 +42,8 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Print the output of containers
     Logs(LogsArgs),
+    /// List the services that run at set times, or run one now
+    Jobs(JobsArgs),
     /// Tell what happened to a service, and why
     Why(WhyArgs),
     /// List the generations of a service, or show how two of them differ
@@ -403,6 +406,7 @@ mod tests {
           status    Show projects, services and problems
           ps        List containers
           logs      Print the output of containers
+          jobs      List the services that run at set times, or run one now
           why       Tell what happened to a service, and why
           history   List the generations of a service, or show how two of them differ
           rollback  Go back to a generation of a service

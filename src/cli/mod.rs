@@ -17,6 +17,7 @@ mod failure;
 mod history;
 mod image;
 mod inspect;
+mod jobs;
 mod login;
 mod logout;
 mod logs;
@@ -127,6 +128,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Status(args) => wait_for(status::run(&Client::new(socket), &args, out)),
         Command::Ps(args) => wait_for(ps::run(&Client::new(socket), &args, out)),
         Command::Logs(args) => wait_for(logs::run(&Client::new(socket), &args, out)),
+        Command::Jobs(args) => wait_for(jobs::run(&Client::new(socket), &args, out)),
         Command::Why(args) => wait_for(why::run(&Client::new(socket), &args, out)),
         Command::History(args) => wait_for(history::run(&Client::new(socket), &args, out)),
         Command::Rollback(args) => wait_for(history::rollback(&Client::new(socket), &args, out)),

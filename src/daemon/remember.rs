@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::host::book;
+use crate::host::{book, remembered_job};
 use crate::model::{
     Cause, CauseKind, ContainerId, Digest, Edit, EditChange, ProjectName, ServiceName, SpecHash, Timestamp,
 };
@@ -61,6 +61,11 @@ pub(super) fn reconciler(
             (RecordKey::Causes(project, service), Record::Causes(record)) => {
                 if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
                     causes.insert((project, service), record.causes.iter().filter_map(cause).collect());
+                }
+            }
+            (RecordKey::Runs(project, service), Record::Runs(record)) => {
+                if let (Ok(project), Ok(service)) = (ProjectName::parse(project), ServiceName::parse(service)) {
+                    memory.jobs.insert((project, service), remembered_job(record));
                 }
             }
             (RecordKey::Settings, Record::Settings(settings)) => {

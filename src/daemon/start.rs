@@ -338,6 +338,7 @@ fn doors(
                     Command::Compare(project, service, from, to, reply)
                 }
                 api::Command::Wish { project, service, wish, reply } => Command::Wish(project, service, wish, reply),
+                api::Command::RunJob { project, service, reply } => Command::RunJob(project, service, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

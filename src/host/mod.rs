@@ -13,12 +13,14 @@ mod networks;
 mod numbers;
 mod observe;
 mod remember;
+mod remember_jobs;
 
 pub use disk::ContainerDisk;
 pub use generations::book;
 pub use images::RemoveError;
 pub use mounts::Own;
 pub use observe::join;
+pub use remember_jobs::job as remembered_job;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -69,7 +69,9 @@ impl LinuxHost {
         let mut lacks = self.containers.lacks();
         lacks.extend(self.networks.lacks());
         let (mounts, paused) = (self.mounts.table(), self.containers.paused());
+        let wall = wall();
         Observed {
+            wall,
             health,
             complaints,
             paused,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{LinuxHost, generations};
+use super::{LinuxHost, generations, remember_jobs};
 use crate::model::{Cause, Edit, EditChange};
 use crate::reconcile::{Change, Override};
 use crate::source::Remembered;
@@ -72,6 +72,13 @@ fn note(store: &mut Store, change: Change) {
                 return store.remove(key);
             }
             store.put(key, Record::Causes(Causes { causes: causes.into_iter().map(cause_record).collect() }));
+        }
+        Change::Job { project, service, job } => {
+            let key = RecordKey::Runs(project.to_string(), service.to_string());
+            match job {
+                Some(job) => store.put(key, Record::Runs(remember_jobs::record(*job))),
+                None => store.remove(key),
+            }
         }
         Change::Forgotten(id) => store.remove(RecordKey::History(id.to_string())),
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::hash::{hex_sha256, is_hex64};
-use super::{ContainerName, Digest, ImageReference, ProjectName, Service, ServiceName, SpecHash, Timestamp};
+use super::{
+    ContainerName, Digest, ImageReference, ProjectName, Purpose, Run, Service, ServiceName, SpecHash, Timestamp,
+};
 
 /// 64 hex digits, derived from what the container is: the same place, hash and image always give the same id, so that making
 /// it twice makes it once.
@@ -37,6 +39,13 @@ impl ContainerId {
             parts.extend([image.to_string().into_bytes(), digest.as_str().as_bytes().to_vec()]);
         }
         Self(hex_sha256(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+    }
+    /// The id of the container of one run, whatever it is made of: of two specifications one is run.
+    #[must_use]
+    pub fn of_run(slot: &Slot, run: &Run) -> Self {
+        let (number, due) = (slot.number.to_be_bytes(), run.due.millis().to_be_bytes());
+        let (project, service) = (slot.project.as_str().as_bytes(), slot.service.as_str().as_bytes());
+        Self(hex_sha256(&[b"run", project, service, &number, &due, run.why.as_str().as_bytes()]))
     }
     /// An id read back from a record or a folder name.
     #[must_use]
@@ -95,6 +104,8 @@ pub struct ContainerSpec {
     pub mounted: BTreeMap<ImageReference, Digest>,
     /// The service as the file asked for it (`service.hash` is the hash the container is known by).
     pub service: Service,
+    /// What it was made for.
+    pub purpose: Purpose,
 }
 
 impl ContainerSpec {

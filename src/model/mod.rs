@@ -8,6 +8,7 @@ mod attached;
 mod capability;
 mod cause;
 mod container;
+mod cron;
 mod depends;
 mod file;
 mod hash;
@@ -19,6 +20,7 @@ mod network;
 mod pace;
 mod problem;
 mod resources;
+mod schedule;
 mod sentence;
 mod service;
 mod settings;
@@ -32,6 +34,7 @@ pub use cause::{Cause, CauseKind, Edit, EditChange};
 pub use container::{
     BootId, ContainerId, ContainerSpec, ContainerState, ExitStatus, ObservedContainer, ProcessId, Slot,
 };
+pub use cron::{Cron, CronError};
 pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
@@ -49,6 +52,9 @@ pub use network::{
 pub use pace::RestartPace;
 pub use problem::{Location, Problem, Severity};
 pub use resources::{Ability, BlockIo, Ceiling, CpuQuota, Resources, bytes};
+pub use schedule::{
+    Missed, ON_TIME_MS, Overlap, Passed, PastRun, Purpose, Run, RunOutcome, RunWhy, Schedule, Times, Zone,
+};
 pub use sentence::sentence;
 pub use service::{
     EnvVar, Hold, Loosening, NetworkMode, Process, Project, PullPolicy, RestartPolicy, Service, Signal, StopPolicy,

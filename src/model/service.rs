@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::{
     Ability, ContainerName, Dependency, Digest, HealthPolicy, ImageReference, Isolation, Location, Membership, Mount,
     MountSource, MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace,
-    ServiceName, SpecHash, Taking, Volume, VolumeName,
+    Schedule, ServiceName, SpecHash, Taking, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -71,6 +71,8 @@ pub struct Service {
     /// `depends_on`, and what `links` and the like imply; by project and name, none twice. Not part of the hash: it says when a
     /// container is started and stopped, not what it is.
     pub depends: Vec<Dependency>,
+    /// `x-longshore: schedule`: when it runs, where it runs at set times only. Not part of the hash.
+    pub schedule: Option<Schedule>,
     /// `configs`, `secrets`; by target, none twice.
     pub files: Vec<MountedFile>,
     /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.

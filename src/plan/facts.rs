@@ -61,3 +61,27 @@ impl Default for CollectPolicy {
         Self { enabled: true, start: 85, stop: 80, min_age_ms: 24 * 3_600_000 }
     }
 }
+
+/// How it is with the published ports, and the names, of a container that has them not, or not for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// It runs beside the one of its slot that has them.
+    Standby,
+    /// New connections wait until another container of its slot has them.
+    Held,
+}
+
+/// How many actions of a kind may be under way at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Pulls.
+    pub pulls: usize,
+    /// Everything that is done to containers.
+    pub containers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pulls: 3, containers: 16 }
+    }
+}

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{Desired, Facts, Planner, WaitingOn};
-use crate::model::{Action, ContainerId, ContainerState, Key, ObservedContainer, Project, Service, Slot, Timestamp};
+use crate::model::{
+    Action, ContainerId, ContainerState, Key, ObservedContainer, Project, Purpose, Service, Slot, Timestamp,
+};
 
 /// What was asked of one service by hand.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -39,7 +41,8 @@ impl ByHand {
         let run = |id: &ContainerId| here.iter().find(|c| c.spec.id == *id).and_then(|c| begun(&c.state));
         self.again.retain(|id, begun| run(id) == Some(*begun));
         if stopped {
-            let running = here.iter().filter(|c| c.state.alive());
+            // A run that is ended is over: there is another one when it is time.
+            let running = here.iter().filter(|c| c.state.alive() && c.spec.purpose == Purpose::Service);
             self.again.extend(running.filter_map(|c| Some((c.spec.id.clone(), begun(&c.state)?))));
         }
         if !stopped && self.again.is_empty() {

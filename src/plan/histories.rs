@@ -3,6 +3,7 @@
 
 mod by_hand;
 mod checks;
+mod jobs;
 mod mounted;
 mod net_checks;
 mod net_tables;
@@ -10,7 +11,9 @@ mod order;
 mod order_tables;
 mod policies;
 mod tables;
+mod toy_ends;
 pub(super) mod toy_files;
+pub(super) mod toy_jobs;
 pub(super) mod toy_net;
 pub(super) mod toy_order;
 pub(super) mod ward;
@@ -67,7 +70,7 @@ fn history(seed: u64) {
 
 /// One thing happens.
 fn disturb(world: &mut World, chance: &mut Chance) {
-    match chance.below(38) {
+    match chance.below(41) {
         0..4 => edit(world, chance),
         4..11 => finish_one(world, chance),
         11 | 12 => exit_one(world, chance),
@@ -89,6 +92,7 @@ fn disturb(world: &mut World, chance: &mut Chance) {
         26..29 => content(world, chance),
         29 | 32..36 => ward::disturb(world, chance),
         36 | 37 => by_hand::ask(world, chance),
+        38..41 => toy_jobs::disturb(world, chance),
         22 if chance.one_in(4) => world.somebody_pulls(&image(chance)),
         _ => world.now = world.now.plus_ms([1, 50, 150, 1_000, 15_000, 100_000][chance.below(6)]),
     }
@@ -273,6 +277,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         health: ward::policy(chance),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),
@@ -304,7 +309,8 @@ fn settle(world: &mut World) {
             world.finish(key, Outcome::Succeeds);
             continue;
         }
-        let waits = plan.waiting.iter().any(|wait| wait.until.is_some());
+        let timed = |wait: &super::Wait| matches!(wait.on, super::WaitingOn::Time { .. });
+        let waits = plan.waiting.iter().any(|wait| wait.until.is_some() && !timed(wait));
         match plan.wake_at {
             Some(at) if waits || !plan.upkeep.is_empty() || world.now < end => {
                 assert!(at > world.now, "the planner wants to be woken in the past");
@@ -365,6 +371,11 @@ fn check_end(world: &World) {
 
 fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let here: Vec<_> = world.containers.values().filter(|c| c.spec.slot == *slot).collect();
+    if service.schedule.is_some() {
+        assert!(here.len() <= 1, "slot {slot} holds {} containers", here.len());
+        assert!(here.iter().all(|c| c.spec.purpose.run().is_some()), "slot {slot} holds what is no run");
+        return;
+    }
     let image = service.image.as_ref().unwrap();
     let lost = |digest: &Digest| !world.images.values().any(|here| here.digest == *digest);
     let missing =

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::failure_delay_ms;
-use super::{CollectPolicy, Cures, Desired, DiskUse, Followed, Observed, Plan, SetAside};
+use super::{CollectPolicy, Cures, Desired, DiskUse, Followed, Job, Observed, Plan, SetAside};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, Health, ImageReference, Key, NetworkId, ObservedContainer,
     ProjectName, Service, ServiceName, Slot, Timestamp,
@@ -68,6 +68,10 @@ pub struct Memory {
     pub machine: String,
     /// When the file of a service came into force, of those that did since the planner runs.
     pub edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
+    /// Services that run at set times.
+    pub jobs: BTreeMap<(ProjectName, ServiceName), Job>,
+    /// Since when each run goes on, on the planner's own clock.
+    pub runs_since: BTreeMap<ContainerId, Timestamp>,
     /// The manifests that each service ran last, the newest first.
     pub generations: BTreeMap<(ProjectName, ServiceName), Vec<Digest>>,
     /// The manifests of the generations that a service can go back to.

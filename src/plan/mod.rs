@@ -25,6 +25,8 @@ mod health;
 #[cfg(test)]
 mod histories;
 mod images;
+mod job;
+mod jobs;
 mod joins;
 mod live;
 mod memory;
@@ -42,10 +44,11 @@ use std::path::PathBuf;
 
 pub use backoff::failure_delay_ms;
 pub use collect::{Crowded, in_use};
-pub use facts::{CollectPolicy, DiskUse, ImageFacts};
+pub use facts::{CollectPolicy, DiskUse, ImageFacts, Limits, Ports};
 pub use hand::{ByHand, Scaled, Stopped, begun};
 pub use health::Cures;
 pub use images::{follows, stands_for};
+pub use job::{Job, JobRun, JobStep, Verdict};
 pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
@@ -104,30 +107,8 @@ pub struct Observed {
     pub firewall: Option<String>,
     /// What is mounted on the host, and what should be.
     pub mounts: MountTable,
-}
-
-/// How it is with the published ports, and the names, of a container that has them not, or not for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ports {
-    /// It runs beside the one of its slot that has them.
-    Standby,
-    /// New connections wait until another container of its slot has them.
-    Held,
-}
-
-/// How many actions of a kind may be under way at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Pulls.
-    pub pulls: usize,
-    /// Everything that is done to containers.
-    pub containers: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { pulls: 3, containers: 16 }
-    }
+    /// The wall clock, which may jump.
+    pub wall: Timestamp,
 }
 
 /// Everything that a plan depends on.
@@ -268,6 +249,15 @@ pub enum WaitingOn {
         /// What is missing.
         why: Lacking,
     },
+    /// Nothing: it runs at set times, and the next one is not here yet.
+    Time {
+        /// The next one, as its clocks show it; none within nine years.
+        next: Option<String>,
+        /// Its times.
+        times: String,
+        /// How its last run ended.
+        last: Option<ExitStatus>,
+    },
     /// A container that goes too, and comes after it, has to end first.
     Dependents {
         /// Which.
@@ -336,6 +326,8 @@ pub struct Plan {
     pub given_up: BTreeMap<ContainerId, String>,
     /// How far each service is with the version that is asked for.
     pub rollouts: BTreeMap<(ProjectName, ServiceName), Rollout>,
+    /// What was decided of services that run at set times. To be remembered, and planned anew with, before anything is done.
+    pub jobs: Vec<JobStep>,
 }
 
 impl Plan {
@@ -417,6 +409,11 @@ impl<'a> Planner<'a> {
 
     fn wait(&mut self, slot: &Slot, on: WaitingOn, until: Option<Timestamp>) {
         self.plan.wait(slot, on, until);
+    }
+
+    /// Decides about a service that runs at set times.
+    fn decide(&mut self, slot: &Slot, verdict: Verdict) {
+        self.plan.jobs.push(JobStep { project: slot.project.clone(), service: slot.service.clone(), verdict });
     }
 
     /// Takes the step, or lets the slot wait for what is in its way.

@@ -200,7 +200,9 @@ impl<'a> Networks<'a> {
         if matches!(standing(facts, (&self.defined, order), project, service), Standing::InForce) {
             // What a successor is still to be made for stays, and runs again if it ends.
             let surplus = slot.number > service.replicas;
-            if surplus || made.contains(&(slot, &service.hash)) {
+            // So does what ran at its time: the next run joins what the file says then.
+            let over = service.schedule.is_some() && !alive;
+            if surplus || over || made.contains(&(slot, &service.hash)) {
                 return;
             }
         }

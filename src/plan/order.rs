@@ -41,6 +41,8 @@ pub enum Lacking {
     Check,
     /// It has not ended yet.
     End,
+    /// It runs at set times, and has not run yet.
+    Time,
     /// It ended otherwise than with 0, and stays so.
     Success(ExitStatus),
 }
@@ -57,6 +59,7 @@ impl Lacking {
             | Self::StartFailed
             | Self::Health(Health::Unhealthy)
             | Self::Check
+            | Self::Time
             | Self::Success(_) => true,
             Self::Start | Self::Health(Health::Starting | Health::Healthy) | Self::End => false,
         }
@@ -285,6 +288,11 @@ fn lacking_in(
     service: Option<&Service>,
     here: &[&ObservedContainer],
 ) -> Option<Lacking> {
+    let scheduled = service.is_some_and(|service| service.schedule.is_some());
+    if scheduled && condition == Condition::Started {
+        // It is as far as it can be until it is time.
+        return None;
+    }
     let running = here.iter().find(|c| runs(c) && !joins::ending(planner, c));
     let mut ended = here.iter().filter_map(|container| ended(planner, service, container));
     let failed = here.iter().any(|c| matches!(c.state, ContainerState::StartFailed { .. }));
@@ -305,6 +313,7 @@ fn lacking_in(
             Some((status, _)) if status.success() => None,
             Some((status, true)) => Some(Lacking::Success(status)),
             Some((_, false)) => Some(Lacking::End),
+            None if scheduled => Some(Lacking::Time),
             None => Some(not_yet),
         },
     }
@@ -322,7 +331,8 @@ fn ended(
     let mut all = planner.facts.under_way.values().chain(planner.plan.steps.iter().map(|step| &step.action));
     let starting = all.any(|action| matches!(action, Action::Start { .. }) && action.key() == key);
     let again = starting || hand::again(planner, container).is_some();
-    if again || service.is_some_and(|service| service.hash != spec.service.hash) {
+    let other = |service: &Service| service.hash != spec.service.hash && service.schedule.is_none();
+    if again || service.is_some_and(other) {
         return None;
     }
     let restarts = planner.facts.memory.restarts.get(&spec.id).copied().unwrap_or_default();

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::histories::toy_files;
 use super::histories::toy_net::Net;
 use super::histories::toy_order::{Ordered, note_renewals};
 use super::histories::ward::Ward;
-use super::{CollectPolicy, Desired, DiskUse, Facts, ImageFacts, Limits, Memory, Observed, Plan, Variant, plan};
+use super::histories::{toy_files, toy_jobs};
+use super::{CollectPolicy, Desired, DiskUse, ImageFacts, Limits, Memory, Observed, Plan, Variant};
 use crate::model::{
     Ability, Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, NetworkPlace,
-    ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Slot, Timestamp,
+    ObservedContainer, Platform, ProcessId, ProjectName, ServiceName, Timestamp,
 };
 
 /// A small generator (SplitMix64): a history is its seed.
@@ -89,6 +89,7 @@ pub(super) struct World {
     pub(super) paused: BTreeSet<ContainerId>,
     /// Runs that are to be followed by another one, as far as the history knows.
     pub(super) asked: BTreeMap<ContainerId, Timestamp>,
+    pub(super) jobs: toy_jobs::Jobs,
     /// How many processes were begun.
     processes: u64,
     /// How often each container took effect as started.
@@ -127,6 +128,7 @@ impl World {
             ward: Ward::default(),
             paused: BTreeSet::new(),
             asked: BTreeMap::new(),
+            jobs: toy_jobs::Jobs::default(),
             processes: 0,
             starts: BTreeMap::new(),
             update_after: BTreeMap::new(),
@@ -162,6 +164,7 @@ impl World {
             networks: self.net.networks.clone(),
             firewall: self.net.firewall.clone(),
             mounts: super::MountTable::default(),
+            wall: self.wall(),
         }
     }
 
@@ -246,15 +249,8 @@ impl World {
         let percent = observed.disk.as_ref().unwrap().percent();
         self.filled = percent >= 85 || self.filled && percent >= 80;
         super::histories::notice_hands(self);
-        let plan = plan(&Facts {
-            desired: &self.desired,
-            observed: &observed,
-            memory: &self.memory,
-            under_way: &self.under_way,
-            limits: self.limits,
-            collect: self.collect,
-            now: self.now,
-        });
+        let plan = toy_jobs::planned(self, &observed);
+        toy_jobs::check_plan(self, &plan);
         super::histories::check_plan(self, &observed, &plan);
         let moves = super::histories::note_moves(self, &observed, &plan);
         self.net.moved.extend(moves);
@@ -391,10 +387,11 @@ impl World {
         self.net.attach(id, place, &self.containers)?;
         self.ward.started(id);
         // No two runs of a container begin at the same moment.
-        if super::begun(&self.containers[id].state) == Some(self.now) {
+        if super::begun(&self.containers[id].state) == Some(self.wall_of(id)) {
             self.now = self.now.plus_ms(1);
         }
-        let since = self.now;
+        let since = self.wall_of(id);
+        toy_jobs::started(self, &self.containers[id].spec.clone());
         if let Some(container) = self.containers.get_mut(id) {
             self.processes += 1;
             let process = ProcessId { pid: 1, start_ticks: self.processes };
@@ -414,30 +411,6 @@ impl World {
         }
     }
 
-    pub(super) fn end(&mut self, id: &ContainerId, status: ExitStatus) {
-        let at = self.now;
-        if let Some(container) = self.containers.get_mut(id) {
-            let started = match container.state {
-                ContainerState::Running { since, .. } => since,
-                ContainerState::Orphaned { started } => started,
-                ContainerState::Created | ContainerState::Exited { .. } | ContainerState::StartFailed { .. } => return,
-            };
-            container.state = ContainerState::Exited { status, started, at };
-            self.paused.remove(id);
-            self.net.lost.remove(id);
-        }
-    }
-
-    /// The shim of a running container is killed.
-    pub(super) fn orphan(&mut self, id: &ContainerId) {
-        if let Some(container) = self.containers.get_mut(id)
-            && let ContainerState::Running { since, .. } = container.state
-        {
-            container.state = ContainerState::Orphaned { started: since };
-            self.net.lost.remove(id);
-        }
-    }
-
     /// The daemon is killed: what was under way is done or not, and what it remembered is lost.
     pub(super) fn daemon_restarts(&mut self, chance: &mut Chance) {
         for (_, action) in std::mem::take(&mut self.under_way) {
@@ -446,13 +419,13 @@ impl World {
                 let _unheard = self.effect(&action);
             }
         }
-        self.daemon_forgets();
+        self.daemon_forgets(chance.one_in(3));
     }
 
     /// Power is lost: no process is left, and nothing is under way.
     pub(super) fn reboots(&mut self) {
         self.under_way.clear();
-        self.daemon_forgets();
+        self.daemon_forgets(false);
         self.net.reboots();
         self.paused.clear();
         let at = self.now;
@@ -464,14 +437,16 @@ impl World {
                     continue;
                 }
             };
+            let at = at.max(started);
             container.state = ContainerState::Exited { status: ExitStatus::MachineStopped, started, at };
         }
     }
 
     /// Generations are in the database, the last answers in the images' records.
-    fn daemon_forgets(&mut self) {
+    fn daemon_forgets(&mut self, lost: bool) {
+        let jobs = toy_jobs::forget(self, lost);
         let generations = std::mem::take(&mut self.memory.generations);
-        self.memory = Memory { generations, ..Memory::default() };
+        self.memory = Memory { generations, jobs, ..Memory::default() };
         self.counted.clear();
         self.net.moved.clear();
         self.order.owes.clear();
@@ -482,10 +457,6 @@ impl World {
         self.stood.clear();
         self.edited.clear();
         self.filled = false;
-    }
-
-    pub(super) fn alive_slots(&self) -> BTreeSet<Slot> {
-        self.containers.values().filter(|c| c.state.alive()).map(|c| c.spec.slot.clone()).collect()
     }
 }
 

@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 
 use super::health::{self, Verdict};
 use super::networks::{Standing, standing};
-use super::{Blocked, Planner, Stopped, Unwell, WaitingOn, files, hand, images, joins, live, may_run, mounts, order};
+use super::{
+    Blocked, Planner, Stopped, Unwell, WaitingOn, files, hand, images, jobs, joins, live, may_run, mounts, order,
+};
 use crate::model::{
     Action, ContainerId, ContainerName, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key,
-    NetworkName, ObservedContainer, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
+    NetworkName, ObservedContainer, Purpose, RestartPolicy, Service, Signal, Slot, StopPolicy, Timestamp,
 };
 
 pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer]) {
@@ -17,7 +19,10 @@ pub(super) fn plan_slot(planner: &mut Planner<'_>, slot: &Slot, containers: &[&O
         Wanted::Stopped(by) => halt(planner, slot, containers, by),
         Wanted::AsItIs => keep(planner, slot, containers, WaitingOn::Held),
         Wanted::NoNetwork(name) => keep(planner, slot, containers, WaitingOn::NoNetwork(name.clone())),
-        Wanted::Service(service) => fill(planner, slot, service, containers),
+        Wanted::Service(service) => match &service.schedule {
+            Some(schedule) => jobs::fill(planner, slot, (service, schedule), containers),
+            None => fill(planner, slot, service, containers),
+        },
     }
 }
 
@@ -80,6 +85,10 @@ fn halt(planner: &mut Planner<'_>, slot: &Slot, containers: &[&ObservedContainer
         retire(planner, slot, container, by.reason());
     }
     planner.wait(slot, WaitingOn::Stopped(by), None);
+    let project = planner.facts.desired.projects.get(&slot.project);
+    if let Some(schedule) = project.and_then(|p| p.services.get(&slot.service)?.schedule.as_ref()) {
+        jobs::stop(planner, slot, (schedule, by), containers);
+    }
 }
 
 /// A held service: what runs is looked after as it was made; nothing is created, replaced or removed.
@@ -151,6 +160,7 @@ fn current<'a>(
     let present = images::here(planner, service).map(|facts| &facts.digest);
     let matching = || {
         let same = containers.iter().copied().filter(|c| c.spec.service.hash == service.hash);
+        let same = same.filter(|c| c.spec.purpose == Purpose::Service);
         same.filter(|c| !images::moved(planner, service, c))
     };
     matching()
@@ -163,6 +173,10 @@ fn current<'a>(
 /// is another.
 fn keep_running(planner: &mut Planner<'_>, slot: &Slot, service: Option<&Service>, containers: &[&ObservedContainer]) {
     if let Some(container) = incumbent(planner, containers) {
+        if container.spec.purpose != Purpose::Service {
+            // Who is unhealthy is seen to where its schedule is.
+            return supervise(planner, slot, container, container.spec.service.restart);
+        }
         let present = service.filter(|service| service.hash == container.spec.service.hash);
         let service = present.unwrap_or(&container.spec.service);
         health::keep(planner, container, service);
@@ -218,11 +232,12 @@ pub(super) fn container_spec(
         image_digest: digest.clone(),
         mounted: BTreeMap::new(),
         service: service.clone(),
+        purpose: Purpose::Service,
     }
 }
 
 /// Ends a container that nobody wants, then removes it.
-fn retire(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: &str) {
+pub(super) fn retire(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: &str) {
     let id = container.spec.id.clone();
     let action = match container.state {
         ContainerState::Running { .. } => {
@@ -354,7 +369,7 @@ fn holds_the_start(planner: &Planner<'_>, container: &ObservedContainer) -> Opti
 }
 
 /// Looks after a container that was started: restart, wait, or leave it to its owner.
-fn supervise(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, policy: RestartPolicy) {
+pub(super) fn supervise(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, policy: RestartPolicy) {
     match &container.state {
         ContainerState::Running { .. } => {
             let key = Key::Container(container.spec.id.clone());
@@ -387,7 +402,8 @@ fn restart(
     ran_ms: u64,
 ) {
     let restarts = planner.facts.memory.restarts.get(&container.spec.id).copied().unwrap_or_default();
-    if let Some(because) = stays_ended(policy, status, restarts.total) {
+    let over = jobs::run_is_over(planner, container).then_some("its run is over");
+    if let Some(because) = stays_ended(policy, status, restarts.total).or(over) {
         return planner.wait(slot, WaitingOn::Owner { status, because }, None);
     }
     let due = match status {
@@ -430,7 +446,7 @@ const fn policy_name(policy: RestartPolicy) -> &'static str {
     }
 }
 
-fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
+pub(super) fn start(planner: &mut Planner<'_>, slot: &Slot, container: &ObservedContainer, reason: String) {
     let missing = || mounts::missing(&planner.facts.observed.mounts, &container.spec);
     if let Some(on) = order::unmet(planner, slot).or_else(missing) {
         return planner.wait(slot, on, None);

@@ -9,8 +9,8 @@ use super::host::Change;
 use super::reconciler::{Noted, Reconciler};
 use super::view::HandView;
 use crate::model::{
-    ContainerId, ContainerState, ObservedContainer, Project, ProjectName, Service, ServiceName, Signal, SpecHash,
-    Timestamp,
+    ContainerId, ContainerState, ObservedContainer, Project, ProjectName, Purpose, Service, ServiceName, Signal,
+    SpecHash, Timestamp,
 };
 use crate::plan::{self, ByHand, Desired, Scaled, begun};
 use crate::spec::nearest;
@@ -157,7 +157,10 @@ impl Reconciler {
     }
 
     fn check(&self, order: &Order) -> Result<Vec<Target>, Disobeyed> {
-        let targets = self.targets(&order.name)?;
+        let mut targets = self.targets(&order.name)?;
+        if matches!(order.verb, Verb::Restart { .. }) && targets.len() > 1 {
+            targets.retain(|target| self.wanted(&target.key).is_none_or(|(_, service)| service.schedule.is_none()));
+        }
         for target in &targets {
             let Some((_, service)) = self.wanted(&target.key) else { continue };
             self.allowed(target, service, order.verb)?;
@@ -181,6 +184,13 @@ impl Reconciler {
                 format!("{name} has a container_name, and two containers cannot have one name"),
                 "remove `container_name` from the file",
             )),
+            Verb::Scale { replicas } if replicas > 1 && service.schedule.is_some() => Err(refused(
+                format!("{name} runs at set times, one run at a time"),
+                "remove `x-longshore.schedule` from the file",
+            )),
+            Verb::Restart { .. } if service.schedule.is_some() => {
+                Err(refused(format!("{name} runs at set times only"), "`longshore jobs run` runs it now"))
+            }
             Verb::Stop { .. } | Verb::Start | Verb::Pause | Verb::Unpause | Verb::Scale { .. }
                 if target.only.is_some() && service.replicas > 1 =>
             {
@@ -291,17 +301,17 @@ impl Reconciler {
         let (kind, message) = match verb {
             Verb::Stop { grace_ms } => {
                 (hand.stopped, hand.paused, hand.grace_ms) = (true, false, grace_ms);
-                hand.again.extend(self.runs(target, ContainerState::alive));
+                hand.again.extend(self.to_run_again(target, ContainerState::alive));
                 ("service.stopped", "stopped by hand".to_owned())
             }
             Verb::Start => {
                 (hand.stopped, hand.paused) = (false, false);
-                hand.again.extend(self.runs(target, |state| !state.alive()));
+                hand.again.extend(self.to_run_again(target, |state| !state.alive()));
                 ("service.started", "started by hand".to_owned())
             }
             Verb::Restart { grace_ms } => {
                 (hand.paused, hand.grace_ms) = (false, grace_ms);
-                hand.again.extend(self.runs(target, |_| true));
+                hand.again.extend(self.to_run_again(target, |_| true));
                 ("service.restarted", "restarted by hand".to_owned())
             }
             // Nothing that is kept.
@@ -370,6 +380,13 @@ impl Reconciler {
         let mine = containers_of(&self.observed.containers, &target.key);
         let mine = mine.filter(|c| target.only.as_ref().is_none_or(|only| *only == c.spec.id) && of(&c.state));
         mine.filter_map(|c| Some((c.spec.id.clone(), begun(&c.state)?))).collect()
+    }
+
+    /// A run that is over stays so: there is another one when it is time.
+    fn to_run_again(&self, target: &Target, of: impl Fn(&ContainerState) -> bool) -> Vec<(ContainerId, Timestamp)> {
+        let mut runs = self.runs(target, of);
+        runs.retain(|(id, _)| self.observed.containers.get(id).is_some_and(|c| c.spec.purpose == Purpose::Service));
+        runs
     }
 
     fn put_override(&mut self, key: &ServiceKey, over: Option<Override>, noted: &mut Noted) {
@@ -453,7 +470,9 @@ pub(super) fn apply(overrides: &BTreeMap<ServiceKey, Override>, desired: &mut De
     for (key, over) in overrides {
         let service = desired.projects.get_mut(&key.0).and_then(|project| project.services.get_mut(&key.1));
         if let (Some(service), Some(scaled)) = (service, over.hand.scaled) {
-            service.replicas = scaled.replicas;
+            // There is one run at a time.
+            let most = if service.schedule.is_some() { 1 } else { u32::MAX };
+            service.replicas = scaled.replicas.min(most);
         }
     }
     desired.by_hand = hands(overrides);

@@ -276,6 +276,12 @@ impl Reconciler {
         self.chronicle.waits(&self.plan.waiting, &self.observed);
     }
 
+    /// What was decided of a service that runs at set times.
+    pub(super) fn note_job(&mut self, of: &ServiceKey, text: String, wrong: bool, now: Timestamp) {
+        let kind = if wrong { CauseKind::Failed } else { CauseKind::Done };
+        self.chronicle.push(of.clone(), cause(kind, "schedule".to_owned(), text, now));
+    }
+
     pub(super) fn note_moved(&mut self, image: &ImageReference, text: &str, now: Timestamp) {
         self.chronicle.moved(&self.desired, image, text, now);
     }

@@ -39,6 +39,7 @@ impl Reconciler {
             WaitingOn::Held
             | WaitingOn::Stopped(_)
             | WaitingOn::Paused
+            | WaitingOn::Time { .. }
             | WaitingOn::Owner { .. }
             | WaitingOn::NeverPulled(_)
             | WaitingOn::NoNetwork(_)
@@ -89,6 +90,7 @@ impl Reconciler {
             networks: self.network_views(),
             volumes: self.volumes_view(),
             secrets: self.secrets_view(),
+            jobs: self.job_views(),
         }
     }
 
@@ -171,6 +173,13 @@ impl Reconciler {
             WaitingOn::Dependency { of, why } => self.dependency_reason(of, *why),
             WaitingOn::Dependents { name, .. } => {
                 format!("{name} goes too, and is stopped first: it comes after this one")
+            }
+            WaitingOn::Time { next: None, times, .. } => format!("its times never come again (`{times}`)"),
+            WaitingOn::Time { next: Some(next), times, last: Some(status) } if !status.success() => {
+                format!("its last run ended with {status}; waits for its next time: {next} (`{times}`)")
+            }
+            WaitingOn::Time { next: Some(next), times, .. } => {
+                format!("waits for its next time: {next} (`{times}`)")
             }
             WaitingOn::NetworkOf { whose, here: true } => {
                 format!("{whose}, whose network it shares, does not run; it is started once that one runs")
@@ -287,6 +296,8 @@ impl Reconciler {
             WaitingOn::Refresh { .. } | WaitingOn::Recreation { .. } | WaitingOn::Stopped(_) | WaitingOn::Paused => {
                 Phase::Applied
             }
+            WaitingOn::Time { last: Some(status), .. } if !status.success() => Phase::Failing,
+            WaitingOn::Time { .. } => Phase::Applied,
             WaitingOn::Owner { status, .. } if status.success() => Phase::Applied,
             WaitingOn::Owner { .. } => Phase::Failing,
             WaitingOn::Image(_)
@@ -328,7 +339,8 @@ impl Reconciler {
     fn container_view(&self, container: &ObservedContainer, waits: &[&Wait]) -> ContainerView {
         let spec = &container.spec;
         let Slot { project, service, number } = spec.slot.clone();
-        let mine = || waits.iter().filter(|w| w.slot == spec.slot);
+        let goes_on = |w: &&&Wait| container.state.alive() && matches!(w.on, WaitingOn::Time { .. });
+        let mine = || waits.iter().filter(|w| w.slot == spec.slot).filter(|w| !goes_on(w));
         // A note about its image comes after what it really waits for.
         let wait = mine().find(|w| !matches!(w.on, WaitingOn::Recreation { .. })).or_else(|| mine().next());
         let reason = match wait {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::generations::{Answer, Book, Question, SourceId};
 use crate::model::{Action, Cause, ContainerId, Digest, Exposure, ImageReference, ProjectName, ServiceName, Timestamp};
-use crate::plan::{Observed, Restarts};
+use crate::plan::{Job, Observed, Restarts};
 use crate::source::Remembered;
 
 /// The machine.
@@ -81,6 +81,15 @@ pub enum Change {
         service: ServiceName,
         /// What is kept of it, the newest last; empty when the service is forgotten.
         causes: Vec<Cause>,
+    },
+    /// A service that runs at set times.
+    Job {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// What is remembered of it; none when it is forgotten.
+        job: Option<Box<Job>>,
     },
     /// What is known of a service's generations.
     Generations {

@@ -30,6 +30,7 @@ pub(super) fn wait_kind(on: &WaitingOn) -> String {
         WaitingOn::Content { .. } => "content",
         WaitingOn::Dependency { .. } => "dependency",
         WaitingOn::Dependents { .. } => "dependents",
+        WaitingOn::Time { .. } => "time",
     }
     .to_owned()
 }

@@ -15,6 +15,7 @@ mod generations;
 mod health;
 mod host;
 mod images;
+mod jobs;
 mod kinds;
 mod ledger;
 mod networks;

@@ -19,6 +19,7 @@ pub(super) const fn goes_on(why: Lacking) -> bool {
         | Lacking::Paused
         | Lacking::Health(Health::Unhealthy)
         | Lacking::Check
+        | Lacking::Time
         | Lacking::Success(_) => false,
     }
 }
@@ -32,7 +33,9 @@ pub(super) const fn phase(why: Lacking) -> Phase {
         | Lacking::Stopped(_)
         | Lacking::Paused => Phase::Held,
         Lacking::StartFailed | Lacking::Success(_) | Lacking::Health(Health::Unhealthy) => Phase::Failing,
-        Lacking::Start | Lacking::Health(Health::Starting | Health::Healthy) | Lacking::End => Phase::Applying,
+        Lacking::Start | Lacking::Health(Health::Starting | Health::Healthy) | Lacking::End | Lacking::Time => {
+            Phase::Applying
+        }
     }
 }
 
@@ -76,6 +79,7 @@ fn words(of: &Dependency, why: Lacking) -> String {
             format!("{first}, and nothing checks its health; give it a `healthcheck`, or wait for `service_started`")
         }
         Lacking::End => format!("{first}, and it has not ended yet"),
+        Lacking::Time => format!("{first}, and it has not run yet: it runs at set times"),
         Lacking::Success(status) => format!("{first}, and it ended with {status} and stays so"),
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{
     Action, ContainerId, ContainerState, ImageReference, Key, Location, Problem, ProjectName, Service, ServiceName,
     Severity, Slot, Timestamp,
 };
-use crate::plan::{self, CollectPolicy, Desired, Facts, Limits, Memory, Observed, Plan, Step};
+use crate::plan::{self, CollectPolicy, Desired, Limits, Memory, Observed, Plan, Step};
 use crate::source::Look;
 
 /// An action under way.
@@ -159,7 +159,7 @@ impl Reconciler {
         self.refresh_desired();
         self.release_others(now, &mut noted);
         self.note_edits(&changes, now);
-        self.forget();
+        self.forget(&mut noted);
         self.tell_problems(now, &mut noted);
         self.ready = true;
         noted.changes = changes;
@@ -167,12 +167,13 @@ impl Reconciler {
     }
 
     /// A service is forgotten once it is in no file and its last container is gone: its images may go then.
-    fn forget(&mut self) {
+    fn forget(&mut self, noted: &mut Noted) {
         let mut gone = self.memory.forget(&self.desired, &self.observed);
         gone.extend(self.unknown_books());
         for key in gone {
             self.generations.forget(&key);
         }
+        self.forget_jobs(noted);
     }
 
     /// Each problem is told once, not once a look.
@@ -223,6 +224,10 @@ impl Reconciler {
         all
     }
 
+    pub(super) const fn limits(&self) -> (Limits, CollectPolicy) {
+        (self.limits, self.collect)
+    }
+
     /// What should be, as far as the files say.
     #[must_use]
     pub fn desired(&self) -> &Desired {
@@ -252,19 +257,10 @@ impl Reconciler {
         }
         if self.ready {
             self.notice_runs(&mut noted);
-            self.forget();
+            self.forget(&mut noted);
             self.release_others(now, &mut noted);
         }
-        let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
-        let mut plan = plan::plan(&Facts {
-            desired: &self.desired,
-            observed: &self.observed,
-            memory: &self.memory,
-            under_way: &actions,
-            limits: self.limits,
-            collect: self.collect,
-            now,
-        });
+        let mut plan = self.planned(now, &mut noted);
         self.memory.notice_moves(&plan, now);
         let steps = std::mem::take(&mut plan.steps);
         for step in &steps {

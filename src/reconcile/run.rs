@@ -45,6 +45,8 @@ pub enum Command {
     Compare(ProjectName, ServiceName, u32, Option<u32>, oneshot::Sender<Result<Comparison, String>>),
     /// Go back, or try again what is set aside: of a service, or of all of a project. Answered once it is on disk.
     Wish(ProjectName, Option<ServiceName>, Wish, oneshot::Sender<Result<Vec<String>, String>>),
+    /// Run a service now that runs at set times.
+    RunJob(ProjectName, ServiceName, oneshot::Sender<Result<(), String>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -273,6 +275,13 @@ impl<H: Host> Loop<H> {
             Command::Compare(project, service, from, to, reply) => {
                 if reply.send(self.reconciler.compare(&project, &service, from, to)).is_err() {
                     tracing::debug!("nobody waits for a comparison any more");
+                }
+            }
+            Command::RunJob(project, service, reply) => {
+                let asked = self.reconciler.run_job(&project, &service, self.clock.now());
+                let answer = asked.map(|noted| self.tell(noted));
+                if reply.send(answer).is_err() {
+                    tracing::debug!("nobody waits for the answer to a run of {project}/{service} any more");
                 }
             }
             Command::Wish(project, service, wish, reply) => {

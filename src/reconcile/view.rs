@@ -8,8 +8,8 @@ use super::generations::AsideView;
 use super::host::{LayerTransfer, TransferWait};
 use crate::model::{
     Attachment, Cidr, ContainerId, ContainerName, Digest, ExitStatus, Exposure, Health, ImageReference, Location,
-    Loosening, Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, ServiceName, Settings, Slot,
-    Timestamp, VolumeName,
+    Loosening, Mac, Network, NetworkId, Problem, ProjectName, Protocol, Published, RunOutcome, RunWhy, ServiceName,
+    Settings, Slot, Timestamp, VolumeName,
 };
 use crate::plan::Scaled;
 
@@ -51,6 +51,46 @@ pub struct View {
     pub volumes: VolumesView,
     /// The services that use a secret which is kept by name, as `project/service`.
     pub secrets: BTreeMap<String, BTreeSet<String>>,
+    /// Services that run at set times.
+    pub jobs: Vec<JobView>,
+}
+
+/// A service that runs at set times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobView {
+    /// Its project.
+    pub project: ProjectName,
+    /// Its name.
+    pub service: ServiceName,
+    /// Its times.
+    pub schedule: String,
+    /// Whose clocks; none: the host's.
+    pub timezone: Option<String>,
+    /// Why nothing of it is run, whatever the time.
+    pub idle: Option<&'static str>,
+    /// The next time.
+    pub next: Option<Timestamp>,
+    /// As its clocks show it.
+    pub next_told: Option<String>,
+    /// A time that waits for the end of the present run.
+    pub queued: Option<Timestamp>,
+    /// The present run.
+    pub run: Option<JobRunView>,
+    /// What became of the last times, the newest last.
+    pub history: Vec<JobRunView>,
+}
+
+/// One time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRunView {
+    /// Which.
+    pub due: Timestamp,
+    /// As its clocks show it.
+    pub told: String,
+    /// Why it was run.
+    pub why: RunWhy,
+    /// What became of it; none while it goes on.
+    pub outcome: Option<RunOutcome>,
 }
 
 /// Which volumes the state files in force name.
@@ -413,7 +453,8 @@ pub struct Event {
     /// `service.paused`, `service.unpaused`, `service.released`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `generation.good`, `generation.failed`, `generation.rolled_back`, `generation.set_aside`, `generation.resumed`, `update.taken`,
-    /// `update.failed`, `daemon.adopted`.
+    /// `update.failed`, `daemon.adopted`, `job.scheduled`, `job.due`, `job.queued`, `job.left`, `job.stopped`, `job.done`, `job.failed`,
+    /// `job.adopted`.
     pub kind: &'static str,
     /// What it is about.
     pub what: String,

@@ -49,6 +49,7 @@ mod report;
 mod resources;
 #[cfg(test)]
 mod samples;
+mod schedule;
 mod schema;
 mod scope;
 mod security;

@@ -7,7 +7,9 @@ use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
-use super::{data, effects, environment, files, hash, health, isolation, names, policy, process, resources, taking};
+use super::{
+    data, effects, environment, files, hash, health, isolation, names, policy, process, resources, schedule, taking,
+};
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
@@ -47,6 +49,7 @@ pub(super) fn read(
     let files = files::read(&taken, files, &mut scope);
     files::warn_of_literals(&mut scope);
     let taking = taking::read(pull, image.as_ref(), &mut scope);
+    let schedule = schedule::read(replicas, &mut scope);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -71,6 +74,7 @@ pub(super) fn read(
         required_mounts: data.required,
         // When all services are read.
         depends: Vec::new(),
+        schedule,
         files,
         names,
         isolation,

@@ -12,6 +12,7 @@
 
 mod mark;
 mod record;
+mod runs;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,6 +27,7 @@ pub use record::{
     History, OutcomeRecord, Record, RecordKey, Reference, Seal, Settings, ThenRecord,
 };
 use record::{decode, encode};
+pub use runs::{PastRunRecord, RunOutcomeRecord, RunRecord, Runs};
 
 const DATABASE: &str = "db";
 /// A held lock of the database is waited for so long.

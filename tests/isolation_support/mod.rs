@@ -150,6 +150,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -171,6 +172,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         image: ImageReference::parse("probe").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

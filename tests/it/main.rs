@@ -17,6 +17,7 @@ mod image_volumes;
 mod images;
 mod images_cli;
 mod inside;
+mod jobs;
 mod lifecycle;
 mod live;
 mod logins;

@@ -204,6 +204,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -227,6 +228,7 @@ pub(crate) fn spec(service: Service) -> ContainerSpec {
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

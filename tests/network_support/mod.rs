@@ -154,6 +154,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),
@@ -175,6 +176,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         image: ImageReference::parse("busybox").expect("a reference"),
         image_digest: digest,
         mounted: Default::default(),
+        purpose: Default::default(),
         slot,
         service,
     }

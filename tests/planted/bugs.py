@@ -10,8 +10,8 @@ IMAGES, COLLECT = "src/plan/images.rs", "src/plan/collect.rs"
 LIVE, UNMET, SETTINGS = "src/plan/live.rs", "src/plan/unmet.rs", "src/model/settings.rs"
 NETWORKS, JOINS, FILES = "src/plan/networks.rs", "src/plan/joins.rs", "src/plan/files.rs"
 HAND = "src/plan/hand.rs"
-ORDER = "src/plan/order.rs"
 HEALTH = "src/plan/health.rs"
+ORDER, JOBS, JOB = "src/plan/order.rs", "src/plan/jobs.rs", "src/plan/job.rs"
 BUGS = [
     ("asks about the tag of what is pinned", IMAGES,
      "tag && !pinned && matches!",
@@ -173,6 +173,18 @@ BUGS = [
     ("order: follows at once", ORDER, "followed.iter().find(|followed| !still(planner, followed))?;", "followed.first()?;"),
     ("order: replaces what could not be started", SLOT, "stale().find_map(|old| order::holds_the_change(planner, old)) {", "stale().find_map(|old| order::holds_the_change(planner, old)).filter(|_| slot.number > 9) {"),
     ("order: waits in a circle", ORDER, "        if round {\n", "        if round && all.len() > 99 {\n"),
+    ("jobs: runs a time again after the clock was set back", JOB, "            Verdict::Run(run) => {\n", "            Verdict::Run(run) => {\n                self.decided = wall.min(run.due);\n                return self.run = Some(JobRun { of: Run { due: Timestamp(run.due.0.saturating_sub(1)), why: run.why }, begun: false, stopped: None });\n"),
+    ("jobs: does not remember what it decided", JOB, "self.decided = self.decided.max(run.due);", "self.decided = self.decided.max(wall.min(Timestamp(0)));"),
+    ("jobs: begins a run beside another one", JOBS, "Overlap::Skip => verdicts.push(left(all, ", "Overlap::Skip if run.begun => verdicts.push(Verdict::Run(Run { due: last, why: RunWhy::Scheduled })),\n        Overlap::Skip => verdicts.push(left(all, "),
+    ("jobs: runs what was missed long ago", JOBS, "Missed::RunOnce { within_ms } if late <= within_ms => Some(RunWhy::Missed)", "Missed::RunOnce { within_ms } if late <= within_ms * 9 => Some(RunWhy::Missed)"),
+    ("jobs: makes up for each missed time", JOBS, "        Some(why) => before.map(missed).into_iter().chain(", "        Some(why) => before.map(missed).into_iter().skip(1).chain("),
+    ("jobs: is not woken when it is time", JOBS, "    planner.wait(slot, WaitingOn::Time { next, times, last }, until);", "    planner.wait(slot, WaitingOn::Time { next, times, last }, until.filter(|at| at.millis() == 7));"),
+    ("jobs: does not look at the clock", JOBS, "    planner.plan.wake(facts.now.plus_ms(LOOK_MS));\n", ""),
+    ("jobs: runs again what has ended", JOBS, "            if run.stopped.is_some() || ended(planner, container, *status) =>", "            if run.stopped.is_some() || (ended(planner, container, *status) && run.of.due.millis() % 7 == 8) =>"),
+    ("jobs: removes the last run", JOBS, "        } else if last.is_some_and(|last| last.spec.id != container.spec.id) {", "        } else if last.is_some() {"),
+    ("jobs: a run that is lost sight of is not taken up", JOBS, "    alive.into_iter().find(|run| known.is_none_or(|known| known.of != **run))", "    alive.into_iter().find(|run| known.is_none_or(|known| known.of != **run)).filter(|run| run.due.millis() == 7)"),
+    ("jobs: a small jump back begins anew", JOBS, "if job.decided.since(wall) > WRONG_MS {", "if job.decided.since(wall) > WRONG_MS / 100 {"),
+    ("jobs: says that a run is over that goes on", JOBS, "Some((_, state)) if run.begun && !matches!(state, ContainerState::StartFailed { .. }) => return None,", "Some((_, state)) if run.begun && !next && !matches!(state, ContainerState::StartFailed { .. }) => return None,"),
     ("order: plans in the order of names", MOD, "    slots.sort_by_key(|slot| planner.order.rank(slot));\n", "    slots.sort();\n"),
 ]
 

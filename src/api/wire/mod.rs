@@ -15,6 +15,7 @@ mod image;
 mod image_asks;
 mod image_list;
 mod image_steps;
+mod job;
 mod log;
 mod network;
 mod plan;
@@ -46,6 +47,7 @@ pub use image_steps::{
     FindingState, ImageFinding, ImagePart, ImageProgress, ImageStep, LayerState, LayerStep, Loaded, LoadedImage,
     Pinned, Pruned, PrunedImage, Pulled, Pushed, RemovedImage, Tagged, TransferWait, Verified,
 };
+pub use job::{Job, JobRun};
 pub use log::LogRecord;
 pub use network::{Member, Network, NetworkLink, PlannedPorts, PublishedPort};
 pub use plan::{Counts, Plan, Step, Wait};

@@ -1,5 +1,6 @@
 //! `container.json`: what a container was made from. Its own types, versioned, turned into the model and back.
 
+mod defaults;
 mod depends;
 mod error;
 mod files;
@@ -10,7 +11,9 @@ pub mod mounts;
 pub mod network;
 mod pace;
 mod resources;
+mod run;
 
+pub use defaults::ImageDefaults;
 use depends::DependencyRecord;
 pub use error::RecordError;
 use files::FileRecord;
@@ -32,30 +35,7 @@ use isolation::{IsolationRecord, NamesRecord, is_default};
 use membership::NetworkRecord;
 use mounts::MountRecord;
 use resources::ResourcesRecord;
-
-/// What the image says about how it is run; resolved by whoever made the container, kept with it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ImageDefaults {
-    /// `Entrypoint`.
-    pub entrypoint: Vec<String>,
-    /// `Cmd`.
-    pub command: Vec<String>,
-    /// `Env`, each `NAME=value`.
-    pub environment: Vec<String>,
-    /// `WorkingDir`; empty: `/`.
-    pub working_dir: String,
-    /// `User`, looked up in the image's root; empty: root.
-    pub user: String,
-    /// `StopSignal`.
-    pub stop_signal: Option<String>,
-    /// `Volumes`.
-    #[serde(skip_serializing_if = "is_default")]
-    pub volumes: Vec<String>,
-    /// `Healthcheck`.
-    #[serde(skip_serializing_if = "is_default")]
-    pub health: HealthCheckRecord,
-}
+use run::RunRecord;
 
 impl ImageDefaults {
     /// What is needed of a container beside its start.
@@ -115,6 +95,9 @@ pub struct SpecRecord {
     #[serde(default, skip_serializing_if = "is_default")]
     mounted: BTreeMap<String, String>,
     service: ServiceRecord,
+    /// The run of a schedule that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    run: Option<RunRecord>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +179,7 @@ impl From<&ContainerSpec> for SpecRecord {
             image_digest: spec.image_digest.to_string(),
             mounted: spec.mounted.iter().map(|(image, digest)| (image.to_string(), digest.to_string())).collect(),
             service: ServiceRecord::from(&spec.service),
+            run: RunRecord::of(&spec.purpose),
         }
     }
 }
@@ -268,6 +252,7 @@ impl SpecRecord {
             image_digest: digest(&self.image_digest)?,
             mounted: self.mounted.iter().map(|(name, of)| Ok((image(name)?, digest(of)?))).collect::<Result<_, _>>()?,
             service,
+            purpose: self.run.as_ref().map(RunRecord::to_model).transpose()?.unwrap_or_default(),
         })
     }
 }
@@ -320,6 +305,8 @@ impl ServiceRecord {
             mounts: self.mounts.iter().map(MountRecord::to_model).collect::<Result<_, _>>()?,
             required_mounts: self.required_mounts.clone(),
             depends: self.depends.iter().map(DependencyRecord::to_model).collect::<Result<_, _>>()?,
+            // The file says when there is a next run.
+            schedule: None,
             files: self.files.iter().map(FileRecord::to_model).collect::<Result<_, _>>()?,
             health: HealthPolicy::from(&self.health),
             names: Names::from(&self.names),
@@ -353,7 +340,8 @@ pub(super) mod tests {
     use super::*;
     use crate::model::{
         BlockIo, CapabilitySet, Ceiling, CpuQuota, Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc,
-        Isolation, Limit, LimitRange, NetworkMode, Seccomp, Tmpfs, UserNamespace, Which,
+        Isolation, Limit, LimitRange, NetworkMode, Purpose, Run, RunWhy, Seccomp, Timestamp, Tmpfs, UserNamespace,
+        Which,
     };
 
     /// A container with everything set.
@@ -408,6 +396,7 @@ pub(super) mod tests {
                 mounts: mounts::tests::sample(),
                 required_mounts: vec!["/srv".into()],
                 depends: depends::tests::sample(),
+                schedule: None,
                 files: files::tests::sample(),
                 health: health::tests::sample(),
                 names: Names {
@@ -425,6 +414,7 @@ pub(super) mod tests {
                 holds: Vec::new(),
                 hash,
             },
+            purpose: Purpose::Run(Run { due: Timestamp(1_800_000_000_000), why: RunWhy::Missed }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{held, right};
 use crate::model::{
-    Action, ContainerId, ContainerState, ObservedContainer, ProjectName, Service, ServiceName, Slot, Timestamp,
+    Action, ContainerId, ContainerState, ObservedContainer, ProjectName, Purpose, Service, ServiceName, Slot, Timestamp,
 };
 use crate::plan::sim::{Chance, World};
 use crate::plan::{Observed, Scaled};
@@ -36,6 +36,7 @@ pub(super) fn ask(world: &mut World, chance: &mut Chance) {
     let mine = |c: &&ObservedContainer| c.spec.slot.project == key.0 && c.spec.slot.service == key.1;
     let runs = |of: fn(&ContainerState) -> bool| -> Vec<(ContainerId, Timestamp)> {
         let all = world.containers.values().filter(mine).filter(|c| of(&c.state));
+        let all = all.filter(|c| c.spec.purpose == Purpose::Service);
         all.filter_map(|c| Some((c.spec.id.clone(), run(&c.state)?))).collect()
     };
     let (all, ended) = (runs(|_| true), runs(|state| !state.alive()));
@@ -60,7 +61,8 @@ pub(super) fn ask(world: &mut World, chance: &mut Chance) {
         }
         6 => {
             let file = hand.scaled.map_or(service.replicas, |scaled| scaled.file);
-            service.replicas = u32::try_from(chance.below(5)).unwrap();
+            let most = if service.schedule.is_some() { 2 } else { 5 };
+            service.replicas = u32::try_from(chance.below(most)).unwrap();
             hand.scaled = Some(Scaled { replicas: service.replicas, file });
             return;
         }
@@ -98,6 +100,7 @@ pub(in crate::plan) fn notice(world: &mut World) {
         services().filter(|(p, s)| stopped(world, p, s)).map(|(p, s)| (p.clone(), s.name.clone())).collect();
     let of = |c: &ObservedContainer| (c.spec.slot.project.clone(), c.spec.slot.service.clone());
     let ending = world.containers.values().filter(|c| c.state.alive() && halted.contains(&of(c)));
+    let ending = ending.filter(|c| c.spec.purpose == Purpose::Service);
     let ending: Vec<_> = ending.filter_map(|c| Some((c.spec.id.clone(), run(&c.state)?))).collect();
     world.asked.extend(ending);
     let containers = &world.containers;

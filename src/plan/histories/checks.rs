@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{held, live, mounted, net_checks, order, toy_files, wanted, ward};
+use super::{held, live, mounted, net_checks, order, toy_files, toy_jobs, wanted, ward};
 use crate::model::{
     Action, ContainerId, ContainerSpec, ContainerState, Digest, ExitStatus, ImageReference, Key, ObservedContainer,
     Platform, PullPolicy, RestartPolicy, Service, Slot, Timestamp,
@@ -124,7 +124,8 @@ pub(super) fn right(world: &World, service: &Service, container: &ObservedContai
     let platform = platform(service.platform.as_ref());
     let here = service.image.as_ref().and_then(|image| world.stands_for(image, &platform));
     let same = here.is_none_or(|digest| *digest == container.spec.image_digest);
-    container.spec.service.hash == service.hash && (same || !follows(service))
+    let scheduled = service.schedule.is_some() == container.spec.purpose.run().is_some();
+    scheduled && container.spec.service.hash == service.hash && (same || !follows(service))
 }
 
 pub(super) fn platform(platform: Option<&Platform>) -> String {
@@ -257,6 +258,13 @@ fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &Obse
         assert!(!both, "{slot} is started twice");
     }
     let service = wanted(world, slot).expect("something is started that no file asks for");
+    if container.spec.purpose.run().is_some() {
+        if let ContainerState::Exited { status, started, at } = container.state {
+            let policy = container.spec.service.restart;
+            check_restart(world, &container.spec.id, policy, status, at.since(started));
+        }
+        return;
+    }
     if let ContainerState::Exited { status, started, at } = container.state {
         let current = service.hash == container.spec.service.hash && !held(world, &slot.project, service);
         let policy = if current { service.restart } else { container.spec.service.restart };
@@ -316,6 +324,9 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
         return;
     }
     assert!(!held(world, &slot.project, service), "a held service's container is stopped");
+    if service.schedule.is_some() {
+        return toy_jobs::check_stop(world, observed, container);
+    }
     if right(world, service, container) && super::by_hand::again(world, container) {
         return;
     }
@@ -332,6 +343,9 @@ fn check_remove(world: &World, observed: &Observed, container: &ObservedContaine
     assert!(!container.state.alive(), "{slot} is removed while it runs");
     let Some(service) = wanted(world, slot) else { return };
     assert!(!held(world, &slot.project, service), "a held service's container is removed");
+    if service.schedule.is_some() {
+        return toy_jobs::check_remove(world, observed, container);
+    }
     let same = observed.containers.values().filter(|c| c.spec.slot == *slot && right(world, service, c));
     let only = same.count() == 1 && right(world, service, container);
     assert!(!only, "what the file asks for is removed");

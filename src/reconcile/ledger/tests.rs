@@ -27,6 +27,7 @@ fn file(project: &str, version: u32) -> Read {
         health: Default::default(),
         required_mounts: Vec::new(),
         depends: Vec::new(),
+        schedule: None,
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

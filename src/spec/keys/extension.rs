@@ -1,16 +1,8 @@
 //! The keys of `x-longshore`, beside the services for all of them or inside one.
 
-use super::Effect::{Acts, Holds, Warns};
+use super::Effect::Acts;
 use super::parts::DEPENDS_ON;
-use super::{Rule, Shape, TEXTS, Table, part, rule};
-
-const fn later(name: &'static str, means: &'static str, about: &'static str) -> Rule {
-    rule(name, Shape::Anything, Warns(means), about)
-}
-
-const fn held(name: &'static str, why: &'static str, about: &'static str) -> Rule {
-    rule(name, Shape::Anything, Holds(why, &[]), about)
-}
+use super::{Shape, TEXTS, Table, part, rule};
 
 /// Owners of mounted files.
 pub(super) static IDMAP: Table =
@@ -63,11 +55,29 @@ static UPDATE: Table = Table {
     rules: &[part("policy", Shape::Text), part("window", Shape::Text), part("interval", Shape::Duration)],
 };
 
+static SCHEDULE: Table = Table {
+    name: "schedule",
+    rules: &[
+        part("cron", Shape::Text),
+        part("timezone", Shape::Text),
+        part("overlap", Shape::Word(&["skip", "queue", "replace"])),
+        part("missed", Shape::Word(&["skip", "run-once"])),
+        part("missed_within", Shape::Duration),
+        part("history", Shape::Whole),
+        part("timeout", Shape::Duration),
+    ],
+};
+
 pub(in crate::spec) static LONGSHORE: Table = Table {
     name: "x-longshore",
     rules: &[
         rule("suspend", Shape::Flag, Acts, "`true`: its containers are stopped, and none is started."),
-        held("schedule", "the service asks to be run at set times only", "When to run it."),
+        rule(
+            "schedule",
+            Shape::Either(&[Shape::Text, Shape::Object(&SCHEDULE)]),
+            Acts,
+            "Run it at set times only: `\"0 3 * * *\"`, `@daily`, `@every 10m`, or `{cron, timezone, overlap: skip, missed: run-once, missed_within: 1h, history: 10, timeout}`.",
+        ),
         rule(
             "require_mount",
             Shape::Either(&[Shape::Flag, Shape::Text, TEXTS]),

@@ -182,7 +182,7 @@ fn keys_that_cannot_be_honoured_hold_their_service_alone() {
         ("extends: {service: b}", "extends"),
         ("pull_policy: build", "pull_policy"),
         ("scale: 2\ncontainer_name: a", "container_name"),
-        ("x-longshore: {schedule: daily}", "x-longshore.schedule"),
+        ("scale: 2\nx-longshore: {schedule: '@daily'}", "x-longshore.schedule"),
     ] {
         let holds = service(line).holds;
         assert_eq!(holds.len(), 1, "{line}: {holds:?}");
@@ -323,5 +323,60 @@ fn restarts_are_spaced_as_the_file_says() {
         let problems = read_with(&text, &[]).unwrap_err();
         assert_eq!(problems[0].message, said);
         assert!(problems[0].location.column > 1);
+    }
+}
+
+#[test]
+fn a_schedule_is_read_in_both_forms_and_what_is_wrong_is_told_with_its_place() {
+    use crate::model::{Missed, Overlap};
+    let text = |ours: &str, more: &str| {
+        format!(
+            "services:\n  a:\n    image: b\n    network_mode: none\n{more}    x-longshore:\n      schedule: {ours}\n"
+        )
+    };
+    let schedule = |ours: &str| {
+        let document = good(&text(ours, ""));
+        document.project.services.values().next().unwrap().schedule.clone().unwrap()
+    };
+    let short = schedule("'0 3 * * mon'");
+    assert_eq!((short.key(), short.overlap, short.history), ("0 3 * * mon".to_owned(), Overlap::Skip, 10));
+    assert_eq!((short.missed, short.timeout_ms), (Missed::RunOnce { within_ms: 3_600_000 }, None));
+    assert_eq!(schedule("'@every 1d12h'").key(), "@every 1d12h");
+    let long = schedule(
+        "{cron: '@daily', timezone: Europe/Berlin, overlap: queue, missed: run-once, missed_within: 2h, history: 3, timeout: 10m}",
+    );
+    assert_eq!((long.key(), long.overlap, long.history), ("@daily Europe/Berlin".to_owned(), Overlap::Queue, 3));
+    assert_eq!((long.missed, long.timeout_ms), (Missed::RunOnce { within_ms: 7_200_000 }, Some(600_000)));
+    let told = |ours: &str| {
+        let problem = read_with(&text(ours, ""), &[]).unwrap_err().remove(0);
+        format!("{}: {} ({})", problem.location, problem.message, problem.hint.unwrap_or_default())
+    };
+    insta::assert_debug_snapshot!(
+        [
+            told("'75 3 * * *'"),
+            told("'0 3 * *'"),
+            told("'@every soon'"),
+            told("{timezone: UTC}"),
+            told("{cron: '@daily', timezone: Europe/Berlim}"),
+            told("{cron: '@daily', overlap: maybe}"),
+        ],
+        @r#"
+        [
+            "shop.yaml:6:17: minute \"75\": expected a number from 0 to 59 (write five fields: minute hour day-of-month month day-of-week, as in \"30 3 * * mon-fri\"; or @hourly, @daily, @weekly, @monthly, @yearly, or @every 10m)",
+            "shop.yaml:6:17: \"0 3 * *\" has 4 fields, not five (write five fields: minute hour day-of-month month day-of-week, as in \"30 3 * * mon-fri\"; or @hourly, @daily, @weekly, @monthly, @yearly, or @every 10m)",
+            "shop.yaml:6:17: \"@every soon\": \"soon\" is no duration from 1s (write \"@every 10m\" or \"@every 1h30m\")",
+            "shop.yaml:6:17: the schedule says no times (write `cron: \"0 3 * * *\"` below it)",
+            "shop.yaml:6:44: the time zone \"Europe/Berlim\" is not known here (write a name of the IANA database, as in Europe/Berlin or UTC; the host's /usr/share/zoneinfo has them (package tzdata))",
+            "shop.yaml:6:43: `services.a.x-longshore.schedule.overlap`: expected one of skip, queue, replace, found text \"maybe\" ()",
+        ]
+        "#
+    );
+    for (more, said) in [
+        ("    restart: always\n", "its `restart` would start it again at once"),
+        ("    scale: 2\n", "runs in one container at a time, and 2 are asked for"),
+    ] {
+        let document = good(&text("'@daily'", more));
+        let holds = &document.project.services.values().next().unwrap().holds;
+        assert!(holds[0].problem.message.contains(said), "{holds:?}");
     }
 }

@@ -16,6 +16,8 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::runs::Runs;
+
 pub use generations::{AsideRecord, ChosenRecord, GenerationRecord, Generations, OutcomeRecord, ThenRecord};
 
 const VERSION: u8 = 2;
@@ -57,6 +59,8 @@ pub enum RecordKey {
     Source(String),
     /// What happened to a service, by its project and name.
     Causes(String, String),
+    /// A service that runs at set times, by its project and name.
+    Runs(String, String),
     /// What is remembered of the daemon itself.
     Settings,
 }
@@ -71,6 +75,7 @@ impl RecordKey {
             Self::ByHand(project, service) => format!("by-hand/{project}/{service}").into_bytes(),
             Self::Source(id) => format!("source/{id}").into_bytes(),
             Self::Causes(project, service) => format!("causes/{project}/{service}").into_bytes(),
+            Self::Runs(project, service) => format!("runs/{project}/{service}").into_bytes(),
             Self::Settings => b"settings".to_vec(),
         }
     }
@@ -98,6 +103,10 @@ impl RecordKey {
             let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
             return Some(Self::Causes(project.to_owned(), service.to_owned()));
         }
+        if let Some(of) = key.strip_prefix(b"runs/") {
+            let (project, service) = std::str::from_utf8(of).ok()?.split_once('/')?;
+            return Some(Self::Runs(project.to_owned(), service.to_owned()));
+        }
         let id = key.strip_prefix(b"history/")?;
         std::str::from_utf8(id).ok().map(|id| Self::History(id.to_owned()))
     }
@@ -117,6 +126,8 @@ pub enum Record {
     ByHand(ByHand),
     /// What happened to a service.
     Causes(Causes),
+    /// A service that runs at set times.
+    Runs(Runs),
     /// What is remembered of the daemon itself.
     Settings(Settings),
 }
