@@ -267,7 +267,7 @@ fn a_service_waits_for_its_mount_and_nothing_is_written_below() {
     assert_eq!(fs::read_dir(&disk).unwrap().count(), 0, "something was written below");
     let mounted = Mounted::new(&disk);
     lab.running("a-a-1");
-    assert!(disk.join("data/x").is_file());
+    lab.until("what it writes", || disk.join("data/x").is_file().then_some(()));
     // As after a boot at which it was not mounted: without being asked for, by what was known.
     lab.put("a.yaml", &file(&[with("a", command, &[&mount, "restart: always"]), service("b", IDLE)]));
     let before = lab.running("a-a-1");

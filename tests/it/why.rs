@@ -83,6 +83,7 @@ fn a_crash_loop_is_one_cause_with_how_often_and_what_comes_next() {
     let mut lab = Lab::new();
     lab.put("a.yaml", &file(&[with("a", "[work, exit, '3']", &["restart: always"]), service("b", IDLE)]));
     let loops = |lab: &Lab, times: u64| {
+        lab.wait_for("the file", |s| s["projects"][0]["services"][0].is_object().then_some(()));
         lab.until("a crash loop", || {
             let seen = why(lab, "a/a");
             let found = seen["crash_loops"][0].clone();
