@@ -1,8 +1,12 @@
 //! The keys of `x-longshore`, beside the services for all of them or inside one.
 
-use super::Effect::Acts;
+use super::Effect::{Acts, Warns};
 use super::parts::DEPENDS_ON;
-use super::{Shape, TEXTS, Table, part, rule};
+use super::{Rule, Shape, TEXTS, Table, part, rule};
+
+const fn later(name: &'static str, means: &'static str, about: &'static str) -> Rule {
+    rule(name, Shape::Anything, Warns(means), about)
+}
 
 /// Owners of mounted files.
 pub(super) static IDMAP: Table =
