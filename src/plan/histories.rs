@@ -399,7 +399,7 @@ fn check_slot_end(world: &World, slot: &Slot, service: &Service) {
     let newest = world.tag(image);
     match (&service.pinned, service.pull) {
         (Some(pinned), _) => {
-            assert_eq!(here[0].spec.image_digest, *pinned, "slot {slot} is made from another manifest")
+            assert_eq!(here[0].spec.image_digest, *pinned, "slot {slot} is made from another manifest");
         }
         (None, PullPolicy::Every { .. }) => {
             assert_eq!(here[0].spec.image_digest, newest, "slot {slot} does not follow its tag");

@@ -205,7 +205,7 @@ fn checked(restart: RestartPolicy, on_unhealthy: Option<OnUnhealthy>) -> (World,
 
 /// It is found to be unhealthy; all that follows without time passing.
 fn falls_ill(world: &mut World, id: &ContainerId) -> (Vec<String>, Plan) {
-    world.ward.set(&id, Health::Unhealthy);
+    world.ward.set(id, Health::Unhealthy);
     let mut done = Vec::new();
     for _ in 0..20 {
         let plan = world.step();

@@ -118,7 +118,7 @@ impl Toy {
         for change in changes {
             match change {
                 Change::Generations { project, service, book, .. } => {
-                    drop(self.disk.0.insert((project, service), *book))
+                    drop(self.disk.0.insert((project, service), *book));
                 }
                 Change::Source { id, source, .. } => {
                     let path = std::path::Path::new("a.yaml");
@@ -167,7 +167,7 @@ impl Toy {
             }
             Action::Start { spec, .. } => {
                 let process = ProcessId { pid: 1, start_ticks: 1 };
-                let state = ContainerState::Running { init: process.clone(), shim: process, since: now };
+                let state = ContainerState::Running { init: process, shim: process, since: now };
                 self.observed.containers.get_mut(&spec.id).expect("it is made").state = state;
             }
             Action::Stop { id, .. } => {
