@@ -164,7 +164,8 @@ fn who_wants_health_waits_for_the_check_and_says_when_there_is_none() {
     lab.put("a.yaml", &services(CHECK));
     lab.running("a-app-1");
     noted(&lab, "its check passed", &["up app"]);
-    (lab.still("a-db-1", &db), lab.still("a-lenient-1", &lenient));
+    lab.still("a-db-1", &db);
+    lab.still("a-lenient-1", &lenient);
     lab.finish();
 }
 
@@ -198,7 +199,8 @@ fn a_dependency_that_is_unhealthy_is_restarted_and_only_who_asks_for_that_follow
     let followed = lab.runs("a-follows-1", Some(&follows));
     assert_eq!(followed.id, follows.id);
     lab.wait_for("all to be well again", |s| (s["settled"] == true).then_some(()));
-    (lab.still("a-stays-1", &stays), lab.still("a-late-1", &late));
+    lab.still("a-stays-1", &stays);
+    lab.still("a-late-1", &late);
     let said = notes(&lab);
     let times = |what: &str| said.iter().filter(|note| *note == what).count();
     assert_eq!([times("down stays"), times("down follows"), times("up late")], [0, 1, 1], "{said:?}");
