@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, VolumeDoor};
-use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
+use crate::model::{Cause, ContainerId, ContainerName, ProjectName, ServiceName, TaskAsk, Timestamp};
 use crate::reconcile::view::View;
 
 /// Everything that the routes can reach. Cloned for each request; every part is a handle.
@@ -81,6 +81,24 @@ pub enum Command {
         project: ProjectName,
         /// Which.
         service: ServiceName,
+        /// The answer; `Err` says why not.
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+    /// Run a container of a service once.
+    RunTask {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// What is asked for.
+        ask: Box<TaskAsk>,
+        /// What it is called; `Err` says why not.
+        reply: oneshot::Sender<Result<(ContainerId, ContainerName), String>>,
+    },
+    /// End and remove such a container.
+    EndTask {
+        /// Its name or id.
+        name: String,
         /// The answer; `Err` says why not.
         reply: oneshot::Sender<Result<(), String>>,
     },

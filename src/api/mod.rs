@@ -14,6 +14,7 @@
 //! | `error` | how every refusal looks |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
+//! | `run` | one-off containers of services |
 //! | `why` | what happened to a service |
 //! | `files/` | files of containers |
 //! | `images/` | images, and long work on them |
@@ -45,6 +46,7 @@ mod output;
 mod plan;
 mod registries;
 mod router;
+mod run;
 mod secrets;
 mod serve;
 mod stall;

@@ -24,6 +24,7 @@ mod schedule;
 mod sentence;
 mod service;
 mod settings;
+mod task;
 mod volume;
 
 pub use action::{Action, Key};
@@ -60,6 +61,7 @@ pub use service::{
     Wish,
 };
 pub use settings::Settings;
+pub use task::{TASK_NUMBER, Task, TaskAsk};
 pub use volume::{
     Bind, ImageMount, Mount, MountSource, Owner, Propagation, Recursive, Relabel, Volume, VolumeMount, VolumeRef,
 };

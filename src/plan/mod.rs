@@ -34,6 +34,7 @@ mod order;
 #[cfg(test)]
 mod sim;
 mod slot;
+mod tasks;
 mod unmet;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,7 @@ pub use memory::{Failure, Memory, Restarts, Variant};
 pub use mounts::MountTable;
 pub use networks::unjoined;
 pub use order::{Followed, Lacking, circles, stop_order};
+pub use tasks::{AskedTask, MOST_TASKS};
 pub use unmet::unmet;
 
 use crate::model::{
@@ -319,6 +321,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
     }
+    tasks::plan(&mut planner);
     order::note(&mut planner);
     networks::plan(&mut planner);
     collect::plan(&mut planner);
@@ -327,7 +330,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
 
 fn containers_by_slot(observed: &Observed) -> BTreeMap<Slot, Vec<&ObservedContainer>> {
     let mut by_slot: BTreeMap<Slot, Vec<&ObservedContainer>> = BTreeMap::new();
-    for container in observed.containers.values() {
+    // One-offs fill no place.
+    for container in observed.containers.values().filter(|c| c.spec.purpose.task().is_none()) {
         by_slot.entry(container.spec.slot.clone()).or_default().push(container);
     }
     by_slot

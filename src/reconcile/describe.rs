@@ -13,7 +13,7 @@ use super::view::{
 };
 use crate::model::{
     Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
-    Settings, Slot, Timestamp,
+    Settings, Slot, TASK_NUMBER, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Wait, WaitingOn, in_use};
 
@@ -85,6 +85,7 @@ impl Reconciler {
             volumes: self.volumes_view(),
             secrets: self.secrets_view(),
             jobs: self.job_views(),
+            tasks: self.task_views(),
         }
     }
 
@@ -193,7 +194,8 @@ impl Reconciler {
             by_service.entry((&slot.project, &slot.service)).or_default().push(container);
         }
         let mut waits: BTreeMap<(&ProjectName, &ServiceName), Vec<&Wait>> = BTreeMap::new();
-        for wait in &self.plan.waiting {
+        // What a one-off waits for is not the service's own.
+        for wait in self.plan.waiting.iter().filter(|wait| wait.slot.number != TASK_NUMBER) {
             waits.entry((&wait.slot.project, &wait.slot.service)).or_default().push(wait);
         }
         let facts = Known { by_service, waits, saved, gauges };
@@ -230,12 +232,13 @@ impl Reconciler {
         let containers = facts.by_service.get(&(name, service)).unwrap_or(&none);
         let no_waits = Vec::new();
         let waits = facts.waits.get(&(name, service)).unwrap_or(&no_waits);
-        let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
+        let replicas: Vec<_> = containers.iter().copied().filter(|c| c.spec.purpose.task().is_none()).collect();
+        let running = replicas.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
         let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
         ServiceView {
             name: service.clone(),
             image,
-            phase: self.service_phase(name, wanted, containers, waits, facts.saved),
+            phase: self.service_phase(name, wanted, &replicas, waits, facts.saved),
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
             holds: wanted.map(|s| self.holds_of(name, s)).unwrap_or_default(),
@@ -287,7 +290,10 @@ impl Reconciler {
             Action::Create { spec }
             | Action::Start { spec, .. }
             | Action::Update { spec }
-            | Action::Connect { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
+            | Action::Connect { spec } => {
+                let slot = &spec.slot;
+                slot.project == *project && slot.service == wanted.name && slot.number != TASK_NUMBER
+            }
             Action::Stop { id, .. } | Action::Remove { id } => containers.iter().any(|c| c.spec.id == *id),
             Action::Pull { image, .. } => wanted.images().any(|wanted| wanted == image),
             Action::RemoveImage { .. } | Action::MakeNetwork { .. } | Action::RemoveNetwork { .. } | Action::Guard => {

@@ -19,6 +19,7 @@ mod order;
 mod reconciler;
 mod run;
 mod secrets;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod view;

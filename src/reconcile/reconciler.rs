@@ -350,6 +350,7 @@ impl Reconciler {
             Err(error) => {
                 self.memory.failed(&under.action, error.message.clone(), error.retry_after_ms, now);
                 self.note_outcome(&under, &Err(error.clone()), now);
+                self.note_failed_task(&under.action, &error.message);
                 let retry = self.memory.failure(&under.action).map_or(0, |f| f.retry_at.since(now));
                 let message = format!("{} failed: {}; tried again in {retry} ms", under.action.verb(), error.message);
                 noted.events.push(self.event(now, failed_kind(&under.action), what, message));

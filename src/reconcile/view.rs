@@ -51,6 +51,27 @@ pub struct View {
     pub secrets: BTreeMap<String, BTreeSet<String>>,
     /// Services that run at set times.
     pub jobs: Vec<JobView>,
+    /// One-offs that were asked for.
+    pub tasks: Vec<TaskView>,
+}
+
+/// A one-off that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskView {
+    /// Its container's id.
+    pub id: ContainerId,
+    /// Its container's name.
+    pub name: ContainerName,
+    /// What it waits for before it is started.
+    pub waiting: Option<String>,
+    /// Whether it runs.
+    pub running: bool,
+    /// How it ended.
+    pub status: Option<ExitStatus>,
+    /// Why it was not run.
+    pub failed: Option<String>,
+    /// Whether it is over.
+    pub over: bool,
 }
 
 /// A service that runs at set times.

@@ -24,6 +24,7 @@ mod order;
 mod output;
 mod policies;
 mod resources;
+mod run_once;
 mod support;
 mod survival;
 mod volume_commands;

@@ -19,6 +19,7 @@ mod network;
 mod plan;
 mod problem;
 mod registry;
+mod run;
 mod secret;
 mod stats;
 mod status;
@@ -48,6 +49,7 @@ pub use log::LogRecord;
 pub use network::{Member, Network, NetworkLink, PlannedPorts, PublishedPort};
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
+pub use run::{RunAsk, RunEnded, RunState};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
 pub use secret::{SecretEntry, SecretList, SecretName};
 pub use stats::{

@@ -9,6 +9,7 @@ pub mod network;
 mod pace;
 mod resources;
 mod run;
+mod task;
 
 use depends::DependencyRecord;
 use files::FileRecord;
@@ -28,6 +29,7 @@ use membership::NetworkRecord;
 use mounts::MountRecord;
 use resources::ResourcesRecord;
 use run::RunRecord;
+use task::TaskRecord;
 
 /// What the image says about how it is run; resolved by whoever made the container, kept with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -118,6 +120,9 @@ pub struct SpecRecord {
     /// The run of a schedule that it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     run: Option<RunRecord>,
+    /// The one-off that it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    task: Option<TaskRecord>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,6 +203,7 @@ impl From<&ContainerSpec> for SpecRecord {
             mounted: spec.mounted.iter().map(|(image, digest)| (image.to_string(), digest.to_string())).collect(),
             service: ServiceRecord::from(&spec.service),
             run: RunRecord::of(&spec.purpose),
+            task: TaskRecord::of(&spec.purpose),
         }
     }
 }
@@ -269,7 +275,10 @@ impl SpecRecord {
             image_digest: digest(&self.image_digest)?,
             mounted: self.mounted.iter().map(|(name, of)| Ok((image(name)?, digest(of)?))).collect::<Result<_, _>>()?,
             service,
-            purpose: self.run.as_ref().map(RunRecord::to_model).transpose()?.unwrap_or_default(),
+            purpose: match &self.task {
+                Some(task) => task.to_model(),
+                None => self.run.as_ref().map(RunRecord::to_model).transpose()?.unwrap_or_default(),
+            },
         })
     }
 }
