@@ -99,13 +99,13 @@ fn path(name: &str) -> String {
 async fn show(watch: &mut Watch<'_>, signals: &mut Signals, out: &mut Out) -> Result<(), Failure> {
     let log = format!("/api/v1/containers/{}/logs", percent(&watch.state.id));
     let mut lines = watch.client.lines(&format!("{log}?follow=true")).await?;
-    let (mut printer, mut shown) = (Printer::of_one(out.paint), 0);
+    let (mut printer, mut shown) = (Printer::of_one(out.paint), None);
     let mut look = Instant::now() + LOOK;
     while !watch.over() {
         // A line that is cut off by a look is read on by the next call.
         tokio::select! {
             line = lines.next() => match line? {
-                Some(line) => shown = print(&mut printer, &line, out)?,
+                Some(line) => shown = Some(print(&mut printer, &line, out)?),
                 None => {
                     watch.until(signals, out, RunState::is_over).await?;
                     return out.flush().map_err(Failure::Output);
@@ -123,7 +123,7 @@ async fn show(watch: &mut Watch<'_>, signals: &mut Signals, out: &mut Out) -> Re
     let last = last(watch.client.lines(&format!("{log}?tail=1")).await?).await?;
     while shown < last {
         let Some(line) = lines.next().await? else { break };
-        shown = print(&mut printer, &line, out)?;
+        shown = Some(print(&mut printer, &line, out)?);
     }
     out.flush().map_err(Failure::Output)
 }
@@ -135,12 +135,12 @@ fn print(printer: &mut Printer, line: &[u8], out: &mut Out) -> Result<u64, Failu
     Ok(number)
 }
 
-/// The number of the last record.
-async fn last(mut lines: Lines) -> Result<u64, Failure> {
-    let mut last = 0;
+/// The number of the last record; none where nothing was said.
+async fn last(mut lines: Lines) -> Result<Option<u64>, Failure> {
+    let mut last = None;
     while let Some(line) = lines.next().await? {
         let record: LogRecord = serde_json::from_slice(&line).map_err(|err| ended(&line, &err))?;
-        last = last.max(record.sequence);
+        last = last.max(Some(record.sequence));
     }
     Ok(last)
 }
@@ -173,9 +173,9 @@ impl Watch<'_> {
             Failure::Refused { .. } => Failure::Said(format!(
                 "the daemon was started anew and nobody knows how {name} ends; where it runs, it goes on: `longshore ps -a`"
             )),
-            Failure::NoDaemon { .. } | Failure::NobodyListens { .. } | Failure::Broken { .. } => {
-                Failure::Said(format!("the daemon has gone away; where {name} runs, it goes on: `longshore logs {name}`"))
-            }
+            Failure::NoDaemon { .. } | Failure::NobodyListens { .. } | Failure::Broken { .. } => Failure::Said(
+                format!("the daemon has gone away; where {name} runs, it goes on: `longshore logs {name}`"),
+            ),
             other => other,
         };
         self.state = self.client.get(&self.path).await.map_err(lost)?;

@@ -13,6 +13,7 @@ mod depends;
 mod file;
 mod hash;
 mod health;
+mod hook;
 mod image;
 mod isolation;
 mod name;
@@ -39,6 +40,7 @@ pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
 pub use health::Health;
+pub use hook::{Hook, HookFailure, Hooks};
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,

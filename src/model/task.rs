@@ -1,7 +1,7 @@
 //! One-off containers of a service: what somebody asks for by `longshore run`, and no file.
 
 use super::hash::hex_sha256;
-use super::{ContainerId, ContainerName, EnvVar, NetworkMode, RestartPolicy, Service, Slot, Timestamp};
+use super::{ContainerId, ContainerName, EnvVar, Hooks, NetworkMode, RestartPolicy, Service, Slot, Timestamp};
 
 /// The number of the place that all one-off containers of a service have: it is no replica's.
 pub const TASK_NUMBER: u32 = 0;
@@ -67,6 +67,7 @@ impl Service {
         let mut service = self.clone();
         service.container_name = None;
         service.schedule = None;
+        service.hooks = Hooks::default();
         service.restart = RestartPolicy::No;
         let process = &mut service.process;
         (process.tty, process.stdin_open) = (false, false);

@@ -245,6 +245,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: crate::model::Hooks::default(),
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),

@@ -53,8 +53,8 @@ pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
-    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
-    Slot, Timestamp,
+    Health, HookFailure, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project,
+    ProjectName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -89,6 +89,8 @@ pub struct Observed {
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
     /// Why the rules of the packet filter must be put right; none: they are.
     pub firewall: Option<String>,
+    /// Hooks that failed last.
+    pub hooks: BTreeMap<ContainerId, HookFailure>,
     /// What is mounted on the host, and what should be.
     pub mounts: MountTable,
     /// The wall clock, which may jump.

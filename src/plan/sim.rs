@@ -140,6 +140,7 @@ impl World {
         let digests: BTreeSet<&Digest> = self.images.values().map(|here| &here.digest).collect();
         let used = self.others_use + digests.len() as u64 * IMAGE;
         Observed {
+            hooks: BTreeMap::new(),
             health: self.order.health(&self.containers),
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),

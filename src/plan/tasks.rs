@@ -60,7 +60,10 @@ impl Memory {
                 Some(ContainerState::Created | ContainerState::StartFailed { .. }) | None => {}
             }
             let known = desired.kept.contains(&asked.slot.project)
-                || desired.projects.get(&asked.slot.project).is_some_and(|p| p.services.contains_key(&asked.slot.service));
+                || desired
+                    .projects
+                    .get(&asked.slot.project)
+                    .is_some_and(|p| p.services.contains_key(&asked.slot.service));
             if !asked.begun && asked.failed.is_none() {
                 let gone = (!known).then(|| "its service is no longer in the file".to_owned());
                 asked.failed = gone.or_else(|| asked.dismissed.then(|| "it was called off".to_owned()));

@@ -10,6 +10,7 @@
 
 mod chronicle;
 mod describe;
+mod hooks;
 mod host;
 mod images;
 mod jobs;

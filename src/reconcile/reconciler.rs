@@ -230,6 +230,7 @@ impl Reconciler {
         let mut noted = Noted::default();
         self.tell_ends(&observed, now, &mut noted);
         self.tell_images(&observed, now, &mut noted);
+        self.tell_hooks(&observed, now, &mut noted);
         self.memory.notice_ends(observed.containers.values(), now);
         self.memory.notice_images(&observed, now);
         self.memory.notice_disk(observed.disk.as_ref(), self.collect);

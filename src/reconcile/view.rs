@@ -439,7 +439,7 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
+    /// `hook.failed`, `container.updated`, `container.connected`, `container.exited`, `container.stopped`, `container.removed`, `container.failed`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,
     /// `daemon.adopted`, `job.scheduled`, `job.due`, `job.queued`, `job.left`, `job.stopped`, `job.done`, `job.failed`, `job.adopted`.
     pub kind: &'static str,

@@ -30,6 +30,7 @@ mod effects;
 mod environment;
 mod files;
 mod hash;
+mod hooks;
 mod interpolate;
 mod isolation;
 mod keys;

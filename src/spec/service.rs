@@ -7,7 +7,7 @@ use super::node::{Key, Node};
 use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
-use super::{data, effects, environment, files, hash, isolation, names, policy, process, resources, schedule};
+use super::{data, effects, environment, files, hash, hooks, isolation, names, policy, process, resources, schedule};
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
 /// Reads a service. `None`: it is not part of the project, or an error was told.
@@ -45,6 +45,7 @@ pub(super) fn read(
     let files = files::read(&taken, files, &mut scope);
     files::warn_of_literals(&mut scope);
     let schedule = schedule::read(replicas, &mut scope);
+    let hooks = hooks::read(&mut scope);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -68,6 +69,7 @@ pub(super) fn read(
         // When all services are read.
         depends: Vec::new(),
         schedule,
+        hooks,
         files,
         names,
         isolation,

@@ -10,6 +10,7 @@ mod copy;
 mod exec;
 mod files;
 mod folder;
+mod hooks;
 mod image_volumes;
 mod images;
 mod images_cli;

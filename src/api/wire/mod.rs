@@ -49,8 +49,8 @@ pub use log::LogRecord;
 pub use network::{Member, Network, NetworkLink, PlannedPorts, PublishedPort};
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
-pub use run::{RunAsk, RunEnded, RunState};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
+pub use run::{RunAsk, RunEnded, RunState};
 pub use secret::{SecretEntry, SecretList, SecretName};
 pub use stats::{
     BlockUsage, ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PidUsage, PressureUsage, Process, StallUsage,
