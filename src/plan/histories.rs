@@ -10,6 +10,7 @@ mod order;
 mod order_tables;
 mod policies;
 mod tables;
+mod tasks;
 pub(super) mod toy_files;
 pub(super) mod toy_jobs;
 pub(super) mod toy_net;
