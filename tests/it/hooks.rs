@@ -1,6 +1,7 @@
 //! `post_start` and `pre_stop`, in real containers.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use crate::support::lab::container;
@@ -13,6 +14,9 @@ const STUBBORN: &str =
 fn put(lab: &Lab, more: &[&str]) -> PathBuf {
     let out = lab.dir.join("out");
     fs::create_dir_all(&out).unwrap();
+    let log = File::options().create(true).append(true).open(out.join("log")).unwrap();
+    // The container's user writes too.
+    log.set_permissions(PermissionsExt::from_mode(0o666)).unwrap();
     let volume = format!("volumes: ['{}:/out']", out.display());
     let lines: Vec<&str> = [volume.as_str()].into_iter().chain(more.iter().copied()).collect();
     lab.put("a.yaml", &file(&[with("a", STUBBORN, &lines)]));
@@ -32,7 +36,7 @@ fn commands_after_the_start_and_before_the_stop_in_their_order() {
             "user: app",
             "environment: {COLOUR: blue}",
             "post_start:",
-            "  - command: [sh, -c, 'echo one $COLOUR $SIZE $(pwd) $(id -u) >> /out/log']",
+            "  - command: [sh, -c, 'echo one $$COLOUR $$SIZE $$(pwd) $$(id -u) >> /out/log']",
             "    user: root",
             "    working_dir: /etc",
             "    environment: {SIZE: m}",
@@ -42,8 +46,6 @@ fn commands_after_the_start_and_before_the_stop_in_their_order() {
             "  - {command: [sh, -c, 'echo four >> /out/log'], user: root}",
         ],
     );
-    fs::write(&log, "").unwrap();
-    fs::set_permissions(&log, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let before = lab.running("a-a-1");
     let said = says(&lab, &log, "two");
     let hooks: Vec<&str> = said.lines().filter(|line| *line != "main").collect();

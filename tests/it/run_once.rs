@@ -100,7 +100,7 @@ fn one_that_runs_goes_on_when_the_daemon_is_killed_and_is_removed_once_it_ended(
     let work = "echo begun >> /out/log; until [ -e /out/go ]; do sleep 0.1; done; echo ended >> /out/log";
     let mut client = lab.client(&["run", "a", "sh", "-c", work]).stderr(Stdio::piped()).spawn().unwrap();
     lab.until("its begin", || std::fs::read_to_string(out.join("log")).ok().filter(|log| log.contains("begun")));
-    let before = tasks(&lab.status());
+    let before = lab.wait_for("it to run", |s| Some(tasks(s)).filter(|all| all[0]["state"]["pid"].is_number()));
     lab.kill();
     let mut told = String::new();
     client.stderr.take().unwrap().read_to_string(&mut told).unwrap();
