@@ -178,6 +178,7 @@ fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) -> Containe
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: longshore::model::Hooks::default(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -8,7 +8,7 @@ use super::{
     Checks, Events, ExecDoor, FileDoor, ImageDoor, LogSource, Metric, Numbers, RegistryDoor, SecretDoor, Signals,
     VolumeDoor,
 };
-use crate::model::{Cause, ProjectName, ServiceName, Timestamp};
+use crate::model::{Cause, ContainerId, ContainerName, ProjectName, ServiceName, TaskAsk, Timestamp};
 use crate::reconcile::view::View;
 use crate::reconcile::{Comparison, Disobeyed, HistoryView, Obeyed, Order, Wish};
 
@@ -131,6 +131,24 @@ pub enum Command {
         wish: Wish,
         /// What was done, once it is on disk; `Err` says why nothing was.
         reply: oneshot::Sender<Result<Vec<String>, String>>,
+    },
+    /// Run a container of a service once.
+    RunTask {
+        /// Its project.
+        project: ProjectName,
+        /// Which.
+        service: ServiceName,
+        /// What is asked for.
+        ask: Box<TaskAsk>,
+        /// What it is called; `Err` says why not.
+        reply: oneshot::Sender<Result<(ContainerId, ContainerName), String>>,
+    },
+    /// End and remove such a container.
+    EndTask {
+        /// Its name or id.
+        name: String,
+        /// The answer; `Err` says why not.
+        reply: oneshot::Sender<Result<(), String>>,
     },
     /// Look at the folder now.
     Look {

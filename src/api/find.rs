@@ -1,6 +1,7 @@
 //! Which container or service a name means.
 
 use super::error::ApiError;
+use crate::model::{ProjectName, ServiceName, TASK_NUMBER};
 use crate::reconcile::view::{ContainerStateView, ContainerView, NetworkView, ServiceView, View};
 
 /// The one container with this name, id, or unique beginning of an id.
@@ -44,7 +45,8 @@ pub(super) fn outputs<'v>(view: &'v View, name: &str) -> Result<Vec<&'v Containe
     let found: Vec<_> = services(view).filter(|(project, s)| names(name, project, s)).collect();
     match found.as_slice() {
         [] => Ok(vec![by_id(view, name)?]),
-        [(_, service)] => Ok(service.containers.iter().collect()),
+        // A one-off is had by its own name only.
+        [(_, service)] => Ok(service.containers.iter().filter(|c| c.number != TASK_NUMBER).collect()),
         many => Err(ambiguous(name, many.iter().map(|(project, s)| format!("{project}/{}", s.name)))),
     }
 }
@@ -74,6 +76,17 @@ pub(super) fn replica<'v>(view: &'v View, name: &str, index: Option<u32>) -> Res
         None => found.into_iter().min_by_key(|c| (!runs(c), c.number)),
     };
     one.ok_or_else(missing)
+}
+
+/// The one service that a name means, as `service` or `project/service`.
+pub(super) fn service(view: &View, name: &str) -> Result<(ProjectName, ServiceName), ApiError> {
+    let all = view.projects.iter().flat_map(|p| p.services.iter().map(move |s| (p, s)));
+    let found: Vec<_> = all.filter(|(p, s)| names(name, p.name.as_str(), s)).collect();
+    match found.as_slice() {
+        [] => Err(ApiError::NoContainer { name: shorten(name) }),
+        [(project, service)] => Ok((project.name.clone(), service.name.clone())),
+        many => Err(ambiguous(name, many.iter().map(|(p, s)| format!("{}/{}", p.name, s.name)))),
+    }
 }
 
 /// All containers, by project, service and number.

@@ -16,6 +16,7 @@
 //! | `checks` | what is known of the health of containers |
 //! | `numbers` | what containers use, and their processes |
 //! | `exec/` | commands in containers, and their streams |
+//! | `run` | one-off containers of services |
 //! | `why` | what happened to a service |
 //! | `history` | the generations of a service |
 //! | `files/` | files of containers |
@@ -51,6 +52,7 @@ mod output;
 mod plan;
 mod registries;
 mod router;
+mod run;
 mod secrets;
 mod serve;
 mod stall;

@@ -158,6 +158,26 @@ fn operations() -> Vec<Operation> {
             Ask::Nothing,
             Answer::Json(of::<wire::Job>),
         ),
+        post(
+            "/api/v1/run",
+            "Runs a container of a service once, with another command; answers when it is asked for, not when it runs",
+            Ask::Json(of::<wire::RunAsk>),
+            Answer::Json(of::<wire::RunState>),
+        ),
+        get(
+            "/api/v1/run/{name}",
+            "How far a run is, by the name or id of its container; remembered for a minute after its end",
+            &[],
+            Answer::Json(of::<wire::RunState>),
+        ),
+        Operation {
+            path: "/api/v1/run/{name}",
+            method: "delete",
+            summary: "Ends the container of a run where it runs, and removes it, kept or not",
+            query: &[],
+            ask: Ask::Nothing,
+            answer: Answer::Json(of::<wire::RunEnded>),
+        },
         get(
             "/api/v1/events",
             "What happens, as server-sent events; Last-Event-ID is honoured",

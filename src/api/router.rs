@@ -7,7 +7,7 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use super::error::ApiError;
 use super::{
     Doors, by_hand, commands, containers, exec, feed, files, health, history, images, jobs, logs, metrics, networks,
-    numbers, openapi, plan, registries, secrets, status, system, version, volumes, why,
+    numbers, openapi, plan, registries, run, secrets, status, system, version, volumes, why,
 };
 
 /// Every route with its handler, and its line in the API's description.
@@ -35,6 +35,8 @@ pub(super) fn routes() -> Vec<(&'static str, MethodRouter<Doors>)> {
         ("/api/v1/services/{project}/{service}/diff", get(history::compare)),
         ("/api/v1/jobs", get(jobs::list)),
         ("/api/v1/jobs/{project}/{service}/run", post(jobs::run)),
+        ("/api/v1/run", post(run::start)),
+        ("/api/v1/run/{name}", get(run::show).delete(run::end)),
         ("/api/v1/events", get(feed::listen)),
         ("/api/v1/version", get(version::show)),
         ("/api/v1/confirm", post(commands::confirm)),

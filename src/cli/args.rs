@@ -11,6 +11,7 @@ use super::image::ImageCommand;
 use super::image::commit::CommitArgs;
 use super::jobs::JobsArgs;
 use super::network::NetworkCommand;
+use super::run::RunArgs;
 use super::secret::SecretCommand;
 use super::system::SystemCommand;
 use super::volume::VolumeCommand;
@@ -30,7 +31,8 @@ const EXIT_CODES: &str = "Exit codes:
   0  all is well; check and plan: nothing to do
   1  an error; status --wait: not everything is applied
   2  check and plan: there are changes
-exec ends with the code of its command: 126 where that cannot be executed, 127 where it is not found";
+exec ends with the code of its command: 126 where that cannot be executed, 127 where it is not found; run likewise,
+but with 1 where it could not be started";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -58,6 +60,8 @@ pub(super) enum Command {
     Top(TopArgs),
     /// Execute a command in a container
     Exec(ExecArgs),
+    /// Run a container of a service once, with another command
+    Run(RunArgs),
     /// Copy files between a container and this machine
     Cp(CpArgs),
     /// List what a container changed in its root
@@ -414,6 +418,7 @@ mod tests {
           stats     Show what containers use, again and again
           top       List the processes of containers
           exec      Execute a command in a container
+          run       Run a container of a service once, with another command
           cp        Copy files between a container and this machine
           diff      List what a container changed in its root
           export    Write the root of a container as a tar
@@ -450,7 +455,8 @@ mod tests {
           0  all is well; check and plan: nothing to do
           1  an error; status --wait: not everything is applied
           2  check and plan: there are changes
-        exec ends with the code of its command: 126 where that cannot be executed, 127 where it is not found
+        exec ends with the code of its command: 126 where that cannot be executed, 127 where it is not found; run likewise,
+        but with 1 where it could not be started
         ");
     }
 

@@ -12,6 +12,7 @@ use super::client::{Client, Lines, percent};
 use super::failure::Failure;
 use super::out::{Ink, Out, Paint};
 use crate::api::wire::{Container, ErrorBody, LogRecord};
+use crate::model::TASK_NUMBER;
 
 pub(super) async fn run(client: &Client, args: &LogsArgs, out: &mut Out) -> Result<Exit, Failure> {
     let containers: Vec<Container> = client.get("/api/v1/containers").await?;
@@ -70,7 +71,7 @@ async fn follow(streams: Vec<Lines>, printer: &mut Printer, out: &mut Out) -> Re
 }
 
 /// Writes records as lines. Lines that were split come together again.
-struct Printer {
+pub(super) struct Printer {
     timestamps: bool,
     /// How wide the names are; none where a single container speaks.
     names: Option<usize>,
@@ -92,8 +93,17 @@ impl Printer {
         self.names.is_none() && !self.timestamps
     }
 
+    /// For one container whose output is to be as it wrote it.
+    pub(super) fn of_one(paint: Paint) -> Self {
+        Self { timestamps: false, names: None, paint, open: HashSet::new() }
+    }
+
     fn print(&mut self, line: &[u8], out: &mut Out) -> Result<(), Failure> {
         let record: LogRecord = serde_json::from_slice(line).map_err(|err| ended(line, &err))?;
+        self.write(record, out)
+    }
+
+    pub(super) fn write(&mut self, record: LogRecord, out: &mut Out) -> Result<(), Failure> {
         let stderr = record.stream == "stderr";
         let text = self.render(record);
         if stderr {
@@ -132,12 +142,15 @@ fn meant<'c>(name: &str, containers: &'c [Container]) -> Vec<&'c str> {
     let those = |means: &dyn Fn(&Container) -> bool| -> Vec<&'c str> {
         containers.iter().filter(|c| means(c)).map(|c| c.name.as_str()).collect()
     };
-    let named = those(&|c| name == c.name || name == c.service || name == format!("{}/{}", c.project, c.service));
+    let named = those(&|c| {
+        let service = name == c.service || name == format!("{}/{}", c.project, c.service);
+        name == c.name || (service && c.number != TASK_NUMBER)
+    });
     if named.is_empty() { those(&|c| c.id.starts_with(name)) } else { named }
 }
 
 /// A line that is no record says why there are no more.
-fn ended(line: &[u8], err: &serde_json::Error) -> Failure {
+pub(super) fn ended(line: &[u8], err: &serde_json::Error) -> Failure {
     match serde_json::from_slice::<ErrorBody>(line) {
         Ok(body) => Failure::Refused { facts: body.error },
         Err(_) => Failure::Said(format!("the daemon sent a log record that is none: {err}")),

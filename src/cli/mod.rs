@@ -29,6 +29,7 @@ mod problems;
 mod progress;
 mod ps;
 mod report;
+mod run;
 mod secret;
 mod stats;
 mod status;
@@ -75,7 +76,7 @@ enum Exit {
     Error,
     /// `check` and `plan`: there are changes.
     Changes,
-    /// `exec`: as its command.
+    /// `exec`, `run`: as its command.
     Command(u8),
 }
 
@@ -136,6 +137,7 @@ fn run(arguments: Arguments, rooms: Rooms, out: &mut Out) -> Result<ExitCode, Fa
         Command::Stats(args) => wait_for(stats::run(&Client::new(socket), &args, out)),
         Command::Top(args) => wait_for(top::run(&Client::new(socket), &args, out)),
         Command::Exec(args) => wait_for(exec::run(&Client::new(socket), args, out)),
+        Command::Run(args) => wait_for(run::run(&Client::new(socket), args, out)),
         Command::Cp(args) => wait_for(copy::run(&Client::new(socket), &args, out)),
         Command::Diff(args) => wait_for(copy::diff(&Client::new(socket), &args, out)),
         Command::Export(args) => wait_for(copy::export(&Client::new(socket), &args, out)),

@@ -75,7 +75,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::model::{
-    Attached, ContainerId, ContainerSpec, ContainerState, HealthCheck, ObservedContainer, ProcessId, Signal, Timestamp,
+    Attached, ContainerId, ContainerSpec, ContainerState, HealthCheck, Hooks, ObservedContainer, ProcessId, Signal,
+    Timestamp,
 };
 pub use cgroup::CgroupDriver;
 use cgroup::{Cgroups, NotEmpty};
@@ -431,6 +432,12 @@ impl Containers {
             | ContainerState::StartFailed { .. }
             | ContainerState::Orphaned { .. } => None,
         }
+    }
+
+    /// The hooks of a container, as it has them now.
+    #[must_use]
+    pub fn hooks(&self, id: &ContainerId) -> Hooks {
+        self.known().get(id).map(|known| known.observed.spec.service.hooks.clone()).unwrap_or_default()
     }
 
     fn busy(&self, id: &ContainerId) -> Option<Arc<tokio::sync::Mutex<()>>> {

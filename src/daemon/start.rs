@@ -339,6 +339,10 @@ fn doors(
                 }
                 api::Command::Wish { project, service, wish, reply } => Command::Wish(project, service, wish, reply),
                 api::Command::RunJob { project, service, reply } => Command::RunJob(project, service, reply),
+                api::Command::RunTask { project, service, ask, reply } => {
+                    Command::RunTask(project, service, ask, reply)
+                }
+                api::Command::EndTask { name, reply } => Command::EndTask(name, reply),
                 api::Command::Look { reply } => Command::Look(Some(reply)),
             };
             if commands.send(command).await.is_err() {

@@ -4,11 +4,12 @@ use std::error::Error;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
 use super::{LinuxHost, RemoveError};
-use crate::container::ImageDefaults;
+use crate::container::{ImageDefaults, StopError};
 use crate::image::StoreError;
-use crate::model::{Action, ContainerId, ContainerSpec, Digest, ImageReference, sentence};
+use crate::model::{Action, ContainerId, ContainerSpec, Digest, ImageReference, Signal, sentence};
 use crate::plan::stop_order;
 use crate::reconcile::ActionError;
 
@@ -23,9 +24,7 @@ impl LinuxHost {
             Action::Create { spec } => self.create(&spec).await,
             Action::Start { spec, network } => self.start(&spec, &network).await,
             Action::Update { spec } => self.containers.update(&spec).await.map_err(|e| failed(&e)),
-            Action::Stop { id, signal, grace_ms } => {
-                self.containers.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e))
-            }
+            Action::Stop { id, signal, grace_ms } => self.stop(&id, signal, grace_ms).await.map_err(|e| failed(&e)),
             Action::Pause { id } => self.containers.pause(&id).await.map_err(|e| failed(&e)),
             Action::Unpause { id } => self.containers.unpause(&id).await.map_err(|e| failed(&e)),
             Action::Remove { id } => self.remove(&id).await,
@@ -82,6 +81,7 @@ impl LinuxHost {
         let names = spec.as_ref().map(|spec| self.volume_names(spec)).unwrap_or_default();
         self.containers.remove(id).await.map_err(|e| failed(&e))?;
         self.networks.forget(id);
+        self.hooks.forget(id);
         self.release_volumes(&names).await;
         let mounted = spec.iter().flat_map(|spec| spec.mounted.values());
         digest.iter().chain(mounted).for_each(|digest| self.images.used(digest));
@@ -98,9 +98,19 @@ impl LinuxHost {
         }
     }
 
+    /// Its hooks first, then its signal; all of it within the grace.
+    async fn stop(&self, id: &ContainerId, signal: Option<Signal>, grace_ms: u64) -> Result<(), StopError> {
+        let end = Instant::now() + Duration::from_millis(grace_ms);
+        if self.containers.init(id).is_some() && grace_ms > 0 {
+            let hooks = self.containers.hooks(id).pre_stop;
+            self.hooks.stopping(&self.containers, id, &hooks, end).await;
+        }
+        self.containers.stop(id, signal, millis(end.saturating_duration_since(Instant::now()))).await
+    }
+
     async fn stop_one(&self, spec: &ContainerSpec) {
         let policy = spec.service.stop;
-        if let Err(error) = self.containers.stop(&spec.id, policy.signal, policy.grace_ms).await {
+        if let Err(error) = self.stop(&spec.id, policy.signal, policy.grace_ms).await {
             tracing::error!(container = %spec.name, error = sentence(&error), "it could not be stopped");
         }
     }

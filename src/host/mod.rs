@@ -6,6 +6,7 @@ mod apply;
 mod disk;
 mod files;
 mod generations;
+mod hooks;
 mod images;
 mod mount_table;
 mod mounts;
@@ -56,6 +57,7 @@ pub struct LinuxHost {
     images_dir: Option<PathBuf>,
     /// Pulls that run, whoever asked for them.
     pulls: Mutex<BTreeMap<ImageReference, images::Running>>,
+    hooks: hooks::Board,
     /// Something other than a container's state changed.
     changed: Notify,
     /// What else is to be known, from who knows it.
@@ -92,6 +94,7 @@ impl LinuxHost {
             state_dir,
             images_dir,
             pulls,
+            hooks: hooks::Board::default(),
             changed,
             notes: Box::new(Vec::new),
         }
@@ -156,6 +159,7 @@ impl Host for LinuxHost {
             _ = containers.changed() => {}
             _ = networks.changed() => {}
             () = self.mounts.changed() => {}
+            () = self.hooks.changed() => {}
         }
     }
 

@@ -31,6 +31,7 @@ impl LinuxHost {
                 self.release_volumes(&self.volume_names(spec)).await;
                 return Err(failed(&error));
             }
+            self.hooks.started(&self.containers, &spec.id, &spec.service.hooks.post_start);
         }
         match self.containers.init(&spec.id) {
             Some(init) => self.networks.started(&spec.id, init),

@@ -83,6 +83,7 @@ impl LinuxHost {
             networks,
             firewall,
             mounts,
+            hooks: self.hooks.failures(),
             ..join(self.images.all(), containers)
         }
     }

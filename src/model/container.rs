@@ -47,6 +47,9 @@ impl ContainerId {
         let (project, service) = (slot.project.as_str().as_bytes(), slot.service.as_str().as_bytes());
         Self(hex_sha256(&[b"run", project, service, &number, &due, run.why.as_str().as_bytes()]))
     }
+    pub(super) fn hashed(parts: &[&[u8]]) -> Self {
+        Self(hex_sha256(parts))
+    }
     /// An id read back from a record or a folder name.
     #[must_use]
     pub fn from_hex(hex: &str) -> Option<Self> {
@@ -77,13 +80,16 @@ pub struct Slot {
     pub project: ProjectName,
     /// Its service.
     pub service: ServiceName,
-    /// Which replica, from 1.
+    /// Which replica, from 1; [`TASK_NUMBER`](super::TASK_NUMBER): none, a one-off container.
     pub number: u32,
 }
 
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.project, self.service, self.number)
+        match self.number {
+            super::TASK_NUMBER => write!(f, "{}/{}/run", self.project, self.service),
+            number => write!(f, "{}/{}/{number}", self.project, self.service),
+        }
     }
 }
 

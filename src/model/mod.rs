@@ -13,6 +13,7 @@ mod depends;
 mod file;
 mod hash;
 mod health;
+mod hook;
 mod image;
 mod isolation;
 mod name;
@@ -25,6 +26,7 @@ mod sentence;
 mod service;
 mod settings;
 mod taking;
+mod task;
 mod volume;
 
 pub use action::{Action, Key};
@@ -39,6 +41,7 @@ pub use depends::{Condition, Dependency};
 pub use file::{Content, FileKind, Fingerprint, FingerprintKey, MountedFile, OnChange};
 pub use hash::SpecHash;
 pub use health::{Check, CheckTimes, Health, HealthCheck, HealthPolicy, HealthTest, OnUnhealthy, Probe};
+pub use hook::{Hook, HookFailure, Hooks};
 pub use image::{Digest, ImageReference, Platform, ReferenceError};
 pub use isolation::{
     Device, DeviceAccess, DeviceKind, DeviceRequest, DeviceRule, Ipc, Isolation, Limit, LimitRange, Names, Namespace,
@@ -62,6 +65,7 @@ pub use service::{
 };
 pub use settings::Settings;
 pub use taking::{AutoUpdate, Choice, FailureAction, Moment, Release, Releases, Taking, Window, highest, release};
+pub use task::{TASK_NUMBER, Task, TaskAsk};
 pub use volume::{
     Bind, ImageMount, Mount, MountSource, Owner, Propagation, Recursive, Relabel, Volume, VolumeMount, VolumeRef,
 };

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::tz::TimeZone;
 
-use super::{Cron, ExitStatus, Timestamp};
+use super::{Cron, ExitStatus, Task, Timestamp};
 
 /// `x-longshore: schedule`. It reads no clock: the time is given to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,6 +165,8 @@ pub enum Purpose {
     Service,
     /// One run of a schedule.
     Run(Run),
+    /// What somebody asked for once.
+    Task(Task),
 }
 
 impl Purpose {
@@ -173,7 +175,16 @@ impl Purpose {
     pub const fn run(&self) -> Option<&Run> {
         match self {
             Self::Run(run) => Some(run),
-            Self::Service => None,
+            Self::Service | Self::Task(_) => None,
+        }
+    }
+
+    /// The one-off, if it is one.
+    #[must_use]
+    pub const fn task(&self) -> Option<&Task> {
+        match self {
+            Self::Task(task) => Some(task),
+            Self::Service | Self::Run(_) => None,
         }
     }
 }

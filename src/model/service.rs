@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Ability, ContainerName, Dependency, Digest, HealthPolicy, ImageReference, Isolation, Location, Membership, Mount,
-    MountSource, MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources, RestartPace,
-    Schedule, ServiceName, SpecHash, Taking, Volume, VolumeName,
+    Ability, ContainerName, Dependency, Digest, HealthPolicy, Hooks, ImageReference, Isolation, Location, Membership,
+    Mount, MountSource, MountedFile, Names, Network, NetworkName, Platform, Problem, ProjectName, Resources,
+    RestartPace, Schedule, ServiceName, SpecHash, Taking, Volume, VolumeName,
 };
 
 /// A Compose project: the services of one file.
@@ -73,6 +73,8 @@ pub struct Service {
     pub depends: Vec<Dependency>,
     /// `x-longshore: schedule`: when it runs, where it runs at set times only. Not part of the hash.
     pub schedule: Option<Schedule>,
+    /// `post_start`, `pre_stop`. Not part of the hash.
+    pub hooks: Hooks,
     /// `configs`, `secrets`; by target, none twice.
     pub files: Vec<MountedFile>,
     /// `domainname`, `extra_hosts`, `dns`, `dns_search`, `dns_opt`.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    BlockIo, Ceiling, CpuQuota, HealthCheck, HealthPolicy, HealthTest, Probe, PullPolicy, Resources, RestartPace,
+    BlockIo, Ceiling, CpuQuota, HealthCheck, HealthPolicy, HealthTest, Hook, Probe, PullPolicy, Resources, RestartPace,
     RestartPolicy, Service, Signal, StopPolicy,
 };
 
@@ -34,6 +34,8 @@ impl Settings {
         let required: Vec<String> = service.required_mounts.iter().map(|path| path.display().to_string()).collect();
         let depends: Vec<String> = service.depends.iter().map(ToString::to_string).collect();
         settings.option("depends_on", (!depends.is_empty()).then(|| depends.join(" and ")));
+        settings.option("post_start", Hook::words(&service.hooks.post_start));
+        settings.option("pre_stop", Hook::words(&service.hooks.pre_stop));
         settings.option("require_mount", (!required.is_empty()).then(|| required.join(" and ")));
         settings
     }
@@ -48,6 +50,7 @@ impl Settings {
             && one.required_mounts == other.required_mounts
             && one.depends == other.depends
             && one.health == other.health
+            && one.hooks == other.hooks
     }
 
     /// As they were told elsewhere.

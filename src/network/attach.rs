@@ -14,7 +14,7 @@ use super::rules::GuardError;
 use super::{Inner, Made, Networks, State, dns, forward, handover, namespace, ports};
 use crate::model::{
     Attached, Attachment, Cidr, ContainerId, ContainerSpec, Driver, Join, Link, NetworkId, NetworkPlace, ProcessId,
-    Published, Turn,
+    Published, ServiceName, Turn,
 };
 
 /// So long it may take until sockets that are closed are gone.
@@ -402,6 +402,12 @@ fn taken(state: &State, spec: &ContainerSpec) -> BTreeMap<ports::Place, String> 
     each.collect()
 }
 
+/// The service whose name a container answers to. A one-off answers to its own names only: it does not serve what its service serves.
+fn known_as(spec: &ContainerSpec) -> ServiceName {
+    let own = spec.purpose.task().and_then(|_| ServiceName::parse(spec.id.short()).ok());
+    own.unwrap_or_else(|| spec.slot.service.clone())
+}
+
 /// What is known by name of a container.
 fn member(lease: &Lease, named: bool) -> dns::Member {
     let spec = &lease.spec;
@@ -422,7 +428,7 @@ fn member(lease: &Lease, named: bool) -> dns::Member {
         container: spec.id.clone(),
         name: spec.name.clone(),
         project: spec.slot.project.clone(),
-        service: spec.slot.service.clone(),
+        service: known_as(spec),
         internal_only: lease.attached.links.iter().all(|link| link.internal),
         links: links.collect(),
         ports: published.chain(exposed).collect(),

@@ -11,6 +11,7 @@ mod order;
 mod order_tables;
 mod policies;
 mod tables;
+mod tasks;
 mod toy_ends;
 pub(super) mod toy_files;
 pub(super) mod toy_jobs;
@@ -278,6 +279,7 @@ pub(super) fn service(name: ServiceName, version: usize, chance: &mut Chance) ->
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: crate::model::Hooks::default(),
         files: toy_files::files(version, chance),
         names: Default::default(),
         isolation: Default::default(),

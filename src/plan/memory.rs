@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::backoff::failure_delay_ms;
-use super::{CollectPolicy, Cures, Desired, DiskUse, Followed, Job, Observed, Plan, SetAside};
+use super::{AskedTask, CollectPolicy, Cures, Desired, DiskUse, Followed, Job, Observed, Plan, SetAside};
 use crate::model::{
     Action, ContainerId, ContainerState, Digest, Health, ImageReference, Key, NetworkId, ObservedContainer,
     ProjectName, Service, ServiceName, Slot, Timestamp,
@@ -70,6 +70,10 @@ pub struct Memory {
     pub edited: BTreeMap<(ProjectName, ServiceName), Timestamp>,
     /// Services that run at set times.
     pub jobs: BTreeMap<(ProjectName, ServiceName), Job>,
+    /// One-offs that were asked for since the planner runs.
+    pub tasks: BTreeMap<ContainerId, AskedTask>,
+    /// One-offs that are to end and to go, kept ones too.
+    pub discarded: BTreeSet<ContainerId>,
     /// Since when each run goes on, on the planner's own clock.
     pub runs_since: BTreeMap<ContainerId, Timestamp>,
     /// The manifests that each service ran last, the newest first.

@@ -37,6 +37,7 @@ mod rollout;
 #[cfg(test)]
 mod sim;
 mod slot;
+mod tasks;
 mod unmet;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,12 +55,13 @@ pub use mounts::MountTable;
 pub use networks::unjoined;
 pub use order::{Followed, Lacking, circles, stop_order};
 pub use rollout::{Rollout, SetAside, Version};
+pub use tasks::{AskedTask, MOST_TASKS};
 pub use unmet::unmet;
 
 use crate::model::{
     Ability, Action, Attached, ContainerId, ContainerName, ContainerState, Dependency, Digest, ExitStatus, FileKind,
-    Health, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project, ProjectName,
-    Service, ServiceName, Slot, Timestamp,
+    Health, HookFailure, ImageReference, Key, NetworkId, NetworkName, ObservedContainer, ObservedNetwork, Project,
+    ProjectName, Service, ServiceName, Slot, Timestamp,
 };
 
 /// What should be: the projects in force.
@@ -105,6 +107,8 @@ pub struct Observed {
     pub networks: BTreeMap<NetworkId, ObservedNetwork>,
     /// Why the rules of the packet filter must be put right; none: they are.
     pub firewall: Option<String>,
+    /// Hooks that failed last.
+    pub hooks: BTreeMap<ContainerId, HookFailure>,
     /// What is mounted on the host, and what should be.
     pub mounts: MountTable,
     /// The wall clock, which may jump.
@@ -355,6 +359,7 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
         let containers = by_slot.get(&slot).map_or(&[][..], Vec::as_slice);
         slot::plan_slot(&mut planner, &slot, containers);
     }
+    tasks::plan(&mut planner);
     for (of, service) in &facts.desired.watched {
         images::watch(&mut planner, of, service);
     }
@@ -366,7 +371,8 @@ pub fn plan(facts: &Facts<'_>) -> Plan {
 
 fn containers_by_slot(observed: &Observed) -> BTreeMap<Slot, Vec<&ObservedContainer>> {
     let mut by_slot: BTreeMap<Slot, Vec<&ObservedContainer>> = BTreeMap::new();
-    for container in observed.containers.values() {
+    // One-offs fill no place.
+    for container in observed.containers.values().filter(|c| c.spec.purpose.task().is_none()) {
         by_slot.entry(container.spec.slot.clone()).or_default().push(container);
     }
     by_slot

@@ -175,6 +175,11 @@ impl<'a> Networks<'a> {
                 self.needed.extend(known.map(|(id, network)| (id.clone(), *network)));
             }
         }
+        // What is asked for once needs them too, also where no replica is wanted.
+        for asked in facts.memory.tasks.values().filter(|asked| asked.over.is_none()) {
+            let known = joins(&asked.service).iter().filter_map(|join| self.defined.get(&join.network));
+            self.needed.extend(known.map(|(id, network)| (id.clone(), *network)));
+        }
     }
 
     fn note_container(
@@ -201,8 +206,9 @@ impl<'a> Networks<'a> {
             // What a successor is still to be made for stays, and runs again if it ends.
             let surplus = slot.number > service.replicas;
             // So does what ran at its time: the next run joins what the file says then.
-            let over = service.schedule.is_some() && !alive;
-            if surplus || over || made.contains(&(slot, &service.hash)) {
+            let task = container.spec.purpose.task().is_some();
+            let over = (service.schedule.is_some() || task) && !alive;
+            if surplus || over || (!task && made.contains(&(slot, &service.hash))) {
                 return;
             }
         }

@@ -92,7 +92,8 @@ pub(super) struct Order<'a> {
 impl<'a> Order<'a> {
     pub(super) fn of(facts: &Facts<'a>) -> Self {
         let mut order = Self::of_files(facts.desired);
-        for container in facts.observed.containers.values() {
+        // Nobody comes after a one-off.
+        for container in facts.observed.containers.values().filter(|c| c.spec.purpose.task().is_none()) {
             let spec = &container.spec;
             let of = (&spec.slot.project, &spec.slot.service);
             order.containers.entry(of).or_default().push(container);
@@ -395,7 +396,7 @@ fn still(planner: &Planner<'_>, followed: &Followed) -> bool {
 /// Keeps in mind who is to follow, once all slots are planned.
 pub(super) fn note(planner: &mut Planner<'_>) {
     let mut following: BTreeMap<ContainerId, Vec<Followed>> = BTreeMap::new();
-    for container in planner.facts.observed.containers.values() {
+    for container in planner.facts.observed.containers.values().filter(|c| c.spec.purpose.task().is_none()) {
         let id = &container.spec.id;
         let key = Key::Container(id.clone());
         let starts = |action: &&Action| matches!(action, Action::Start { .. }) && action.key() == key;

@@ -152,6 +152,7 @@ impl World {
         Observed {
             health,
             complaints,
+            hooks: BTreeMap::new(),
             images: self.images.iter().map(|(image, here)| (image.clone(), facts(here))).collect(),
             disk: Some(DiskUse { path: "/images".into(), total: DISK, used }),
             machine: String::new(),
@@ -383,7 +384,7 @@ impl World {
         }
         let slot = container.spec.slot.clone();
         let other = self.containers.values().find(|c| c.spec.slot == slot && c.state.alive());
-        assert!(other.is_none(), "two processes in slot {slot}");
+        assert!(other.is_none() || container.spec.purpose.task().is_some(), "two processes in slot {slot}");
         self.net.attach(id, place, &self.containers)?;
         self.ward.started(id);
         // No two runs of a container begin at the same moment.

@@ -282,6 +282,11 @@ impl Reconciler {
         self.chronicle.push(of.clone(), cause(kind, "schedule".to_owned(), text, now));
     }
 
+    /// A hook that failed. Its container goes on.
+    pub(super) fn note_hook(&mut self, slot: &Slot, name: &str, text: String, now: Timestamp) {
+        self.chronicle.failed(key_of(slot), name, text, None, now);
+    }
+
     pub(super) fn note_moved(&mut self, image: &ImageReference, text: &str, now: Timestamp) {
         self.chronicle.moved(&self.desired, image, text, now);
     }

@@ -14,7 +14,7 @@ use super::view::{
 };
 use crate::model::{
     Action, ContainerState, ImageReference, Key, ObservedContainer, Project, ProjectName, Service, ServiceName,
-    Settings, Slot, Timestamp,
+    Settings, Slot, TASK_NUMBER, Timestamp,
 };
 use crate::plan::{Failure, ImageFacts, Unwell, Wait, WaitingOn, in_use};
 
@@ -91,6 +91,7 @@ impl Reconciler {
             volumes: self.volumes_view(),
             secrets: self.secrets_view(),
             jobs: self.job_views(),
+            tasks: self.task_views(),
         }
     }
 
@@ -203,7 +204,8 @@ impl Reconciler {
             by_service.entry((&slot.project, &slot.service)).or_default().push(container);
         }
         let mut waits: BTreeMap<(&ProjectName, &ServiceName), Vec<&Wait>> = BTreeMap::new();
-        for wait in &self.plan.waiting {
+        // What a one-off waits for is not the service's own.
+        for wait in self.plan.waiting.iter().filter(|wait| wait.slot.number != TASK_NUMBER) {
             waits.entry((&wait.slot.project, &wait.slot.service)).or_default().push(wait);
         }
         let facts = Known { by_service, waits, saved, gauges };
@@ -241,7 +243,8 @@ impl Reconciler {
         let containers = facts.by_service.get(&(name, service)).unwrap_or(&none);
         let no_waits = Vec::new();
         let waits = facts.waits.get(&(name, service)).unwrap_or(&no_waits);
-        let running = containers.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
+        let replicas: Vec<_> = containers.iter().copied().filter(|c| c.spec.purpose.task().is_none()).collect();
+        let running = replicas.iter().filter(|c| matches!(c.state, ContainerState::Running { .. })).count();
         let waiting = waits.iter().filter(|w| !done(w)).map(|w| self.wait_view(w));
         let unchosen = project.and_then(|p| Some(not_chosen(name, service, p.unchosen.get(service)?)));
         let image = wanted.and_then(|s| s.image.clone()).or_else(|| containers.first().map(|c| c.spec.image.clone()));
@@ -250,8 +253,8 @@ impl Reconciler {
             name: service.clone(),
             image,
             phase: match &unchosen {
-                Some(_) if containers.is_empty() => Phase::Applied,
-                Some(_) | None => self.service_phase(name, wanted, containers, waits, facts.saved),
+                Some(_) if replicas.is_empty() => Phase::Applied,
+                Some(_) | None => self.service_phase(name, wanted, &replicas, waits, facts.saved),
             },
             wanted: wanted.map_or(0, |s| s.replicas),
             running: u32::try_from(running).unwrap_or(u32::MAX),
@@ -315,7 +318,10 @@ impl Reconciler {
             | Action::Start { spec, .. }
             | Action::Update { spec }
             | Action::Connect { spec }
-            | Action::HandOver { spec } => spec.slot.project == *project && spec.slot.service == wanted.name,
+            | Action::HandOver { spec } => {
+                let slot = &spec.slot;
+                slot.project == *project && slot.service == wanted.name && slot.number != TASK_NUMBER
+            }
             Action::HoldPorts { id }
             | Action::Stop { id, .. }
             | Action::Pause { id }

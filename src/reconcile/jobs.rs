@@ -15,6 +15,7 @@ impl Reconciler {
     /// The plan, once everything is decided that can be.
     pub(super) fn planned(&mut self, now: Timestamp, noted: &mut Noted) -> Plan {
         self.memory.notice_runs(&self.observed, now);
+        self.memory.notice_tasks(&self.desired, &self.observed, now);
         let actions = self.under_way.iter().map(|(key, under)| (key.clone(), under.action.clone())).collect();
         for _ in 0..ROUNDS {
             let plan = self.plan_with(&actions, now);

@@ -13,6 +13,7 @@ mod chronicle;
 mod describe;
 mod generations;
 mod health;
+mod hooks;
 mod host;
 mod images;
 mod jobs;
@@ -24,6 +25,7 @@ mod reconciler;
 mod restarts;
 mod run;
 mod secrets;
+mod tasks;
 #[cfg(test)]
 mod tests;
 pub mod view;

@@ -245,6 +245,7 @@ impl Reconciler {
         self.tell_ends(&observed, now, &mut noted);
         self.tell_images(&observed, now, &mut noted);
         self.tell_health(&observed, now, &mut noted);
+        self.tell_hooks(&observed, now, &mut noted);
         self.memory.notice_ends(observed.containers.values(), now);
         self.memory.notice_images(&observed, now);
         self.memory.notice_health(&observed, now);
@@ -369,6 +370,7 @@ impl Reconciler {
             Err(error) => {
                 self.memory.failed(&under.action, error.message.clone(), error.retry_after_ms, now);
                 self.note_outcome(&under, &Err(error.clone()), now);
+                self.note_failed_task(&under.action, &error.message);
                 let retry = self.memory.failure(&under.action).map_or(0, |f| f.retry_at.since(now));
                 noted.records.extend(self.taken_back(&under));
                 let message = format!("{} failed: {}; tried again in {retry} ms", under.action.verb(), error.message);

@@ -16,7 +16,7 @@ use super::generations::{Answer, Comparison, HistoryView, Question, Wish};
 use super::host::{ActionError, Change, Gauges, Host};
 use super::reconciler::{Noted, Reconciler};
 use super::view::{Event, View};
-use crate::model::{Cause, Key, Moment, ProjectName, ServiceName, Timestamp};
+use crate::model::{Cause, ContainerId, ContainerName, Key, Moment, ProjectName, ServiceName, TaskAsk, Timestamp};
 use crate::source::Source;
 
 /// The progress of pulls is shown this often while one runs.
@@ -47,6 +47,10 @@ pub enum Command {
     Wish(ProjectName, Option<ServiceName>, Wish, oneshot::Sender<Result<Vec<String>, String>>),
     /// Run a service now that runs at set times.
     RunJob(ProjectName, ServiceName, oneshot::Sender<Result<(), String>>),
+    /// Run a service's container once more, with another command; what it is called.
+    RunTask(ProjectName, ServiceName, Box<TaskAsk>, oneshot::Sender<Result<(ContainerId, ContainerName), String>>),
+    /// End and remove such a container.
+    EndTask(String, oneshot::Sender<Result<(), String>>),
     /// Answer, to show that the loop goes round.
     Alive(oneshot::Sender<()>),
     /// Take no new step, let what is under way end, and return.
@@ -282,6 +286,16 @@ impl<H: Host> Loop<H> {
                 let answer = asked.map(|noted| self.tell(noted));
                 if reply.send(answer).is_err() {
                     tracing::debug!("nobody waits for the answer to a run of {project}/{service} any more");
+                }
+            }
+            Command::RunTask(project, service, ask, reply) => {
+                if reply.send(self.reconciler.run_task(&project, &service, &ask)).is_err() {
+                    tracing::debug!("nobody waits for the answer to a run of {project}/{service} any more");
+                }
+            }
+            Command::EndTask(name, reply) => {
+                if reply.send(self.reconciler.end_task(&name)).is_err() {
+                    tracing::debug!(name, "nobody waits for the end of a run any more");
                 }
             }
             Command::Wish(project, service, wish, reply) => {

@@ -53,6 +53,27 @@ pub struct View {
     pub secrets: BTreeMap<String, BTreeSet<String>>,
     /// Services that run at set times.
     pub jobs: Vec<JobView>,
+    /// One-offs that were asked for.
+    pub tasks: Vec<TaskView>,
+}
+
+/// A one-off that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskView {
+    /// Its container's id.
+    pub id: ContainerId,
+    /// Its container's name.
+    pub name: ContainerName,
+    /// What it waits for before it is started.
+    pub waiting: Option<String>,
+    /// Whether it runs.
+    pub running: bool,
+    /// How it ended.
+    pub status: Option<ExitStatus>,
+    /// Why it was not run.
+    pub failed: Option<String>,
+    /// Whether it is over.
+    pub over: bool,
 }
 
 /// A service that runs at set times.
@@ -447,8 +468,8 @@ pub struct Event {
     pub at: Timestamp,
     /// What kind: `file.applied`, `file.refused`, `image.pulling`, `image.pulled`, `image.moved`,
     /// `image.removed`, `image.failed`, `disk.problem`, `container.created`, `container.started`,
-    /// `container.updated`, `container.connected`, `container.healthy`, `container.unhealthy`, `container.exited`, `container.stopped`,
-    /// `container.paused`, `container.unpaused`, `container.removed`, `container.failed`,
+    /// `hook.failed`, `container.updated`, `container.connected`, `container.healthy`, `container.unhealthy`, `container.exited`,
+    /// `container.stopped`, `container.paused`, `container.unpaused`, `container.removed`, `container.failed`,
     /// `service.stopped`, `service.started`, `service.restarted`, `service.scaled`, `service.killed`,
     /// `service.paused`, `service.unpaused`, `service.released`,
     /// `network.made`, `network.removed`, `network.failed`, `firewall.restored`, `firewall.failed`, `folder.held`, `folder.followed`,

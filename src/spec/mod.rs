@@ -31,6 +31,7 @@ mod environment;
 mod files;
 mod hash;
 mod health;
+mod hooks;
 mod interpolate;
 mod isolation;
 mod keys;

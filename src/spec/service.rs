@@ -8,7 +8,8 @@ use super::process::flag;
 use super::project::Reader;
 use super::scope::Scope;
 use super::{
-    data, effects, environment, files, hash, health, isolation, names, policy, process, resources, schedule, taking,
+    data, effects, environment, files, hash, health, hooks, isolation, names, policy, process, resources, schedule,
+    taking,
 };
 use crate::model::{ContainerName, Hold, ImageReference, Platform, PullPolicy, Service, ServiceName, SpecHash};
 
@@ -50,6 +51,7 @@ pub(super) fn read(
     files::warn_of_literals(&mut scope);
     let taking = taking::read(pull, image.as_ref(), &mut scope);
     let schedule = schedule::read(replicas, &mut scope);
+    let hooks = hooks::read(&mut scope);
     let found = scope.finish();
     holds.extend(found.holds);
     let mut service = Service {
@@ -75,6 +77,7 @@ pub(super) fn read(
         // When all services are read.
         depends: Vec::new(),
         schedule,
+        hooks,
         files,
         names,
         isolation,

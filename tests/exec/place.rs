@@ -188,6 +188,7 @@ fn service(command: &[&str]) -> Service {
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: longshore::model::Hooks::default(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

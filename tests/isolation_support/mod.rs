@@ -151,6 +151,7 @@ fn spec(change: impl FnOnce(&mut Service)) -> ContainerSpec {
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: longshore::model::Hooks::default(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

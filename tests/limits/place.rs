@@ -205,6 +205,7 @@ pub(crate) fn service(command: &[&str]) -> Service {
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: longshore::model::Hooks::default(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -155,6 +155,7 @@ pub(crate) fn spec(name: &str, script: &str, change: impl FnOnce(&mut Service)) 
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: longshore::model::Hooks::default(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -21,6 +21,7 @@ mod network;
 mod plan;
 mod problem;
 mod registry;
+mod run;
 mod secret;
 mod stats;
 mod status;
@@ -53,6 +54,7 @@ pub use network::{Member, Network, NetworkLink, PlannedPorts, PublishedPort};
 pub use plan::{Counts, Plan, Step, Wait};
 pub use problem::{Problem, Severity};
 pub use registry::{LoggedIn, LoggedOut, LoginAsk, LogoutAsk};
+pub use run::{RunAsk, RunEnded, RunState};
 pub use secret::{SecretEntry, SecretList, SecretName};
 pub use stats::{
     BlockUsage, ContainerUsage, CpuUsage, MemoryUsage, NetworkUsage, PidUsage, PressureUsage, Process, StallUsage,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::failure::Failure;
 
 /// Those of the files first, then those of the command line; a later one takes the place of an earlier one.
-pub(super) fn read(variables: &[String], files: &[PathBuf]) -> Result<Vec<String>, Failure> {
+pub(in crate::cli) fn read(variables: &[String], files: &[PathBuf]) -> Result<Vec<String>, Failure> {
     let own = |name: &str| std::env::var(name).ok();
     let mut all = Vec::new();
     for file in files {

@@ -3,7 +3,7 @@
 //! The command's streams are this program's. With `-t` the terminal is raw meanwhile: Ctrl+C is the command's. Without it a SIGINT
 //! or SIGTERM is passed on, and a second one gives up.
 
-mod environment;
+pub(super) mod environment;
 mod streams;
 mod terminal;
 

@@ -250,6 +250,10 @@ fn check_crowded(world: &World, observed: &Observed, plan: &Plan) {
 fn check_start(world: &World, observed: &Observed, plan: &Plan, container: &ObservedContainer) {
     let slot = &container.spec.slot;
     assert!(!container.state.alive(), "{slot} is started while it runs");
+    if container.spec.purpose.task().is_some() {
+        assert!(!matches!(container.state, ContainerState::Exited { .. }), "{slot} is run once more");
+        return;
+    }
     for other in observed.containers.values().filter(|c| c.spec.slot == *slot && c.spec.id != container.spec.id) {
         assert!(!other.state.alive(), "{slot} is started beside one that runs");
         let key = Key::Container(other.spec.id.clone());
@@ -319,6 +323,9 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
         return;
     }
     assert!(container.state.alive(), "{slot} is stopped although it does not run");
+    if container.spec.purpose.task().is_some() {
+        return;
+    }
     let Some(service) = wanted(world, slot) else { return };
     if ward::may_stop(world, observed, container) || super::by_hand::stopped(world, &slot.project, service) {
         return;
@@ -341,6 +348,9 @@ fn check_stop(world: &World, observed: &Observed, container: &ObservedContainer)
 fn check_remove(world: &World, observed: &Observed, container: &ObservedContainer) {
     let slot = &container.spec.slot;
     assert!(!container.state.alive(), "{slot} is removed while it runs");
+    if container.spec.purpose.task().is_some() {
+        return;
+    }
     let Some(service) = wanted(world, slot) else { return };
     assert!(!held(world, &slot.project, service), "a held service's container is removed");
     if service.schedule.is_some() {

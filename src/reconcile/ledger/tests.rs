@@ -28,6 +28,7 @@ fn file(project: &str, version: u32) -> Read {
         required_mounts: Vec::new(),
         depends: Vec::new(),
         schedule: None,
+        hooks: crate::model::Hooks::default(),
         files: Vec::new(),
         names: Default::default(),
         isolation: Default::default(),

@@ -4,7 +4,8 @@
 //! words or list) cannot change it, and the content of an env file does, since the environment is resolved by then.
 //!
 //! Left out is what a running container can be given without being made again: `replicas`, `pull_policy`, `restart`,
-//! `stop_*`, `labels`, `resources`, `healthcheck` and what follows from it, what is said of networks beside the services, and what is only told of a service: holds,
+//! `stop_*`, `labels`, `resources`, `healthcheck` and what follows from it, `post_start`, `pre_stop`, what is said of networks beside the
+//! services, and what is only told of a service: holds,
 //! loosenings, wishes, `expose`; nor what it waits for (`depends_on`, `require_mount`) or how a volume that it names is defined. A setting that has its default is not written into the canonical text, so that a key that
 //! later versions learn does not make every container again on their first start.
 

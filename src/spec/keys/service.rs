@@ -147,8 +147,8 @@ pub(in crate::spec) static SERVICE: Table = Table {
         // Lifecycle.
         rule("healthcheck", Shape::Object(&HEALTHCHECK), Acts, "How its health is checked; over what its image says."),
         rule("logging", Shape::Object(&LOGGING), Warns("output goes to Longshore's own log files"), "The log driver."),
-        rule("post_start", HOOKS, Warns("the hook is not run"), "Commands after the start."),
-        rule("pre_stop", HOOKS, Warns("the hook is not run"), "Commands before the stop."),
+        rule("post_start", HOOKS, Acts, "Commands in the container, after each start."),
+        rule("pre_stop", HOOKS, Acts, "Commands in the container, before each stop."),
         rule("attach", Shape::Flag, Warns("output is always kept in the logs"), "Whether `up` shows its output."),
         rule("label_file", TEXT_OR_TEXTS, Warns("labels are taken from `labels` only"), "Files with labels."),
         rule("develop", Shape::Object(&DEVELOP), Warns("it is for development by `watch`"), "Rules for development."),
