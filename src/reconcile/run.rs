@@ -391,7 +391,9 @@ impl<H: Host> Loop<H> {
             view.revision = self.revision;
             self.channels.view.send_replace(Arc::new(view));
         }
-        for (reply, answer) in self.obeyed.drain(..) {
+        // What is shown before that is on disk knows nothing of it.
+        let obeyed = if self.hold == 0 { std::mem::take(&mut self.obeyed) } else { Vec::new() };
+        for (reply, answer) in obeyed {
             if reply.send(answer).is_err() {
                 tracing::debug!("nobody waits for the answer to what was asked by hand any more");
             }
